@@ -1,0 +1,33 @@
+"""Errors a user can act on: every message says what was expected, what came and what to do."""
+
+
+class SacAeError(Exception):
+    """Base of all errors that the command line prints as one line and nodes log as one line."""
+
+
+class ConfigError(SacAeError):
+    """A configuration file, a command line or a ROS parameter does not fit."""
+
+
+class SpecError(SacAeError):
+    """A policy's contract (PolicySpec) is missing, malformed or contradicts its graph."""
+
+
+class ModelError(SacAeError):
+    """A policy file cannot be trusted, loaded or run."""
+
+
+class ImageError(SacAeError):
+    """An image message cannot be decoded."""
+
+
+class ArmError(SacAeError):
+    """The safety gate refuses to arm because the cause of a stop lasts."""
+
+
+class RunError(SacAeError):
+    """A run folder exists already, is missing, or does not hold what was asked for."""
+
+
+class SimError(SacAeError):
+    """A simulated task is unknown or cannot be rendered on this machine."""

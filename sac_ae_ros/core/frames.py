@@ -1,0 +1,89 @@
+"""Frames at the policy period: which camera frames count, and the stack of the newest K of them.
+
+Simulation, robot and bag scoring all use these two classes, so that a policy sees the same bytes everywhere.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+import numpy as np
+from numpy.typing import NDArray
+
+GAP_PERIODS = 2.5
+
+
+class FrameStack:
+    """The newest K frames, oldest first. After `reset` the first frame fills the whole stack."""
+
+    def __init__(self, depth: int, height: int, width: int) -> None:
+        """Makes room for `depth` RGB frames of height x width pixels."""
+        self._frames = np.zeros((depth, 3, height, width), np.uint8)
+        self._empty = True
+
+    def reset(self) -> None:
+        """Forgets every frame: after a gap, and at an episode's end."""
+        self._empty = True
+
+    def push(self, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Adds one frame, uint8 RGB [H, W, 3]; returns a copy of the stack, uint8 [3K, H, W]."""
+        planes = frame.transpose(2, 0, 1)
+        if self._empty:
+            self._frames[:] = planes
+            self._empty = False
+        else:
+            self._frames[:-1] = self._frames[1:]
+            self._frames[-1] = planes
+        return self._frames.reshape(-1, *self._frames.shape[2:]).copy()
+
+
+class Due(Enum):
+    """What a stamp means to the policy."""
+
+    NO = "no"
+    YES = "yes"
+    RESTART = "restart"
+
+
+class FrameSampler:
+    """Picks, by their stamps alone, the frames that the policy sees.
+
+    The first frame at or after each period counts, with a tolerance of half a camera interval (half a period
+    at most), so that jitter does not skip a tick. A gap of more than 2.5 periods, or a stamp that jumps back by
+    more than one period, starts the phase anew: the stack then restarts.
+    """
+
+    def __init__(self, period_ns: int) -> None:
+        """`period_ns`: the policy period of the spec."""
+        self._period_ns = period_ns
+        self.reset()
+
+    def reset(self) -> None:
+        """Forgets the phase: the next frame is due and restarts the stack."""
+        self._last_ns: int | None = None
+        self._accepted_ns = 0
+        self._due_ns = 0
+
+    def due(self, stamp_ns: int) -> Due:
+        """Says whether the frame of this stamp is due; every camera frame must be told, in order of arrival."""
+        if self._last_ns is None:
+            return self._restart(stamp_ns)
+        interval_ns = stamp_ns - self._last_ns
+        gap = stamp_ns - self._accepted_ns > GAP_PERIODS * self._period_ns
+        if gap or interval_ns < -self._period_ns:
+            return self._restart(stamp_ns)
+        if interval_ns <= 0:  # a repeated or slightly older frame tells nothing new
+            return Due.NO
+        self._last_ns = stamp_ns
+        tolerance_ns = min(interval_ns, self._period_ns) // 2
+        if stamp_ns < self._due_ns - tolerance_ns:
+            return Due.NO
+        late = stamp_ns > self._due_ns + self._period_ns // 2
+        self._due_ns = (stamp_ns if late else self._due_ns) + self._period_ns
+        self._accepted_ns = stamp_ns
+        return Due.YES
+
+    def _restart(self, stamp_ns: int) -> Due:
+        self._last_ns = self._accepted_ns = stamp_ns
+        self._due_ns = stamp_ns + self._period_ns
+        return Due.RESTART

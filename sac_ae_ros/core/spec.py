@@ -1,0 +1,195 @@
+"""PolicySpec: the contract that travels inside the ONNX file, and the only place these facts live."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import types
+import typing
+from dataclasses import dataclass
+from typing import Any
+
+from sac_ae_ros.core.errors import SpecError
+
+METADATA_KEY = "sac_ae_ros.policy_spec"
+SPEC_VERSION = 1
+MAX_SIDE_PX = 1024
+MAX_FRAME_STACK = 16
+MAX_ACTIONS = 64
+MAX_PERIOD_S = 10.0
+CROPS = ("center", "none")
+
+
+@dataclass(frozen=True)
+class CameraSpec:
+    """One camera as the policy was trained with it.
+
+    `crop` "center" keeps the largest centred part with the ratio width:height, "none" squeezes the whole
+    image. Either `fovy_deg` (vertical field of view of the cropped image, degrees) or `k` (the row-major 3x3
+    intrinsic matrix of sensor_msgs/CameraInfo, for height x width pixels) tells the optics.
+    """
+
+    name: str
+    height: int
+    width: int
+    color_order: str = "rgb"
+    crop: str = "center"
+    resize: str = "area"
+    fovy_deg: float | None = None
+    k: tuple[float, ...] | None = None
+
+
+@dataclass(frozen=True)
+class ActionSpec:
+    """One action: the graph's -1 means `low`, +1 means `high`, both in `unit` (SI, REP 103)."""
+
+    name: str
+    unit: str
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class TrainingFacts:
+    """Where the policy came from. Returns are of the exported file over `eval_episodes` unseen episodes."""
+
+    env_steps: int
+    seed: int
+    revision: str
+    eval_return_mean: float
+    eval_return_sd: float
+    eval_episodes: int
+
+
+@dataclass(frozen=True)
+class NoveltyStats:
+    """Quantiles of the newest frame's mean squared reconstruction error over `frames` held-out frames."""
+
+    frames: int
+    quantiles: dict[str, float]
+
+
+@dataclass(frozen=True)
+class PolicySpec:
+    """The contract of one policy file; see docs/architecture.md for the graph that goes with it."""
+
+    task: str
+    name: str
+    version: str
+    cameras: tuple[CameraSpec, ...]
+    frame_stack: int
+    control_period_s: float
+    actions: tuple[ActionSpec, ...]
+    training: TrainingFacts
+    novelty: NoveltyStats
+    stack_order: str = "oldest_first"
+    spec_version: int = SPEC_VERSION
+
+    def __post_init__(self) -> None:
+        """Raises SpecError naming the first field that does not hold."""
+        _require(self.spec_version == SPEC_VERSION, "spec_version", SPEC_VERSION, self.spec_version)
+        _require(len(self.cameras) == 1, "cameras", "exactly one camera", f"{len(self.cameras)}")
+        _check_camera(self.cameras[0])
+        _require(1 <= self.frame_stack <= MAX_FRAME_STACK, "frame_stack", f"1..{MAX_FRAME_STACK}", self.frame_stack)
+        _require(self.stack_order == "oldest_first", "stack_order", "oldest_first", self.stack_order)
+        _require(
+            0 < self.control_period_s <= MAX_PERIOD_S, "control_period_s", f"0..{MAX_PERIOD_S} s", self.control_period_s
+        )
+        _require(1 <= len(self.actions) <= MAX_ACTIONS, "actions", f"1..{MAX_ACTIONS} actions", len(self.actions))
+        names = [action.name for action in self.actions]
+        _require(len(set(names)) == len(names), "actions", "distinct names", names)
+        for action in self.actions:
+            _require(
+                math.isfinite(action.low) and math.isfinite(action.high) and action.low < action.high,
+                f"actions.{action.name}",
+                "finite low < high",
+                f"{action.low}..{action.high}",
+            )
+        for quantile, value in self.novelty.quantiles.items():
+            _require(math.isfinite(value), f"novelty.quantiles.{quantile}", "a finite number", value)
+
+    @property
+    def camera(self) -> CameraSpec:
+        """The one camera of today's format."""
+        return self.cameras[0]
+
+    @property
+    def control_period_ns(self) -> int:
+        """The policy period in nanoseconds."""
+        return round(self.control_period_s * 1e9)
+
+    def to_json(self, indent: int | None = None) -> str:
+        """The JSON value that is stored in the ONNX file's metadata_props."""
+        return json.dumps(dataclasses.asdict(self), indent=indent, sort_keys=True, allow_nan=False)
+
+    @staticmethod
+    def from_json(text: str) -> PolicySpec:
+        """Reads a stored contract.
+
+        Raises:
+            SpecError: not JSON, an unknown or missing field, a wrong type or a value out of range.
+        """
+        try:
+            value = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise SpecError(f"policy spec: expected a JSON object, got text that does not parse ({error})") from None
+        return typing.cast(PolicySpec, _build(PolicySpec, value, "spec"))
+
+
+def _check_camera(camera: CameraSpec) -> None:
+    for field in ("height", "width"):
+        side = getattr(camera, field)
+        _require(1 <= side <= MAX_SIDE_PX, f"cameras[0].{field}", f"1..{MAX_SIDE_PX} pixels", side)
+    _require(camera.color_order == "rgb", "cameras[0].color_order", "rgb", camera.color_order)
+    _require(camera.crop in CROPS, "cameras[0].crop", f"one of {CROPS}", camera.crop)
+    _require(camera.resize == "area", "cameras[0].resize", "area", camera.resize)
+    optics = (camera.fovy_deg is None) != (camera.k is None)
+    _require(optics, "cameras[0]", "either fovy_deg or k", "both or neither")
+    if camera.fovy_deg is not None:
+        _require(0 < camera.fovy_deg < 180, "cameras[0].fovy_deg", "0..180 degrees", camera.fovy_deg)
+    if camera.k is not None:
+        _require(len(camera.k) == 9, "cameras[0].k", "9 numbers", len(camera.k))
+
+
+def _require(holds: bool, field: str, expected: object, came: object) -> None:
+    if not holds:
+        raise SpecError(f"policy spec field '{field}': expected {expected}, got {came}; export the policy again")
+
+
+def _build(kind: Any, value: Any, path: str) -> Any:
+    """Converts parsed JSON into `kind` without guessing: no unknown keys, no silent casts but int -> float."""
+    origin = typing.get_origin(kind)
+    if isinstance(kind, types.UnionType):
+        inner = next(arg for arg in typing.get_args(kind) if arg is not type(None))
+        return None if value is None else _build(inner, value, path)
+    if dataclasses.is_dataclass(kind):
+        return _build_dataclass(typing.cast(type, kind), value, path)
+    if origin is tuple:
+        _require(isinstance(value, list), path, "a list", _kind(value))
+        inner = typing.get_args(kind)[0]
+        return tuple(_build(inner, item, f"{path}[{i}]") for i, item in enumerate(value))
+    if origin is dict:
+        _require(isinstance(value, dict), path, "an object", _kind(value))
+        return {key: _build(typing.get_args(kind)[1], item, f"{path}.{key}") for key, item in value.items()}
+    if kind is float and type(value) is int:
+        return float(value)
+    _require(type(value) is kind, path, kind.__name__, _kind(value))
+    return value
+
+
+def _build_dataclass(kind: type, value: Any, path: str) -> Any:
+    _require(isinstance(value, dict), path, "an object", _kind(value))
+    hints = typing.get_type_hints(kind)
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    unknown = sorted(set(value) - set(fields))
+    _require(not unknown, path, f"only {sorted(fields)}", f"also {unknown}")
+    missing = sorted(
+        name for name, field in fields.items() if field.default is dataclasses.MISSING and name not in value
+    )
+    _require(not missing, path, f"the fields {missing}", "none of them" if len(missing) > 1 else "nothing there")
+    return kind(**{name: _build(hints[name], item, f"{path}.{name}") for name, item in value.items()})
+
+
+def _kind(value: Any) -> str:
+    return "null" if value is None else f"{type(value).__name__} {str(value)[:40]!r}"
