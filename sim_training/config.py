@@ -1,0 +1,221 @@
+"""One typed tree for training: YAML and command line -> frozen dataclasses; an unknown key is an error.
+
+Defaults are the published recipe (arXiv 1910.01741, appendix, and its authors' code).
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import yaml
+
+from sac_ae_ros.core.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class EnvConfig:
+    """What is simulated and seen.
+
+    Args:
+        task: `domain/task`, one of the dm_control suite or of our own robots (`rover/chase_ball`).
+        height: image height, pixels.
+        width: image width, pixels.
+        frame_stack: frames the policy sees, newest last.
+        action_repeat: simulator control steps for each agent step.
+        supersample: how many times larger the camera renders before the picture is averaged to size.
+        renderer: `fast`, or `stock` for dm_control's own.
+    """
+
+    task: str = "rover/chase_ball"
+    height: int = 84
+    width: int = 84
+    frame_stack: int = 3
+    action_repeat: int = 1
+    supersample: int = 1
+    renderer: str = "fast"
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """Sizes of the networks.
+
+    Args:
+        filters: channels of every convolution.
+        strides: stride of each 3x3 convolution, first to last.
+        latent: size Z of the latent vector.
+        hidden: width of the actor's and the critic's hidden layers.
+        log_std_min: lower end of the actor's log standard deviation.
+        log_std_max: upper end of it.
+    """
+
+    filters: int = 32
+    strides: tuple[int, ...] = (2, 1, 1, 1)
+    latent: int = 50
+    hidden: int = 1024
+    log_std_min: float = -10.0
+    log_std_max: float = 2.0
+
+
+@dataclass(frozen=True)
+class LearnConfig:
+    """Losses, optimisers and schedules. Steps here are agent steps.
+
+    Args:
+        batch_size: transitions in an update.
+        replay_capacity: frames the replay buffer holds.
+        random_steps: agent steps with random actions at the start; as many catch-up updates follow them.
+        updates_per_step: updates after each later agent step.
+        discount: gamma.
+        critic_lr: Adam's rate for critic and encoder, on the critic's loss.
+        actor_lr: Adam's rate for the actor.
+        autoencoder_lr: Adam's rate for encoder and decoder, on the autoencoder's loss.
+        alpha_lr: Adam's rate for log alpha.
+        alpha_beta1: Adam's beta1 for log alpha.
+        init_alpha: first temperature.
+        actor_every: updates between two of actor and temperature.
+        target_every: updates between two of the target networks.
+        decoder_every: updates between two of the autoencoder.
+        critic_tau: share of the online Q heads in a target update.
+        encoder_tau: share of the online encoder (convolutions, Linear, LayerNorm) in a target update.
+        latent_l2: weight of the latent's squared norm in the autoencoder's loss.
+        decoder_weight_decay: Adam's weight decay for the decoder.
+    """
+
+    batch_size: int = 128
+    replay_capacity: int = 1_000_000
+    random_steps: int = 1000
+    updates_per_step: int = 1
+    discount: float = 0.99
+    critic_lr: float = 1e-3
+    actor_lr: float = 1e-3
+    autoencoder_lr: float = 1e-3
+    alpha_lr: float = 1e-4
+    alpha_beta1: float = 0.5
+    init_alpha: float = 0.1
+    actor_every: int = 2
+    target_every: int = 2
+    decoder_every: int = 1
+    critic_tau: float = 0.01
+    encoder_tau: float = 0.05
+    latent_l2: float = 1e-6
+    decoder_weight_decay: float = 1e-7
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """How long, how often, where. Budgets and periods are in simulator steps (agent steps x action repeat).
+
+    Args:
+        env_steps: budget of the run.
+        eval_every: env steps between two evaluations; 0 means only at the end.
+        eval_episodes: episodes of an evaluation, with the mean action.
+        checkpoint_every: env steps between two checkpoints; they are written at the next episode's end.
+        log_every: agent steps between two rows of losses.
+        seed: seeds networks, exploration, replay and episodes.
+        device: torch device, such as `cpu` or `cuda`.
+        threads: torch threads on the CPU; 0 leaves torch's own choice.
+    """
+
+    env_steps: int = 100_000
+    eval_every: int = 10_000
+    eval_episodes: int = 10
+    checkpoint_every: int = 10_000
+    log_every: int = 100
+    seed: int = 1
+    device: str = "cpu"
+    threads: int = 0
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything a training run depends on; saved resolved in its folder as config.yaml."""
+
+    env: EnvConfig = field(default_factory=EnvConfig)
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    learn: LearnConfig = field(default_factory=LearnConfig)
+    run: RunConfig = field(default_factory=RunConfig)
+
+    def __post_init__(self) -> None:
+        """Raises ConfigError naming the first value that cannot work."""
+        positive = {
+            "env": "height width frame_stack action_repeat supersample",
+            "network": "filters latent hidden",
+            "learn": "batch_size replay_capacity random_steps actor_every target_every decoder_every",
+            "run": "env_steps eval_episodes checkpoint_every log_every",
+        }
+        for group, names in positive.items():
+            for name in names.split():
+                value = getattr(getattr(self, group), name)
+                _require(value >= 1, f"{group}.{name}", "at least 1", value)
+        _require(min(self.network.strides, default=0) >= 1, "network.strides", "one or more >= 1", self.network.strides)
+        for name in ("discount", "critic_tau", "encoder_tau"):
+            value = getattr(self.learn, name)
+            _require(0 <= value <= 1, f"learn.{name}", "0..1", value)
+        room = self.env.frame_stack + self.learn.batch_size
+        _require(self.learn.replay_capacity > room, "learn.replay_capacity", f"more than {room}", self.learn.replay_capacity)
+
+
+def _require(holds: bool, name: str, expected: str, came: object) -> None:
+    if not holds:
+        raise ConfigError(f"config {name}: expected {expected}, got {came}")
+
+
+def parse(arguments: Sequence[str], *, path: str | Path | None = None) -> TrainConfig:
+    """Reads a YAML file, if given, and then `--group.key=value` arguments on top.
+
+    Raises:
+        ConfigError: no such file, an unknown key, a value of the wrong type or out of range.
+    """
+    import jsonargparse
+
+    parser = jsonargparse.ArgumentParser(prog="sac-ae train", exit_on_error=False, default_env=False)
+    parser.add_class_arguments(TrainConfig, as_group=True)
+    if path is not None and not Path(path).is_file():
+        raise ConfigError(f"config: expected a YAML file, {path} is none")
+    try:
+        namespace = parser.parse_path(str(path), defaults=True) if path is not None else parser.get_defaults()
+        namespace = parser.parse_args(list(arguments), namespace=namespace)
+        config = parser.instantiate_classes(namespace)
+    except (jsonargparse.ArgumentError, yaml.YAMLError, TypeError, ValueError) as error:
+        text = " ".join(str(error).split())
+        raise ConfigError(f"config{f' {path}' if path else ''}: {text[:300]}; see `sac-ae train --help`") from None
+    return TrainConfig(**{key: value for key, value in vars(config).items() if key in ("env", "network", "learn", "run")})
+
+
+def help_text() -> str:
+    """Every key with its default and meaning, for `sac-ae train --help`."""
+    import jsonargparse
+
+    parser = jsonargparse.ArgumentParser(prog="sac-ae train", add_help=False)
+    parser.add_class_arguments(TrainConfig, as_group=True)
+    return parser.format_help()
+
+
+def load(path: Path) -> TrainConfig:
+    """Reads a saved config.yaml; errors as in `parse`."""
+    return parse([], path=path)
+
+
+def save(config: TrainConfig, path: Path) -> None:
+    """Writes the resolved config as YAML, whole or not at all."""
+    write_text(path, yaml.safe_dump(_plain(asdict(config)), sort_keys=False))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text file atomically: a reader, or a crash, never meets half of it."""
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=path.name, suffix=".tmp", delete=False) as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.chmod(file.name, 0o644)
+    os.replace(file.name, path)
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return list(value) if isinstance(value, tuple) else value

@@ -1,0 +1,60 @@
+"""Every loss of SAC-AE as a function of tensors; nothing here has state or logs.
+
+Sources: SAC with learned temperature (arXiv 1812.05905), SAC-AE (arXiv 1910.01741, section 5 and appendix).
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def sample_action(mean: Tensor, log_std: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    """Squashed Gaussian action [B, A] and its log-probability [B] (arXiv 1812.05905, appendix C).
+
+    `noise` [B, A] is standard normal. The tanh correction log(1 - tanh(u)^2) is taken in its exact, stable form
+    2 (log 2 - u - softplus(-2u)).
+    """
+    raw = mean + log_std.exp() * noise  # [B, A]
+    gaussian = -0.5 * noise.square() - log_std - 0.5 * math.log(2 * math.pi)
+    correction = 2 * (math.log(2) - raw - F.softplus(-2 * raw))
+    return torch.tanh(raw), (gaussian - correction).sum(-1)
+
+
+def td_target(
+    reward: Tensor, terminated: Tensor, discount: float, next_q: tuple[Tensor, Tensor], next_entropy_bonus: Tensor
+) -> Tensor:
+    """y = r + gamma (1 - terminated) (min(Q1', Q2') - alpha log pi), [B]; time limits do not cut the bootstrap.
+
+    `next_entropy_bonus` [B] is -alpha log pi(a'|s').
+    """
+    value = torch.minimum(*next_q) + next_entropy_bonus
+    return reward + discount * (~terminated) * value
+
+
+def critic_loss(q: tuple[Tensor, Tensor], target_q: Tensor) -> Tensor:
+    """MSE(Q1, y) + MSE(Q2, y)."""
+    return F.mse_loss(q[0], target_q) + F.mse_loss(q[1], target_q)
+
+
+def actor_loss(log_prob: Tensor, q: tuple[Tensor, Tensor], alpha: Tensor) -> Tensor:
+    """mean(alpha log pi - min(Q1, Q2)); alpha carries no gradient."""
+    return (alpha.detach() * log_prob - torch.minimum(*q)).mean()
+
+
+def alpha_loss(log_alpha: Tensor, log_prob: Tensor, target_entropy: float) -> Tensor:
+    """alpha * mean(-log pi - target entropy); the gradient goes to log alpha only."""
+    return (log_alpha.exp() * (-log_prob - target_entropy).detach()).mean()
+
+
+def reconstruction_target(frames: Tensor, noise: Tensor) -> Tensor:
+    """Pixels [B, C, H, W] uint8 floored to 5 bits, plus uniform noise in [0, 1), in [-0.5, 0.5) (SAC-AE, appendix)."""
+    return (torch.floor(frames.float() / 8) + noise) / 32 - 0.5
+
+
+def autoencoder_loss(reconstruction: Tensor, target: Tensor, latent: Tensor, latent_l2: float) -> Tensor:
+    """MSE(reconstruction, target) + latent_l2 * mean(|z|^2 / 2): the deterministic autoencoder's (RAE) loss."""
+    return F.mse_loss(reconstruction, target) + latent_l2 * 0.5 * latent.square().sum(-1).mean()

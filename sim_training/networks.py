@@ -1,0 +1,140 @@
+"""The networks of SAC-AE (arXiv 1910.01741, appendix).
+
+Shapes: B batch, K frames, C = 3K channels, H x W pixels, F conv features, Z latent, A action.
+The convolutions are shared by actor, critic and autoencoder; each of actor and critic has its own Linear and
+LayerNorm (`Latent`) on their output. The decoder reads the critic's latent.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from sim_training.config import NetworkConfig
+
+
+class Encoder(nn.Module):
+    """The shared convolutions: uint8 [B, C, H, W] -> float32 features [B, F]."""
+
+    def __init__(self, channels: int, height: int, width: int, config: NetworkConfig) -> None:
+        """Raises ValueError when the image is too small for the strides."""
+        super().__init__()
+        self.sizes = conv_sizes(height, width, config.strides)
+        if min(self.sizes[-1]) < 1:
+            raise ValueError(f"{height}x{width} pixels are too few for the strides {config.strides}")
+        widths = [channels] + [config.filters] * len(config.strides)
+        self.convs = nn.ModuleList(
+            nn.Conv2d(widths[i], widths[i + 1], 3, stride) for i, stride in enumerate(config.strides)
+        )
+        self.features = config.filters * self.sizes[-1][0] * self.sizes[-1][1]
+        self.apply(init_weights)
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """Features [B, F], ReLU's output flattened."""
+        x = frames.float() / 255  # [B, C, H, W]
+        for conv in self.convs:
+            x = torch.relu(conv(x))
+        return x.flatten(1)
+
+
+class Latent(nn.Module):
+    """Linear, LayerNorm, tanh: features [B, F] -> latent [B, Z] in (-1, 1). Deterministic: no sampling."""
+
+    def __init__(self, features: int, latent: int) -> None:
+        """Orthogonal weights, zero bias."""
+        super().__init__()
+        self.linear = nn.Linear(features, latent)
+        self.norm = nn.LayerNorm(latent)
+        self.apply(init_weights)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Latent [B, Z]."""
+        return torch.tanh(self.norm(self.linear(features)))
+
+
+class Actor(nn.Module):
+    """Features [B, F] -> mean and log standard deviation of the Gaussian before tanh, both [B, A]."""
+
+    def __init__(self, features: int, actions: int, config: NetworkConfig) -> None:
+        """Its own Latent, two hidden layers."""
+        super().__init__()
+        self.latent = Latent(features, config.latent)
+        self.mlp = mlp(config.latent, config.hidden, 2 * actions)
+        self.log_std_range = (config.log_std_min, config.log_std_max)
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean [B, A] and log_std [B, A]; log_std is mapped by tanh into its range."""
+        mean, raw = self.mlp(self.latent(features)).chunk(2, dim=-1)
+        low, high = self.log_std_range
+        return mean, low + 0.5 * (high - low) * (torch.tanh(raw) + 1)
+
+
+class Critic(nn.Module):
+    """Features [B, F] and action [B, A] -> two Q values [B]."""
+
+    def __init__(self, features: int, actions: int, config: NetworkConfig) -> None:
+        """One Latent for both heads."""
+        super().__init__()
+        self.latent = Latent(features, config.latent)
+        self.heads = nn.ModuleList(mlp(config.latent + actions, config.hidden, 1) for _ in range(2))
+
+    def forward(self, features: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
+        """Q1 and Q2, [B] each."""
+        joint = torch.cat([self.latent(features), action], dim=-1)  # [B, Z + A]
+        return self.heads[0](joint).squeeze(-1), self.heads[1](joint).squeeze(-1)
+
+
+class Decoder(nn.Module):
+    """Latent [B, Z] -> reconstruction [B, C, H, W] of pixels / 255 - 0.5; mirrors the Encoder."""
+
+    def __init__(self, channels: int, height: int, width: int, config: NetworkConfig) -> None:
+        """Output padding makes each transposed convolution undo its convolution's rounding."""
+        super().__init__()
+        sizes = conv_sizes(height, width, config.strides)
+        self.shape = (config.filters, *sizes[-1])
+        self.linear = nn.Linear(config.latent, math.prod(self.shape))
+        layers = []
+        for i, stride in reversed(list(enumerate(config.strides))):
+            padding = [sizes[i][axis] - ((sizes[i + 1][axis] - 1) * stride + 3) for axis in (0, 1)]
+            out = channels if i == 0 else config.filters
+            layers.append(nn.ConvTranspose2d(config.filters, out, 3, stride, output_padding=tuple(padding)))
+        self.deconvs = nn.ModuleList(layers)
+        self.apply(init_weights)
+
+    def forward(self, latent: Tensor) -> Tensor:
+        """Reconstruction [B, C, H, W]; no output activation."""
+        x = torch.relu(self.linear(latent)).unflatten(1, self.shape)
+        for deconv in self.deconvs[:-1]:
+            x = torch.relu(deconv(x))
+        return self.deconvs[-1](x)
+
+
+def conv_sizes(height: int, width: int, strides: tuple[int, ...]) -> list[tuple[int, int]]:
+    """Heights and widths before the first and after each 3x3 convolution without padding."""
+    sizes = [(height, width)]
+    for stride in strides:
+        rows, cols = sizes[-1]
+        sizes.append(((rows - 3) // stride + 1, (cols - 3) // stride + 1))
+    return sizes
+
+
+def mlp(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
+    """Two hidden ReLU layers."""
+    layers = nn.Sequential(
+        nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, outputs)
+    )
+    return layers.apply(init_weights)
+
+
+def init_weights(module: nn.Module) -> None:
+    """Orthogonal Linear, delta-orthogonal convolutions (arXiv 1806.05393: centre tap only), zero bias."""
+    if isinstance(module, nn.Linear):
+        nn.init.orthogonal_(module.weight)
+        nn.init.zeros_(module.bias)
+    elif isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+        nn.init.zeros_(module.weight)
+        centre = module.weight.data[:, :, 1, 1]
+        nn.init.orthogonal_(centre, nn.init.calculate_gain("relu"))
+        nn.init.zeros_(module.bias)
