@@ -1,7 +1,7 @@
 """SafetyGate: the only way from a policy's action to a robot's command.
 
-The gate maps actions to physical units, keeps them within limits, and decides whether anything may be sent at all.
-It is not safety-rated; see docs/safety.md.
+The gate maps actions to physical units, keeps them within limits, and decides whether anything may be sent at
+all. It is not safety-rated; see docs/safety.md.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,7 @@ from sac_ae_ros.core.spec import ActionSpec
 Values = NDArray[np.float64]
 
 
-class Stop(str, Enum):
+class Stop(StrEnum):
     """Why an armed robot was stopped; what latches, and what a user reads in the log."""
 
     STALE = "stale"  # no fresh frame was used for too long
@@ -50,7 +50,7 @@ class Verdict:
 
 
 class SafetyGate:
-    """Limits commands and holds the latch. Safe to use from a callback thread and a watchdog thread at once."""
+    """Limits commands and holds the latch; a callback thread and a watchdog thread may use it at once."""
 
     def __init__(
         self,
@@ -60,14 +60,16 @@ class SafetyGate:
         low: Sequence[float] = (),
         high: Sequence[float] = (),
         max_slew: Sequence[float] = (),
+        rest: Sequence[float] = (),
     ) -> None:
         """Starts disarmed.
 
         Args:
             actions: the policy's actions, with the range that -1..1 stands for.
             period_s: the policy period, seconds.
-            low, high: the robot's own limits in the actions' units; empty means the policy's. The tighter wins.
+            low, high: the robot's limits in the actions' units; empty means the policy's. The tighter wins.
             max_slew: greatest change per second, in the actions' units; empty means unlimited.
+            rest: what a stop sends, from where slew starts after it; empty means zeros.
 
         Raises:
             ConfigError: a limit has the wrong length or leaves no room.
@@ -75,18 +77,21 @@ class SafetyGate:
         self._policy_low = np.array([action.low for action in actions])
         self._policy_high = np.array([action.high for action in actions])
         names = [action.name for action in actions]
-        self.low = np.maximum(self._policy_low, _limit("low", low, names, -np.inf))
-        self.high = np.minimum(self._policy_high, _limit("high", high, names, np.inf))
+        self.low = np.maximum(self._policy_low, _limit("limits.low", low, names, -np.inf))
+        self.high = np.minimum(self._policy_high, _limit("limits.high", high, names, np.inf))
         if (self.low > self.high).any():
             raise ConfigError(f"limits: expected low <= high for {names}, got {self.low} and {self.high}")
-        self._max_step = _limit("max_slew", max_slew, names, np.inf) * period_s
+        self._max_step = _limit("limits.max_slew", max_slew, names, np.inf) * period_s
         if not (self._max_step > 0).all():
             raise ConfigError(f"limits.max_slew: expected positive numbers for {names}, got {list(max_slew)}")
         self._lock = threading.Lock()
         self._armed = False
         self._stop: Stop | None = None
         self._causes: set[Stop] = set()
-        self._previous = np.zeros(len(names))
+        self.rest = _limit("stop values", rest, names, 0.0)
+        if not np.isfinite(self.rest).all():
+            raise ConfigError(f"stop values: expected finite numbers for {names}, got {list(rest)}")
+        self._previous = self.rest
 
     @property
     def state(self) -> GateState:
@@ -105,7 +110,7 @@ class SafetyGate:
                 causes = ", ".join(sorted(cause.value for cause in self._causes))
                 raise ArmError(f"arm refused: expected no cause to stop, but this lasts: {causes}")
             self._armed, self._stop = True, None
-            self._previous = np.zeros_like(self._previous)
+            self._previous = self.rest
 
     def disarm(self) -> bool:
         """Lets nothing pass any more; returns whether the gate was armed, so that the caller sends stops."""
@@ -119,9 +124,9 @@ class SafetyGate:
             return self._report(cause, lasts)
 
     def pass_on(self, action: NDArray[np.float32], send: Callable[[Values], None]) -> Verdict:
-        """Maps an action [A] in [-1, 1] to physical values and calls `send` with them if the gate lets them pass.
+        """Maps an action [A] in [-1, 1] to physical values and calls `send` with them if they may pass.
 
-        Slew is limited against what was sent last, and against standstill after a stop. `send` runs under the
+        Slew is limited against what was sent last, and against rest after a stop. `send` runs under the
         gate's lock, so that no command can follow a stop that another thread has just latched.
         """
         with self._lock:
@@ -144,7 +149,7 @@ class SafetyGate:
         if not self._armed or self._stop is not None:
             return False
         self._stop = cause
-        self._previous = np.zeros_like(self._previous)
+        self._previous = self.rest
         return True
 
     def _limited(self, action: NDArray[np.float32]) -> Values:
@@ -159,5 +164,5 @@ def _limit(name: str, values: Sequence[float], names: list[str], default: float)
         return np.full(len(names), default)
     limits = np.array(values, np.float64)
     if len(limits) != len(names) or np.isnan(limits).any():
-        raise ConfigError(f"limits.{name}: expected {len(names)} numbers, one for each of {names}, got {list(values)}")
+        raise ConfigError(f"{name}: expected a number for each of {names}, got {list(values)}")
     return limits

@@ -49,8 +49,8 @@ class FrameSampler:
     """Picks, by their stamps alone, the frames that the policy sees.
 
     The first frame at or after each period counts, with a tolerance of half a camera interval (half a period
-    at most), so that jitter does not skip a tick. A gap of more than 2.5 periods, or a stamp that jumps back by
-    more than one period, starts the phase anew: the stack then restarts.
+    at most), so that jitter does not skip a tick. A gap of more than 2.5 periods, or a stamp that jumps back
+    by more than one period, starts the phase anew: the stack then restarts.
     """
 
     def __init__(self, period_ns: int) -> None:
@@ -63,9 +63,17 @@ class FrameSampler:
         self._last_ns: int | None = None
         self._accepted_ns = 0
         self._due_ns = 0
+        self._before: tuple[int, int] | None = None
+
+    def reject(self) -> None:
+        """Takes back that the newest frame counted, since it proved useless: the next is due in its place."""
+        if self._before is None:
+            self.reset()
+        else:
+            self._accepted_ns, self._due_ns = self._before
 
     def due(self, stamp_ns: int) -> Due:
-        """Says whether the frame of this stamp is due; every camera frame must be told, in order of arrival."""
+        """Says whether the frame of this stamp is due; tell it every camera frame, in order of arrival."""
         if self._last_ns is None:
             return self._restart(stamp_ns)
         interval_ns = stamp_ns - self._last_ns
@@ -78,12 +86,14 @@ class FrameSampler:
         tolerance_ns = min(interval_ns, self._period_ns) // 2
         if stamp_ns < self._due_ns - tolerance_ns:
             return Due.NO
+        self._before = (self._accepted_ns, self._due_ns)
         late = stamp_ns > self._due_ns + self._period_ns // 2
         self._due_ns = (stamp_ns if late else self._due_ns) + self._period_ns
         self._accepted_ns = stamp_ns
         return Due.YES
 
     def _restart(self, stamp_ns: int) -> Due:
+        self._before = None
         self._last_ns = self._accepted_ns = stamp_ns
         self._due_ns = stamp_ns + self._period_ns
         return Due.RESTART

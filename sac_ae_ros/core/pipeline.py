@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sac_ae_ros.core.command import SafetyGate, Values
+from sac_ae_ros.core.errors import ImageError
 from sac_ae_ros.core.frames import Due, FrameSampler, FrameStack
 from sac_ae_ros.core.image import CompressedImage, Image, decode, fit
 from sac_ae_ros.core.policy import OnnxPolicy
@@ -18,9 +19,9 @@ from sac_ae_ros.core.policy import OnnxPolicy
 class Step:
     """One tick of the policy, on the frame stamped `stamp_ns`.
 
-    action: float32 [A] in [-1, 1], the policy's own. values: float64 [A] in physical units, None when the action
-    was not finite. sent: whether the gate let them pass. novelty: None unless it was measured on this tick.
-    restarted: whether the frame stack began anew.
+    action: float32 [A] in [-1, 1], the policy's own. values: float64 [A] in physical units, None when the
+    action was not finite. sent: whether the gate let them pass. novelty: None unless it was measured on this
+    tick. restarted: whether the frame stack began anew.
     """
 
     stamp_ns: int
@@ -42,7 +43,7 @@ class ImageToCommand:
         *,
         novelty_every: int = 0,
     ) -> None:
-        """`send` gets each command that passes, float64 [A]; every n-th tick measures novelty, 0 means never."""
+        """`send` gets each command that passes, float64 [A]; every n-th tick measures novelty, 0: none."""
         spec = policy.spec
         self._policy, self._gate, self._send = policy, gate, send
         self._sampler = FrameSampler(spec.control_period_ns)
@@ -58,7 +59,7 @@ class ImageToCommand:
         """Takes every camera image in order of arrival; returns None for those that no tick needs.
 
         Raises:
-            ImageError: a due image cannot be decoded.
+            ImageError: a due image cannot be decoded; the next image is due in its place.
             ModelError: inference failed.
         """
         due = self._sampler.due(stamp_ns)
@@ -66,10 +67,17 @@ class ImageToCommand:
             return None
         if due is Due.RESTART:
             self._stack.reset()
-        camera = self._policy.spec.camera
-        frame = fit(decode(image), camera.height, camera.width, camera.crop)
+        frame = self._frame(image)
         want_novelty = self._novelty_every > 0 and self._ticks % self._novelty_every == 0
         self._ticks += 1
         output = self._policy.act(self._stack.push(frame), want_novelty)
         verdict = self._gate.pass_on(output.action, self._send)
         return Step(stamp_ns, output.action, verdict.values, verdict.sent, output.novelty, due is Due.RESTART)
+
+    def _frame(self, image: Image | CompressedImage) -> NDArray[np.uint8]:
+        camera = self._policy.spec.camera
+        try:
+            return fit(decode(image), camera.height, camera.width, camera.crop)
+        except ImageError:
+            self._sampler.reject()  # a frame that nobody saw fills no tick and bridges no gap
+            raise

@@ -1,0 +1,217 @@
+"""ROS parameters as frozen dataclasses: declared from their fields, read nowhere else.
+
+A field's type gives the parameter's type, its metadata the descriptor, a nested dataclass a dotted group. A
+list without a default stays unset and reads as empty.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+
+from sac_ae_ros.core.policy import PROVIDERS
+
+Params = TypeVar("Params")
+
+COMMAND_TYPES = (
+    "geometry_msgs/msg/Twist",
+    "geometry_msgs/msg/TwistStamped",
+    "std_msgs/msg/Float64MultiArray",
+)
+STOPS = ("zero", "custom", "hold_measured")
+HOUR_S = 3600.0
+_LIST_TYPES = {
+    tuple[float, ...]: Parameter.Type.DOUBLE_ARRAY,
+    tuple[str, ...]: Parameter.Type.STRING_ARRAY,
+}
+
+
+def _parameter(default: Any, description: str, **constraints: Any) -> Any:
+    """A field with a descriptor; constraints: low, high, choices, read_only."""
+    return dataclasses.field(default=default, metadata={"description": description, **constraints})
+
+
+@dataclass(frozen=True)
+class ImageParams:
+    """The group `image`."""
+
+    transport: str = _parameter(
+        "raw",
+        "raw subscribes to `image` (Image), compressed to `image/compressed` (CompressedImage)",
+        choices=("raw", "compressed"),
+    )
+
+
+@dataclass(frozen=True)
+class CommandParams:
+    """The group `command`: which message carries the command, and where in it each action goes."""
+
+    type: str = _parameter(COMMAND_TYPES[0], "type of the command message", choices=COMMAND_TYPES)
+    fields: tuple[str, ...] = _parameter(
+        ("linear.x", "angular.z"),
+        "where each action goes, in the policy's order: linear.x, twist.linear.x, data[0]",
+    )
+    frame_id: str = _parameter("base_link", "header.frame_id of stamped commands")
+    stop: str = _parameter(
+        "",
+        "what a stop sends: zero, custom or hold_measured; empty means zero for Twist types, others must say",
+        choices=("", *STOPS),
+    )
+    stop_values: tuple[float, ...] = _parameter((), "with stop: custom, one value for each action")
+
+
+@dataclass(frozen=True)
+class LimitParams:
+    """The group `limits`: the robot's own, in the actions' units; the policy's hold as well."""
+
+    low: tuple[float, ...] = _parameter((), "smallest value of each action; unset means the policy's")
+    high: tuple[float, ...] = _parameter((), "largest value of each action; unset means the policy's")
+    max_slew: tuple[float, ...] = _parameter(
+        (), "greatest change per second of each action; unset means unlimited"
+    )
+
+
+@dataclass(frozen=True)
+class PolicyParams:
+    """Parameters of policy_node; all apply when it is configured."""
+
+    policy: str = _parameter("", "path of the policy file (.onnx)", read_only=True)
+    provider: str = _parameter("cpu", "where inference runs: cpu or cuda", choices=tuple(sorted(PROVIDERS)))
+    threads: int = _parameter(
+        1, "intra-op threads of onnxruntime; small policies are fastest with 1", low=1, high=64
+    )
+    stamp_source: str = _parameter(
+        "header",
+        "what dates a frame: its header, or its arrival where the camera's clock is not synchronised",
+        choices=("header", "arrival"),
+    )
+    max_age_s: float = _parameter(
+        0.0, "frames older than this are refused, s; 0 means 2.5 policy periods", low=0.0, high=HOUR_S
+    )
+    watchdog_timeout_s: float = _parameter(
+        0.0,
+        "an armed robot is stopped when no frame was used for this long by the steady clock, s;"
+        " 0 means max_age_s; raise it for a simulation slower than real time",
+        low=0.0,
+        high=HOUR_S,
+    )
+    arm_on_activate: bool = _parameter(False, "arm unasked when activated: for simulation only")
+    novelty_every: int = _parameter(
+        0, "measure novelty on every n-th tick; 0 means never", low=0, high=1_000_000
+    )
+    image: ImageParams = ImageParams()
+    command: CommandParams = CommandParams()
+    limits: LimitParams = LimitParams()
+
+
+@dataclass(frozen=True)
+class SimParams:
+    """Parameters of sim_robot_node; only episode_seed can change while it runs."""
+
+    task: str = _parameter("rover/chase_ball", "what to simulate, domain/task", read_only=True)
+    renderer: str = _parameter(
+        "fast", "fast, or stock for dm_control's own", choices=("fast", "stock"), read_only=True
+    )
+    image_height: int = _parameter(240, "height of the images, pixels", low=1, high=4096, read_only=True)
+    image_width: int = _parameter(320, "width of the images, pixels", low=1, high=4096, read_only=True)
+    camera_rate_hz: float = _parameter(
+        20.0, "images per simulated second", low=0.1, high=1000.0, read_only=True
+    )
+    camera_frame_id: str = _parameter("camera", "header.frame_id of the images", read_only=True)
+    real_time_factor: float = _parameter(
+        1.0, "simulated seconds per second, as far as the machine can", low=0.01, high=100.0, read_only=True
+    )
+    publish_clock: bool = _parameter(True, "publish the simulation's time on /clock", read_only=True)
+    command_timeout_s: float = _parameter(
+        0.5,
+        "without a command for this long the robot stops, simulated s",
+        low=0.01,
+        high=HOUR_S,
+        read_only=True,
+    )
+    episode_seed: int = _parameter(
+        0, "seed of the next reset; each episode that follows adds 1", low=0, high=2**31 - 1
+    )
+    auto_reset: bool = _parameter(True, "start the next episode when one ends", read_only=True)
+    command: CommandParams = CommandParams()
+
+
+def declare(node: Node, kind: type, locked: Callable[[], str | None] = lambda: None) -> None:
+    """Declares the parameters of the dataclass `kind`.
+
+    `locked` says why none of them may change at this moment, or None.
+
+    Raises:
+        rclpy.exceptions.ParameterException: a value given from outside has the wrong type, range or choice.
+    """
+    fields = {name: (type_, field) for name, type_, field in _fields(kind)}
+    declared: set[str] = set()
+
+    def check(parameters: list[Parameter]) -> SetParametersResult:
+        for parameter in parameters:
+            if parameter.name not in fields:
+                continue
+            reason = locked() if parameter.name in declared else None
+            choices = fields[parameter.name][1].metadata.get("choices")
+            if choices and parameter.value not in choices:
+                expected = ", ".join(map(repr, choices))
+                reason = f"{parameter.name}: expected one of {expected}; got {parameter.value!r}"
+            if reason:
+                return SetParametersResult(successful=False, reason=reason)
+        return SetParametersResult(successful=True)
+
+    node.add_on_set_parameters_callback(check)
+    for name, (type_, field) in fields.items():
+        unset = type_ in _LIST_TYPES and not field.default
+        default = _LIST_TYPES[type_] if unset else field.default
+        node.declare_parameter(name, default, _descriptor(field))
+        declared.add(name)
+
+
+def read(node: Node, kind: type[Params]) -> Params:
+    """The values at this moment of the parameters that `declare` declared for `kind`."""
+    values = {}
+    for name, type_, field in _fields(kind):
+        value = node.get_parameter_or(name, None)
+        found = None if value is None else value.value
+        values[name] = field.default if found is None else tuple(found) if type_ in _LIST_TYPES else found
+    return typing.cast(Params, _build(kind, values, ""))
+
+
+def _fields(kind: Any, prefix: str = "") -> Iterator[tuple[str, Any, dataclasses.Field]]:
+    """Full name, type and field of each parameter."""
+    hints = typing.get_type_hints(kind)
+    for field in dataclasses.fields(kind):
+        if dataclasses.is_dataclass(hints[field.name]):
+            yield from _fields(hints[field.name], f"{prefix}{field.name}.")
+        else:
+            yield prefix + field.name, hints[field.name], field
+
+
+def _build(kind: Any, values: dict[str, Any], prefix: str) -> Any:
+    arguments = {}
+    for name, hint in typing.get_type_hints(kind).items():
+        group = dataclasses.is_dataclass(hint)
+        arguments[name] = _build(hint, values, f"{prefix}{name}.") if group else values[prefix + name]
+    return kind(**arguments)
+
+
+def _descriptor(field: dataclasses.Field) -> ParameterDescriptor:
+    meta = field.metadata
+    descriptor = ParameterDescriptor(description=meta["description"], read_only=meta.get("read_only", False))
+    if "choices" in meta:
+        descriptor.additional_constraints = "one of " + ", ".join(repr(choice) for choice in meta["choices"])
+    if "low" in meta:
+        low, high = meta["low"], meta["high"]
+        if isinstance(field.default, float):
+            descriptor.floating_point_range = [FloatingPointRange(from_value=low, to_value=high)]
+        else:
+            descriptor.integer_range = [IntegerRange(from_value=low, to_value=high)]
+    return descriptor

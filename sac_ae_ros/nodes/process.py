@@ -1,0 +1,64 @@
+"""How a node's process starts, takes signals and ends: with rclpy's own handlers it could not send stops."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from types import FrameType
+from typing import TypeVar
+
+import rclpy
+from rclpy.exceptions import InvalidParameterTypeException, ParameterException
+from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
+
+from sac_ae_ros.core.errors import SacAeError
+
+SomeNode = TypeVar("SomeNode", bound=Node)
+
+
+class EndRequest:
+    """SIGINT and SIGTERM: the first asks for an orderly end, a second one ends the process at once."""
+
+    def __init__(self) -> None:
+        """Takes both signals; call it in the main thread."""
+        self._event = threading.Event()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._take)
+
+    def wait(self, timeout_s: float) -> bool:
+        """Waits for a signal; returns whether there was one."""
+        return self._event.wait(timeout_s)
+
+    def give(self) -> None:
+        """Asks for an end from within."""
+        self._event.set()
+
+    def _take(self, number: int, _: FrameType | None) -> None:
+        if self._event.is_set():
+            os._exit(128 + number)
+        self._event.set()
+
+
+def run(
+    make: Callable[[], SomeNode], use: Callable[[SomeNode, EndRequest], int], args: Sequence[str] | None
+) -> int:
+    """Initialises rclpy, makes a node and uses it; returns the exit code of that.
+
+    A node that cannot start gets one line on stderr that says why, and exit code 2.
+    """
+    end = EndRequest()
+    rclpy.init(args=list(args) if args is not None else None, signal_handler_options=SignalHandlerOptions.NO)
+    try:
+        node = make()
+    except (SacAeError, ParameterException, InvalidParameterTypeException) as error:
+        print(f"error: {str(error).strip()}", file=sys.stderr)
+        rclpy.shutdown()
+        return 2
+    code = use(node, end)
+    node.destroy_node()
+    rclpy.shutdown()
+    return code
