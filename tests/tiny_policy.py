@@ -57,7 +57,7 @@ def write_policy(path: Path, *, nan: bool = False, slow: int = 0, spec: dict[str
     Args:
         path: where to.
         nan: frames whose pixels are all NAN_PIXEL give NaN (0 / 0); others act as described.
-        slow: frames whose pixels are all SLOW_PIXEL take that many products of 1024 x 1024 matrices, 20 ms each.
+        slow: frames whose pixels are all SLOW_PIXEL take that many products of large matrices, 20 ms each.
         spec: fields of PolicySpec to replace.
     """
     contract = dataclasses.replace(SPEC, **(spec or {}))
