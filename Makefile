@@ -1,0 +1,111 @@
+# Everything a user or a CI machine runs; `make` alone lists it.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.ONESHELL:
+.DEFAULT_GOAL := help
+
+# Passed through: PIP_ARGS to pip, POLICY (a .onnx file) and ARGS to the command, PYTHON chooses the interpreter.
+PIP_ARGS ?=
+POLICY ?=
+ARGS ?=
+PYTHON ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+
+# Beside a sourced ROS distribution its rclpy, messages, cv2 and numpy are used; elsewhere all come as wheels.
+ifdef ROS_DISTRO
+MODE := ros
+PYTHONS := $(or $(PYTHON),/usr/bin/python3 python3)
+PROBE := import sys, rclpy
+VENV_ARGS := --system-site-packages
+CONSTRAINTS := constraints-ros.txt
+EXTRAS := sim,train,cpu,test
+else
+MODE := wheels
+PYTHONS := $(or $(PYTHON),python3 python3.12 python3.11 /usr/bin/python3)
+PROBE := import sys
+VENV_ARGS :=
+CONSTRAINTS := constraints.txt
+EXTRAS := ros,sim,train,cpu,test
+endif
+STAMP := $(VENV)/.installed-$(MODE)
+
+# Install Debian packages if this user may; fails quietly otherwise.
+define APT_INSTALL
+apt_install() {
+    command -v apt-get >/dev/null || return 1
+    local sudo=
+    [ "$$(id -u)" = 0 ] || { sudo="sudo -n"; $$sudo true 2>/dev/null || return 1; }
+    echo "== Installing $$*"
+    $$sudo apt-get update -qq && $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "$$@" >/dev/null
+}
+endef
+
+.PHONY: help
+help: ## List what can be made
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | while IFS=$$'\t' read -r name text; do
+	    printf '  make %-10s %s\n' "$$name" "$$text"
+	done
+
+.PHONY: setup
+setup: $(STAMP) rendering ## Create .venv with every pinned package, and see to the rendering library
+
+$(STAMP): setup.py $(CONSTRAINTS)
+	@$(APT_INSTALL)
+	python=
+	for candidate in $(PYTHONS); do
+	    if "$$candidate" -c '$(PROBE); sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null; then
+	        python=$$candidate; break
+	    fi
+	done
+	if [ -z "$$python" ]; then
+	    echo "error: expected Python 3.11 or 3.12$(if $(ROS_DISTRO), that imports the rclpy of ROS $(ROS_DISTRO)), found none" \
+	         "among: $(PYTHONS). Install one, or name it: make setup PYTHON=/path/to/python3" >&2
+	    exit 2
+	fi
+	if ! "$$python" -c 'import ensurepip' 2>/dev/null; then
+	    package=$$("$$python" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')
+	    apt_install "$$package" || { echo "error: install $$package, then try again" >&2; exit 2; }
+	fi
+	if ! $(BIN)/python -m pip --version >/dev/null 2>&1 || [ -n "$$(find $(VENV) -maxdepth 1 -name '.installed-*' ! -name .installed-$(MODE))" ]; then
+	    echo "== Creating $(VENV) with $$python ($$("$$python" --version))"
+	    "$$python" -m venv --clear $(VENV_ARGS) $(VENV)
+	fi
+	touch $(VENV)/COLCON_IGNORE
+	echo "== Installing packages into $(VENV): the first time this takes some minutes"
+	$(BIN)/python -m pip install $(PIP_ARGS) -c $(CONSTRAINTS) setuptools
+	$(BIN)/python -m pip install $(PIP_ARGS) -c $(CONSTRAINTS) --no-build-isolation -e '.[$(EXTRAS)]'
+	touch $(STAMP)
+
+.PHONY: rendering
+rendering:
+	@$(APT_INSTALL)
+	present() {
+	    PATH=$$PATH:/sbin:/usr/sbin ldconfig -p | grep -q 'libEGL\.so\.1' && compgen -G '/usr/lib/*/dri/*_dri.so' >/dev/null
+	}
+	if [ "$${MUJOCO_GL:-egl}" = egl ] && ! present && ! { apt_install libegl1 libgl1-mesa-dri && present; }; then
+	    echo "note: the simulation cannot render until you install: apt-get install libegl1 libgl1-mesa-dri" >&2
+	fi
+
+.PHONY: demo
+demo: setup ## Train (or take POLICY=file.onnx), then drive the simulated robot through ROS 2
+	@$(BIN)/sac-ae demo $(if $(POLICY),--policy '$(POLICY)') $(ARGS)
+
+.PHONY: test
+test: lint ## Run the linters and every test but the slow ones
+	@$(BIN)/python -m pytest $(ARGS)
+
+.PHONY: test-slow
+test-slow: setup ## Run the tests that take longer
+	@$(BIN)/python -m pytest -m slow $(ARGS)
+
+.PHONY: lint
+lint: setup ## Run ruff and mypy
+	@$(BIN)/ruff check .
+	$(BIN)/mypy
+
+.PHONY: clean
+clean: ## Remove build outputs and caches; .venv and runs/ stay
+	@rm -rf build dist install log *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

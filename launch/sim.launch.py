@@ -1,0 +1,74 @@
+"""A simulated robot and an armed policy node, on this machine only and in a namespace and domain of their own."""
+
+import os
+from pathlib import Path
+
+from ament_index_python.packages import get_package_share_directory
+from launch import LaunchDescription
+from launch.actions import (
+    DeclareLaunchArgument,
+    IncludeLaunchDescription,
+    LogInfo,
+    SetEnvironmentVariable,
+    Shutdown,
+)
+from launch.substitutions import EnvironmentVariable, LaunchConfiguration
+from launch_ros.actions import Node
+from launch_ros.parameter_descriptions import ParameterValue
+
+SHARE = Path(get_package_share_directory("sac_ae_ros"))
+OWN_NETWORK = {"ROS_DOMAIN_ID": "87", "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
+
+
+def generate_launch_description() -> LaunchDescription:
+    arguments = [
+        DeclareLaunchArgument("task", default_value="rover/chase_ball", description="what to simulate"),
+        DeclareLaunchArgument("real_time_factor", default_value="1.0", description="simulated over real time"),
+        DeclareLaunchArgument("episode_seed", default_value="0", description="seed of the first episode"),
+        DeclareLaunchArgument(
+            "policy",
+            default_value=str(SHARE / "models" / "rover_chase_ball.onnx"),
+            description="policy file (.onnx)",
+        ),
+        DeclareLaunchArgument(
+            "params_file",
+            default_value=str(SHARE / "config" / "policy.yaml"),
+            description="parameters of the policy node (YAML)",
+        ),
+        DeclareLaunchArgument("namespace", default_value="sim", description="namespace of both nodes"),
+        DeclareLaunchArgument("use_sim_time", default_value="true", description="policy node follows /clock"),
+        DeclareLaunchArgument("log_level", default_value="info", description="debug, info, warn or error"),
+    ]
+    network = [SetEnvironmentVariable(name, value) for name, value in OWN_NETWORK.items() if name not in os.environ]
+    where = [part for name in OWN_NETWORK for part in (f" {name}=", EnvironmentVariable(name))]
+    policy = IncludeLaunchDescription(
+        str(SHARE / "launch" / "policy.launch.py"), launch_arguments={"arm_on_activate": "true"}.items()
+    )
+    robot = Node(
+        package="sac_ae_ros",
+        executable="sim_robot_node",
+        name="sim_robot_node",
+        namespace=LaunchConfiguration("namespace"),
+        output="screen",
+        emulate_tty=True,
+        parameters=[
+            str(SHARE / "config" / "sim_robot.yaml"),
+            {
+                "task": LaunchConfiguration("task"),
+                "real_time_factor": ParameterValue(LaunchConfiguration("real_time_factor"), value_type=float),
+                "episode_seed": ParameterValue(LaunchConfiguration("episode_seed"), value_type=int),
+            },
+        ],
+        arguments=["--ros-args", "--log-level", LaunchConfiguration("log_level")],
+        # launch_ros trips over a second shutdown
+        on_exit=lambda _, context: [] if context.is_shutdown else [Shutdown(reason="sim_robot_node has ended")],
+    )
+    return LaunchDescription(
+        [
+            *arguments,
+            *network,
+            LogInfo(msg=["To look on from another terminal: export", *where]),
+            policy,  # before the robot: it also chooses the DDS profile for both
+            robot,
+        ]
+    )

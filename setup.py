@@ -1,0 +1,77 @@
+"""Build for pip and for colcon (ament_python); what depends on what is told in docs/dependencies.md."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+NAME = "sac_ae_ros"
+
+# What a ROS 2 distribution brings where there is one. Never install these beside a distribution.
+OPENCV = ["opencv-python-headless>=4.9"]
+ROS = [
+    "ros-rclpy[fastrtps]==7.1.6",
+    "ros-diagnostic-msgs",
+    "ros-geometry-msgs",
+    "ros-lifecycle-msgs",
+    "ros-nav-msgs",
+    "ros-rosgraph-msgs",
+    "ros-sensor-msgs",
+    "ros-std-msgs",
+    "ros-std-srvs",
+    "ros-trajectory-msgs",
+]
+
+
+def data_files() -> list[tuple[str, list[str]]]:
+    """Everything outside the Python packages, each file under the folder where ROS tools look for it."""
+    share = Path("share") / NAME
+    files = [
+        ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
+        (str(share), ["package.xml"]),
+        (f"lib/{NAME}", ["scripts/policy_node", "scripts/sim_robot_node"]),
+    ]
+    for root in map(Path, ("launch", "config", "models")):
+        for folder in [root, *sorted(path for path in root.rglob("*") if path.is_dir())]:
+            found = sorted(str(path) for path in folder.glob("[!._]*") if path.is_file())
+            if found and folder.name != "__pycache__":
+                files.append((str(share / folder), found))
+    return files
+
+
+setup(
+    name=NAME,
+    version="0.1.0",
+    description="Camera policies learned in simulation with SAC-AE, exported to ONNX, driving robots through ROS 2",
+    license="Apache-2.0",
+    python_requires=">=3.11,<3.13",
+    packages=find_packages(include=[NAME, f"{NAME}.*", "sim_training", "sim_training.*"]),
+    data_files=data_files(),
+    entry_points={"console_scripts": [f"sac-ae = {NAME}.cli:main"]},
+    zip_safe=False,
+    install_requires=["numpy>=1.26", "onnx>=1.23", "PyYAML>=6"],
+    extras_require={
+        "opencv": OPENCV,
+        "ros": ROS + OPENCV,
+        "cpu": ["onnxruntime>=1.31"],
+        "gpu": ["onnxruntime-gpu>=1.31"],
+        "sim": ["av>=18", "dm_control>=1.0.50", "gymnasium>=1.4", "mujoco>=3.17,<4"],
+        "train": [
+            "jsonargparse[signatures]>=4.53",
+            "matplotlib>=3.8",
+            "tensorboard>=2.21",
+            "torch==2.13.0",
+            "tqdm>=4.66",
+        ],
+        "test": [
+            "colcon-common-extensions>=0.3",
+            "hypothesis>=6.100",
+            "mypy>=2.4",
+            "psutil>=5.9",
+            "pytest>=7.4,<9",
+            "pytest-timeout>=2.2",
+            "ruff>=0.17",
+            "setuptools>=68,<80",
+            "types-PyYAML",
+        ],
+    },
+)
