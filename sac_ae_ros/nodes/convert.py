@@ -67,9 +67,7 @@ def stop_values(params: CommandParams, actions: int) -> tuple[float, ...]:
     if stop == "hold_measured":
         raise ConfigError("command.stop: hold_measured is not built yet; expected zero or custom")
     if stop == "zero" and params.stop_values:
-        raise ConfigError(
-            f"command.stop_values: expected none with stop: zero, got {list(params.stop_values)}"
-        )
+        raise ConfigError(f"command.stop_values: expected none with stop: zero, got {list(params.stop_values)}")
     if stop == "custom" and len(params.stop_values) != actions:
         raise ConfigError(f"command.stop_values: expected {actions} numbers, got {list(params.stop_values)}")
     return params.stop_values if stop == "custom" else (0.0,) * actions
@@ -103,9 +101,7 @@ class CommandMapping:
             raise ConfigError(
                 f"command.fields: expected one field for each of {list(actions)}, got {list(params.fields)}"
             )
-        self._paths = [
-            _path(self.message_class, f"command.fields[{i}]", text) for i, text in enumerate(params.fields)
-        ]
+        self._paths = [_path(self.message_class, f"command.fields[{i}]", text) for i, text in enumerate(params.fields)]
         self._sizes = _list_sizes(self._paths)
 
     def message(self, values: Sequence[float] | NDArray[np.float64], stamp: Time) -> Any:
@@ -134,8 +130,7 @@ class CommandMapping:
                 raise ConfigError(f"command: expected {size} numbers in '{'.'.join(names)}', got {came}")
         found = [getattr(path.parent(message), path.names[-1]) for path in self._paths]
         values = [
-            value if path.index is None else value[path.index]
-            for path, value in zip(self._paths, found, strict=True)
+            value if path.index is None else value[path.index] for path, value in zip(self._paths, found, strict=True)
         ]
         if not np.isfinite(values).all():
             raise ConfigError(f"command: expected finite numbers, got {values}")
@@ -167,9 +162,7 @@ def _path(kind: Any, title: str, text: str) -> _Path:
     for depth, name in enumerate(names):
         fields = kind.get_fields_and_field_types()
         if name not in fields:
-            raise ConfigError(
-                f"{title} '{text}': {kind.__name__} has no field {name!r}, only {', '.join(fields)}"
-            )
+            raise ConfigError(f"{title} '{text}': {kind.__name__} has no field {name!r}, only {', '.join(fields)}")
         type_ = fields[name]
         if depth < len(names) - 1:
             if not re.fullmatch(r"\w+/\w+", type_):

@@ -32,9 +32,7 @@ class LoadedPolicy:
             SacAeError: the policy cannot be loaded, or a parameter does not fit it.
         """
         if not params.policy:
-            raise ConfigError(
-                "policy: expected the path of a policy file (.onnx), got nothing; set -p policy:=FILE"
-            )
+            raise ConfigError("policy: expected the path of a policy file (.onnx), got nothing; set -p policy:=FILE")
         self.params, self._node = params, node
         self.policy = OnnxPolicy.load(params.policy, provider=params.provider, threads=params.threads)
         spec = self.policy.spec

@@ -73,9 +73,7 @@ class LimitParams:
 
     low: tuple[float, ...] = _parameter((), "smallest value of each action; unset means the policy's")
     high: tuple[float, ...] = _parameter((), "largest value of each action; unset means the policy's")
-    max_slew: tuple[float, ...] = _parameter(
-        (), "greatest change per second of each action; unset means unlimited"
-    )
+    max_slew: tuple[float, ...] = _parameter((), "greatest change per second of each action; unset means unlimited")
 
 
 @dataclass(frozen=True)
@@ -84,9 +82,7 @@ class PolicyParams:
 
     policy: str = _parameter("", "path of the policy file (.onnx)", read_only=True)
     provider: str = _parameter("cpu", "where inference runs: cpu or cuda", choices=tuple(sorted(PROVIDERS)))
-    threads: int = _parameter(
-        1, "intra-op threads of onnxruntime; small policies are fastest with 1", low=1, high=64
-    )
+    threads: int = _parameter(1, "intra-op threads of onnxruntime; small policies are fastest with 1", low=1, high=64)
     stamp_source: str = _parameter(
         "header",
         "what dates a frame: its header, or its arrival where the camera's clock is not synchronised",
@@ -103,9 +99,7 @@ class PolicyParams:
         high=HOUR_S,
     )
     arm_on_activate: bool = _parameter(False, "arm unasked when activated: for simulation only")
-    novelty_every: int = _parameter(
-        0, "measure novelty on every n-th tick; 0 means never", low=0, high=1_000_000
-    )
+    novelty_every: int = _parameter(0, "measure novelty on every n-th tick; 0 means never", low=0, high=1_000_000)
     image: ImageParams = ImageParams()
     command: CommandParams = CommandParams()
     limits: LimitParams = LimitParams()
@@ -116,14 +110,10 @@ class SimParams:
     """Parameters of sim_robot_node; only episode_seed can change while it runs."""
 
     task: str = _parameter("rover/chase_ball", "what to simulate, domain/task", read_only=True)
-    renderer: str = _parameter(
-        "fast", "fast, or stock for dm_control's own", choices=("fast", "stock"), read_only=True
-    )
+    renderer: str = _parameter("fast", "fast, or stock for dm_control's own", choices=("fast", "stock"), read_only=True)
     image_height: int = _parameter(240, "height of the images, pixels", low=1, high=4096, read_only=True)
     image_width: int = _parameter(320, "width of the images, pixels", low=1, high=4096, read_only=True)
-    camera_rate_hz: float = _parameter(
-        20.0, "images per simulated second", low=0.1, high=1000.0, read_only=True
-    )
+    camera_rate_hz: float = _parameter(20.0, "images per simulated second", low=0.1, high=1000.0, read_only=True)
     camera_frame_id: str = _parameter("camera", "header.frame_id of the images", read_only=True)
     real_time_factor: float = _parameter(
         1.0, "simulated seconds per second, as far as the machine can", low=0.01, high=100.0, read_only=True
@@ -136,9 +126,7 @@ class SimParams:
         high=HOUR_S,
         read_only=True,
     )
-    episode_seed: int = _parameter(
-        0, "seed of the next reset; each episode that follows adds 1", low=0, high=2**31 - 1
-    )
+    episode_seed: int = _parameter(0, "seed of the next reset; each episode that follows adds 1", low=0, high=2**31 - 1)
     auto_reset: bool = _parameter(True, "start the next episode when one ends", read_only=True)
     command: CommandParams = CommandParams()
 

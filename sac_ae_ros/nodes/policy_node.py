@@ -84,9 +84,7 @@ class PolicyNode(LifecycleNode):
             self.create_subscription(Bool, "episode_end", self._on_episode_end, 10),
             self._subscribe_images(params.image.transport),
         ]
-        self.get_logger().info(
-            "active and " + ("armed" if params.arm_on_activate else "not armed: call ~/arm")
-        )
+        self.get_logger().info("active and " + ("armed" if params.arm_on_activate else "not armed: call ~/arm"))
 
     @_transition
     def on_deactivate(self, _: LifecycleState) -> None:
@@ -122,9 +120,7 @@ class PolicyNode(LifecycleNode):
             self.get_logger().info("armed" if state.armed else "disarmed")
         self._told = state
         if drive and drive.trouble:
-            self.get_logger().error(
-                f"a stop could not be sent: {drive.trouble}", throttle_duration_sec=LOG_EVERY_S
-            )
+            self.get_logger().error(f"a stop could not be sent: {drive.trouble}", throttle_duration_sec=LOG_EVERY_S)
 
     def _forget(self) -> None:
         self.end_drive()

@@ -43,9 +43,7 @@ class EndRequest:
         self._event.set()
 
 
-def run(
-    make: Callable[[], SomeNode], use: Callable[[SomeNode, EndRequest], int], args: Sequence[str] | None
-) -> int:
+def run(make: Callable[[], SomeNode], use: Callable[[SomeNode, EndRequest], int], args: Sequence[str] | None) -> int:
     """Initialises rclpy, makes a node and uses it; returns the exit code of that.
 
     A node that cannot start gets one line on stderr that says why, and exit code 2.

@@ -73,9 +73,7 @@ class SimLoop:
         self._auto_reset = auto_reset
         self._step_ns = round(sim.physics_timestep_s * 1e9)
         self._control_steps = round(sim.control_timestep_s / sim.physics_timestep_s)
-        self._rest = np.clip(
-            0.0, [action.low for action in sim.actions], [action.high for action in sim.actions]
-        )
+        self._rest = np.clip(0.0, [action.low for action in sim.actions], [action.high for action in sim.actions])
         self.next_seed = seed
         self.time_ns = 0
         self.episodes = 0

@@ -91,9 +91,7 @@ class SimRobotNode(Node):
 
     def on_command_timeout(self) -> None:
         """Says that the robot stopped by itself."""
-        self.get_logger().warning(
-            f"stopped: no command for {self._params.command_timeout_s:g} s of simulated time"
-        )
+        self.get_logger().warning(f"stopped: no command for {self._params.command_timeout_s:g} s of simulated time")
 
     def close(self) -> None:
         """Frees the renderer, before the process ends."""
@@ -178,12 +176,8 @@ def _make_sim(params: SimParams) -> Any:
     try:
         from sim_training.envs.robot import RobotSim
     except ImportError as error:
-        raise ConfigError(
-            f"simulation: expected dm_control and mujoco, got {error}; install the extra `sim`"
-        ) from None
-    return RobotSim(
-        params.task, height=params.image_height, width=params.image_width, renderer=params.renderer
-    )
+        raise ConfigError(f"simulation: expected dm_control and mujoco, got {error}; install the extra `sim`") from None
+    return RobotSim(params.task, height=params.image_height, width=params.image_width, renderer=params.renderer)
 
 
 def _camera_info(height: int, width: int, fovy_deg: float) -> CameraInfo:

@@ -18,9 +18,7 @@ LAST_STOPS_S = 0.5
 class Watchdog:
     """Sends every stop of one activation."""
 
-    def __init__(
-        self, gate: SafetyGate, stop: Callable[[], None], *, period_s: float, timeout_s: float
-    ) -> None:
+    def __init__(self, gate: SafetyGate, stop: Callable[[], None], *, period_s: float, timeout_s: float) -> None:
         """Starts the thread.
 
         Args:

@@ -1,0 +1,18 @@
+"""Where the package's own files lie: configuration, launch files, models; installed or in the source tree."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def share_file(name: str) -> Path | None:
+    """The path of a file of this package's share, such as config/policy.yaml; None if it is nowhere.
+
+    The source tree comes first, then the prefix of the interpreter (pip), then the folders above (colcon).
+    """
+    prefixes = [Path(sys.prefix), *ROOT.parents]
+    folders = [ROOT, *(prefix / "share" / "sac_ae_ros" for prefix in prefixes)]
+    return next((folder / name for folder in folders if (folder / name).is_file()), None)
