@@ -84,11 +84,15 @@ class SacAeAgent(nn.Module):
         self._step(loss, "critic")
         return {"critic_loss": loss.detach(), "q": q[0].detach().mean(), "batch_reward": batch.reward.mean()}
 
-    def _update_actor_and_alpha(self, batch: Batch) -> dict[str, Tensor]:
-        features = self.encoder(batch.obs).detach()  # the actor never moves the convolutions
+    def actor_objective(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The actor's loss and log pi [B]; the actor never moves the convolutions."""
+        features = self.encoder(batch.obs).detach()
         mean, log_std = self.actor(features)
         action, log_prob = losses.sample_action(mean, log_std, torch.randn_like(mean))
-        loss = losses.actor_loss(log_prob, self.critic(features, action), self.log_alpha.exp())
+        return losses.actor_loss(log_prob, self.critic(features, action), self.log_alpha.exp()), log_prob
+
+    def _update_actor_and_alpha(self, batch: Batch) -> dict[str, Tensor]:
+        loss, log_prob = self.actor_objective(batch)
         self._step(loss, "actor")
         alpha_loss = losses.alpha_loss(self.log_alpha, log_prob, self.target_entropy)
         self._step(alpha_loss, "alpha")

@@ -190,7 +190,7 @@ def help_text() -> str:
     """Every key with its default and meaning, for `sac-ae train --help`."""
     import jsonargparse
 
-    parser = jsonargparse.ArgumentParser(prog="sac-ae train", add_help=False)
+    parser = jsonargparse.ArgumentParser(usage=jsonargparse.SUPPRESS, add_help=False)
     parser.add_class_arguments(TrainConfig, as_group=True)
     return parser.format_help()
 

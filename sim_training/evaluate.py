@@ -8,6 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from sac_ae_ros.core.command import SafetyGate, Values
+from sac_ae_ros.core.errors import SpecError
+from sac_ae_ros.core.image import Image
+from sac_ae_ros.core.pipeline import ImageToCommand
+from sac_ae_ros.core.policy import OnnxPolicy
+from sac_ae_ros.core.spec import PolicySpec
 from sim_training.envs.pixel_env import PixelEnv
 
 # Training, checkpoint choice and final judgement use episodes that never meet.
@@ -61,6 +67,60 @@ def run_episodes(
             on_step()
         returns.append(total)
     return Returns(tuple(returns))
+
+
+def env_for(spec: PolicySpec, *, renderer: str = "fast") -> PixelEnv:
+    """The environment that a policy file was trained in.
+
+    Raises:
+        SimError: its task is unknown here.
+        SpecError: its period or actions do not fit the task.
+    """
+    camera = spec.camera
+    env = PixelEnv(
+        spec.task,
+        height=camera.height,
+        width=camera.width,
+        frame_stack=spec.frame_stack,
+        supersample=max(1, camera.source_height // camera.height),
+        renderer=renderer,
+    )
+    env.action_repeat = max(1, round(spec.control_period_s / env.task.control_timestep_s))
+    fits = abs(env.control_period_s - spec.control_period_s) < 1e-6 and spec.actions == env.task.actions
+    if not fits:
+        env.close()
+        raise SpecError(f"policy {spec.name}: its period or actions are not those of {spec.task} in this simulation")
+    return env
+
+
+def run_policy_file(
+    env: PixelEnv, policy: OnnxPolicy, seeds: Iterable[int], *, want_novelty: bool = False
+) -> tuple[Returns, NDArray[np.float64]]:
+    """Drives the simulated robot through ImageToCommand, as the ROS node does.
+
+    Returns the returns and the novelty of every frame (empty unless wanted).
+    """
+    spec = policy.spec
+    gate = SafetyGate(spec.actions, spec.control_period_s)
+    gate.arm()
+    sent: list[Values] = []
+    novelty: list[float] = []
+    pipeline = ImageToCommand(policy, gate, sent.append, novelty_every=int(want_novelty))
+    stamp_ns = 0
+
+    def act(obs: NDArray[np.uint8]) -> NDArray[np.float64]:
+        nonlocal stamp_ns
+        picture = env.camera_image
+        message = Image(picture.shape[0], picture.shape[1], "rgb8", picture.shape[1] * 3, False, picture.tobytes())
+        sent.clear()
+        step = pipeline.process(message, stamp_ns)
+        stamp_ns += spec.control_period_ns
+        if step is not None and step.novelty is not None:
+            novelty.append(step.novelty)
+        return sent[-1] if sent else np.zeros(len(spec.actions))
+
+    returns = run_episodes(env, act, seeds, on_reset=pipeline.reset)
+    return returns, np.array(novelty)
 
 
 def random_policy(env: PixelEnv, seed: int) -> Act:

@@ -27,12 +27,15 @@ class CameraSpec:
 
     `crop` "center" keeps the largest centred part with the ratio width:height, "none" squeezes the whole
     image. Either `fovy_deg` (vertical field of view of the cropped image, degrees) or `k` (the row-major 3x3
-    intrinsic matrix of sensor_msgs/CameraInfo, for height x width pixels) tells the optics.
+    intrinsic matrix of sensor_msgs/CameraInfo, for height x width pixels) tells the optics. In training the
+    camera gave `source_height` x `source_width` pixels before crop and resize.
     """
 
     name: str
     height: int
     width: int
+    source_height: int
+    source_width: int
     color_order: str = "rgb"
     crop: str = "center"
     resize: str = "area"
@@ -138,9 +141,9 @@ class PolicySpec:
 
 
 def _check_camera(camera: CameraSpec) -> None:
-    for field in ("height", "width"):
+    for field, most in (("height", MAX_SIDE_PX), ("width", MAX_SIDE_PX), ("source_height", 16384), ("source_width", 16384)):
         side = getattr(camera, field)
-        _require(1 <= side <= MAX_SIDE_PX, f"cameras[0].{field}", f"1..{MAX_SIDE_PX} pixels", side)
+        _require(1 <= side <= most, f"cameras[0].{field}", f"1..{most} pixels", side)
     _require(camera.color_order == "rgb", "cameras[0].color_order", "rgb", camera.color_order)
     _require(camera.crop in CROPS, "cameras[0].crop", f"one of {CROPS}", camera.crop)
     _require(camera.resize == "area", "cameras[0].resize", "area", camera.resize)

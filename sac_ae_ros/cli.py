@@ -1,0 +1,328 @@
+"""`sac-ae VERB`: a table of verbs, each importing what it needs when it is called."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from sac_ae_ros.core.errors import ConfigError, ModelError, RunError, SacAeError
+
+BAD_INPUT = 2
+INTERRUPTED = 130
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, like every other error here."""
+
+    def error(self, message: str) -> NoReturn:
+        print(f"error: {message}; see `{self.prog} --help`", file=sys.stderr)
+        raise SystemExit(BAD_INPUT)
+
+
+@dataclass(frozen=True)
+class Verb:
+    """One word of the command line."""
+
+    run: Callable[[argparse.Namespace, list[str]], int]
+    add_arguments: Callable[[argparse.ArgumentParser], None]
+    help: str
+    example: str
+    takes_config: bool = False
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one verb; returns the exit code: 0 done, 2 bad input, 130 interrupted."""
+    parser = _parser()
+    args, rest = parser.parse_known_args(argv)
+    verb = VERBS[args.verb]
+    if rest and not verb.takes_config:
+        parser.error(f"expected no such argument, got {' '.join(rest)}")
+    try:
+        return verb.run(args, rest)
+    except SacAeError as error:
+        if args.debug:
+            raise
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return BAD_INPUT
+    except ModuleNotFoundError as error:
+        if args.debug or (error.name or "").startswith(("sac_ae_ros", "sim_training")):
+            raise
+        print(f"error: `sac-ae {args.verb}` needs the Python package {error.name!r};{_extras_hint()}", file=sys.stderr)
+        return BAD_INPUT
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _extras_hint() -> str:
+    return " install this package's extras, e.g. `pip install '.[cpu,sim,train]'`"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="sac-ae", description="Learn in simulation, export, judge and drive a robot from pixels.")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB", parser_class=_Parser)
+    for name, verb in VERBS.items():
+        child = verbs.add_parser(
+            name,
+            help=verb.help,
+            description=verb.help,
+            epilog=f"example:\n{verb.example}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        verb.add_arguments(child)
+        child.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return parser
+
+
+def _print_json(value: object) -> None:
+    print(json.dumps(value, allow_nan=False))
+
+
+def _train_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", type=Path, metavar="FILE", help="YAML file of the run's configuration")
+    parser.add_argument("--run-dir", type=Path, metavar="DIR", help="new folder for the run (default: runs/TASK-TIME)")
+    parser.add_argument("--resume", type=Path, metavar="RUN", help="go on from this run's last checkpoint")
+    parser.add_argument("--keys", action="store_true", help="list every key that --GROUP.KEY=VALUE can set, and exit")
+
+
+def _train(args: argparse.Namespace, overrides: list[str]) -> int:
+    from sim_training import config as configs
+
+    if args.keys:
+        print(configs.help_text())
+        return 0
+    if args.resume is not None:
+        given = [name for name, value in (("--config", args.config), ("--run-dir", args.run_dir)) if value]
+        if given or overrides:
+            raise ConfigError(f"--resume takes its config from the run; drop {' '.join([*given, *overrides])}")
+        if not (args.resume / "config.yaml").is_file():
+            raise RunError(f"resume: expected a run folder with config.yaml, {args.resume} is none")
+        config, run_dir = configs.load(args.resume / "config.yaml"), args.resume
+    else:
+        config = configs.parse(overrides, path=args.config)
+        run_dir = args.run_dir or default_run_dir(config.env.task.replace("/", "_"))
+    train(config, run_dir, resume=args.resume is not None)
+    print(f"run folder: {run_dir}\nnext: sac-ae export {run_dir}", file=sys.stderr)
+    return 0
+
+
+def train(config: Any, run_dir: Path, *, resume: bool = False) -> None:
+    """Trains and draws the learning curve; says how to go on when interrupted."""
+    from sim_training.plots import learning_curve
+    from sim_training.trainer import Trainer
+
+    trainer = Trainer(config, run_dir, resume=resume)
+    try:
+        trainer.run()
+    except KeyboardInterrupt:
+        print(f"\ninterrupted; go on with: sac-ae train --resume {run_dir}", file=sys.stderr)
+        raise
+    finally:
+        trainer.close()
+    learning_curve(run_dir, run_dir / "learning_curve.png")
+
+
+def default_run_dir(name: str) -> Path:
+    """A folder name that sorts by time."""
+    return Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
+
+
+def _export_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", type=Path, help="run folder that train made")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="where to write (default: RUN/policy.onnx)")
+    parser.add_argument("--name", default="", help="the policy's name in its contract (default: the task's)")
+    parser.add_argument("--episodes", type=_positive, default=20, help="held-out episodes to judge it by (default: 20)")
+    parser.add_argument("--force", action="store_true", help="replace the file if it exists")
+
+
+def _export(args: argparse.Namespace, _: list[str]) -> int:
+    from sim_training.export import export_run, load_agent
+    from sim_training.plots import reconstructions
+
+    out = args.out or args.run / "policy.onnx"
+    if out.exists() and not args.force:
+        raise ModelError(f"export: {out} exists already; give --force to replace it, or another --out")
+    exported = export_run(args.run, out, name=args.name, episodes=args.episodes)
+    config, agent, _ = load_agent(args.run)
+    reconstructions(config, agent, args.run / "reconstructions.png")
+    training = exported.spec.training
+    worst = max(exported.parity["action"], exported.parity["log_std"], exported.parity["latent"])
+    print(f"{out}: {out.stat().st_size / 1e6:.1f} MB, differs from torch by {worst:.1e} at most")
+    print(
+        f"held-out return {training.eval_return_mean:.1f} +- {training.eval_return_sd:.1f}"
+        f" over {training.eval_episodes} episodes, at {training.env_steps} env steps"
+    )
+    return 0
+
+
+def _eval_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("policy", type=Path, help="an ONNX policy file, or a run folder for its torch networks")
+    parser.add_argument("--episodes", type=_positive, default=10, help="how many episodes (default: 10)")
+    parser.add_argument("--seed", type=int, default=3_000_000, help="seed of the first episode (default: 3000000)")
+    parser.add_argument("--renderer", choices=("fast", "stock"), default="fast", help="(default: fast)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+
+
+def _eval(args: argparse.Namespace, _: list[str]) -> int:
+    seeds = range(args.seed, args.seed + args.episodes)
+    returns = evaluate_run(args.policy, seeds) if args.policy.is_dir() else evaluate_file(args.policy, seeds, args.renderer)
+    if args.json:
+        _print_json(returns.to_dict())
+    else:
+        print(f"return {returns.mean:.1f} +- {returns.sd:.1f} over {args.episodes} episodes (mean +- sd)")
+        print(" ".join(f"{value:.1f}" for value in returns.returns))
+    return 0
+
+
+def evaluate_file(path: Path, seeds: range, renderer: str = "fast") -> Any:
+    """Returns of an ONNX file in simulation, through ImageToCommand."""
+    from sac_ae_ros.core.policy import OnnxPolicy
+
+    policy = OnnxPolicy.load(path)
+    from sim_training.evaluate import env_for, run_policy_file
+
+    env = env_for(policy.spec, renderer=renderer)
+    try:
+        return run_policy_file(env, policy, seeds)[0]
+    finally:
+        env.close()
+
+
+def evaluate_run(run_dir: Path, seeds: range) -> Any:
+    """Returns of a run's best torch networks, acting by the mean."""
+    from sim_training.evaluate import run_episodes
+    from sim_training.export import load_agent
+    from sim_training.trainer import make_env, to_physical
+
+    config, agent, _ = load_agent(run_dir)
+    env = make_env(config.env)
+    try:
+        return run_episodes(env, lambda obs: to_physical(env, agent.act(obs, sample=False)), seeds)
+    finally:
+        env.close()
+
+
+def _info_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("policy", type=Path, help="an ONNX policy file")
+    parser.add_argument("--json", action="store_true", help="print the PolicySpec as one JSON object")
+
+
+def _info(args: argparse.Namespace, _: list[str]) -> int:
+    from sac_ae_ros.core.policy import OnnxPolicy
+
+    policy = OnnxPolicy.load(args.policy)
+    spec, camera, training = policy.spec, policy.spec.camera, policy.spec.training
+    if args.json:
+        print(spec.to_json())
+        return 0
+    optics = f"fovy {camera.fovy_deg:g} deg" if camera.fovy_deg else f"K {camera.k}"
+    print(f"policy    {spec.name} {spec.version}, for {spec.task}; sha256 {policy.sha256[:16]}")
+    print(f"sees      {spec.frame_stack} frames of {camera.height}x{camera.width} {camera.color_order}, {optics}")
+    print(f"acts      every {spec.control_period_s:g} s:")
+    for action in spec.actions:
+        print(f"          {action.name} {action.low:g}..{action.high:g} {action.unit}")
+    print(f"trained   {training.env_steps} env steps, seed {training.seed}, source {training.revision}")
+    print(
+        f"judged    return {training.eval_return_mean:.1f} +- {training.eval_return_sd:.1f}"
+        f" over {training.eval_episodes} held-out episodes"
+    )
+    quantiles = ", ".join(f"{q}: {value:.2g}" for q, value in sorted(spec.novelty.quantiles.items()))
+    print(f"novelty   {quantiles} over {spec.novelty.frames} frames")
+    return 0
+
+
+def _demo_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--policy", type=Path, metavar="FILE", help="an ONNX policy; skips the training")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="training configuration (default: the rover's)")
+    parser.add_argument("--run-dir", type=Path, metavar="DIR", help="new folder for the results (default: runs/demo-TIME)")
+    parser.add_argument("--episodes", type=_positive, default=10, help="episodes for each row of the table (default: 10)")
+    parser.add_argument("--seed", type=int, default=3_000_000, help="seed of the first episode (default: 3000000)")
+    parser.add_argument("--real-time-factor", type=float, default=2.0, help="speed of the ROS simulation (default: 2)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+
+
+def _demo(args: argparse.Namespace, overrides: list[str]) -> int:
+    from sac_ae_ros import demo
+
+    run_dir = args.run_dir or default_run_dir("demo")
+    request = demo.Request(args.policy, args.config, tuple(overrides), args.episodes, args.seed, args.real_time_factor)
+    table = demo.run(request, run_dir)
+    if args.json:
+        _print_json(table)
+    else:
+        print(demo.render(table, run_dir))
+    return 0
+
+
+def _doctor_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+
+
+def _doctor(args: argparse.Namespace, _: list[str]) -> int:
+    from sac_ae_ros import doctor
+
+    checks = doctor.examine()
+    if args.json:
+        _print_json(doctor.to_dict(checks))
+    else:
+        print(doctor.render(checks))
+    return 0
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"expected at least 1, got {text}")
+    return value
+
+
+VERBS = {
+    "train": Verb(
+        _train,
+        _train_arguments,
+        "Train a policy in simulation; --GROUP.KEY=VALUE sets any key of the configuration (see --keys).",
+        "  sac-ae train --config config/train/rover_chase_ball.yaml --run.seed=3 --run-dir runs/rover-3\n"
+        "  sac-ae train --resume runs/rover-3",
+        takes_config=True,
+    ),
+    "export": Verb(
+        _export,
+        _export_arguments,
+        "Write a run's best policy as one ONNX file with its contract inside.",
+        "  sac-ae export runs/rover-3 --out models/my_rover.onnx",
+    ),
+    "eval": Verb(
+        _eval,
+        _eval_arguments,
+        "Judge a policy in simulation, through the code that the robot runs.",
+        "  sac-ae eval models/rover_chase_ball.onnx --episodes 20",
+    ),
+    "info": Verb(
+        _info,
+        _info_arguments,
+        "Check a policy file and print its contract.",
+        "  sac-ae info models/rover_chase_ball.onnx",
+    ),
+    "demo": Verb(
+        _demo,
+        _demo_arguments,
+        "Train, export, and drive a simulated robot over ROS 2; prints one table of returns.",
+        "  sac-ae demo\n  sac-ae demo --policy models/rover_chase_ball.onnx",
+        takes_config=True,
+    ),
+    "doctor": Verb(
+        _doctor,
+        _doctor_arguments,
+        "Say what works on this machine, and how to mend what does not.",
+        "  sac-ae doctor",
+    ),
+}
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,69 @@
+"""Pictures of a run: its learning curve, and reconstructions beside what the camera saw."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+from numpy.typing import NDArray
+
+from sim_training import metrics
+from sim_training.agent import SacAeAgent
+from sim_training.config import TrainConfig
+from sim_training.evaluate import HELD_OUT_SEED, run_episodes
+from sim_training.trainer import make_env, to_physical
+
+
+def learning_curve(run_dir: Path, out: Path) -> None:
+    """Episode returns and evaluations (mean, and sd shaded) over env steps."""
+    train = [row for row in metrics.read(run_dir / "train.csv") if "episode_return" in row]
+    evals = metrics.read(run_dir / "eval.csv")
+    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
+    axes.plot(
+        [row["env_step"] for row in train], [row["episode_return"] for row in train], ".", color="0.7", label="episodes"
+    )
+    steps = np.array([row["env_step"] for row in evals])
+    mean = np.array([row["mean_return"] for row in evals])
+    sd = np.array([row["sd_return"] for row in evals])
+    axes.fill_between(steps, mean - sd, mean + sd, alpha=0.2, color="C0", linewidth=0)
+    axes.plot(steps, mean, "o-", color="C0", label="evaluation, mean and sd")
+    axes.set(xlabel="env steps", ylabel="episode return", title=run_dir.name)
+    axes.set_ylim(bottom=min(0.0, float(mean.min(initial=0.0))))
+    axes.grid(alpha=0.3)
+    axes.legend(loc="upper left")
+    figure.savefig(out, dpi=120)
+    plt.close(figure)
+
+
+def reconstructions(config: TrainConfig, agent: SacAeAgent, out: Path, count: int = 8) -> None:
+    """Newest frames of one held-out episode above the autoencoder's reconstructions of them."""
+    env = make_env(config.env)
+    stacks: list[NDArray[np.uint8]] = []
+
+    def act(obs: NDArray[np.uint8]) -> NDArray[np.float64]:
+        stacks.append(obs)
+        return to_physical(env, agent.act(obs, sample=False))
+
+    try:
+        run_episodes(env, act, [HELD_OUT_SEED + 1])
+    finally:
+        env.close()
+    picked = np.linspace(0, len(stacks) - 1, count).round().astype(int)
+    inputs = np.stack([stacks[i] for i in picked])
+    rows = (("camera", inputs), ("reconstruction", agent.reconstruct(inputs)))
+    figure, axes = plt.subplots(2, count, figsize=(1.5 * count, 3.4), layout="constrained")
+    for row, (label, pictures) in enumerate(rows):
+        for column in range(count):
+            panel = axes[row, column]
+            panel.imshow(pictures[column, -3:].transpose(1, 2, 0), interpolation="nearest")
+            panel.set(xticks=[], yticks=[])
+            if row == 0:
+                panel.set_title(f"{picked[column] * env.control_period_s:.1f} s", fontsize=9)
+        axes[row, 0].set_ylabel(label)
+    figure.savefig(out, dpi=120)
+    plt.close(figure)
