@@ -45,6 +45,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11,<3.13",
     packages=find_packages(include=[NAME, f"{NAME}.*", "sim_training", "sim_training.*"]),
+    package_data={"sim_training.envs": ["*.xml"]},
     data_files=data_files(),
     entry_points={"console_scripts": [f"sac-ae = {NAME}.cli:main"]},
     zip_safe=False,

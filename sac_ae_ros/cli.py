@@ -98,9 +98,9 @@ def _train(args: argparse.Namespace, overrides: list[str]) -> int:
         print(configs.help_text())
         return 0
     if args.resume is not None:
-        given = [name for name, value in (("--config", args.config), ("--run-dir", args.run_dir)) if value]
-        if given or overrides:
-            raise ConfigError(f"--resume takes its config from the run; drop {' '.join([*given, *overrides])}")
+        extra = [name for name, value in (("--config", args.config), ("--run-dir", args.run_dir)) if value]
+        if extra or overrides:
+            raise ConfigError(f"--resume takes its config from the run; drop {' '.join([*extra, *overrides])}")
         if not (args.resume / "config.yaml").is_file():
             raise RunError(f"resume: expected a run folder with config.yaml, {args.resume} is none")
         config, run_dir = configs.load(args.resume / "config.yaml"), args.resume
@@ -149,7 +149,7 @@ def _export(args: argparse.Namespace, _: list[str]) -> int:
     if out.exists() and not args.force:
         raise ModelError(f"export: {out} exists already; give --force to replace it, or another --out")
     exported = export_run(args.run, out, name=args.name, episodes=args.episodes)
-    config, agent, _ = load_agent(args.run)
+    config, agent = load_agent(args.run)[:2]
     reconstructions(config, agent, args.run / "reconstructions.png")
     training = exported.spec.training
     worst = max(exported.parity["action"], exported.parity["log_std"], exported.parity["latent"])
@@ -171,7 +171,9 @@ def _eval_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _eval(args: argparse.Namespace, _: list[str]) -> int:
     seeds = range(args.seed, args.seed + args.episodes)
-    returns = evaluate_run(args.policy, seeds) if args.policy.is_dir() else evaluate_file(args.policy, seeds, args.renderer)
+    returns = (
+        evaluate_run(args.policy, seeds) if args.policy.is_dir() else evaluate_file(args.policy, seeds, args.renderer)
+    )
     if args.json:
         _print_json(returns.to_dict())
     else:
@@ -240,8 +242,12 @@ def _info(args: argparse.Namespace, _: list[str]) -> int:
 def _demo_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--policy", type=Path, metavar="FILE", help="an ONNX policy; skips the training")
     parser.add_argument("--config", type=Path, metavar="FILE", help="training configuration (default: the rover's)")
-    parser.add_argument("--run-dir", type=Path, metavar="DIR", help="new folder for the results (default: runs/demo-TIME)")
-    parser.add_argument("--episodes", type=_positive, default=10, help="episodes for each row of the table (default: 10)")
+    parser.add_argument(
+        "--run-dir", type=Path, metavar="DIR", help="new folder for the results (default: runs/demo-TIME)"
+    )
+    parser.add_argument(
+        "--episodes", type=_positive, default=10, help="episodes for each row of the table (default: 10)"
+    )
     parser.add_argument("--seed", type=int, default=3_000_000, help="seed of the first episode (default: 3000000)")
     parser.add_argument("--real-time-factor", type=float, default=2.0, help="speed of the ROS simulation (default: 2)")
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")

@@ -16,6 +16,7 @@ from sac_ae_ros import video
 from sac_ae_ros.cli import evaluate_file, evaluate_run, train
 from sac_ae_ros.core.errors import RunError
 from sac_ae_ros.core.policy import OnnxPolicy
+from sac_ae_ros.core.share import share_file
 
 DEFAULT_CONFIG = "config/train/rover_chase_ball.yaml"
 EXPORT_EPISODES = 10
@@ -101,13 +102,10 @@ def default_config() -> Path:
     Raises:
         RunError: neither has it.
     """
-    root = Path(__file__).resolve().parents[1]
-    shares = [root, Path(sys.prefix) / "share" / "sac_ae_ros"]
-    shares += [parent / "share" / "sac_ae_ros" for parent in root.parents]  # colcon's install/sac_ae_ros/lib/python
-    for share in shares:
-        if (share / DEFAULT_CONFIG).is_file():
-            return share / DEFAULT_CONFIG
-    raise RunError(f"config: expected {DEFAULT_CONFIG} in one of {[str(share) for share in shares]}; give --config")
+    path = share_file(DEFAULT_CONFIG)
+    if path is None:
+        raise RunError(f"config: expected {DEFAULT_CONFIG} in this package's share, found none; give --config")
+    return path
 
 
 def _random(policy: OnnxPolicy, seeds: range) -> dict[str, object]:

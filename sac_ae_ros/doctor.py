@@ -78,7 +78,8 @@ def _onnxruntime() -> Check:
         return Check("onnxruntime", FAIL, "not installed", "pip install '.[cpu]' (or '.[gpu]')")
     both = [name for name in ("onnxruntime", "onnxruntime-gpu") if _version(name)]
     if len(both) == 2:
-        return Check("onnxruntime", WARN, "onnxruntime and onnxruntime-gpu are both installed", "pip uninstall one of them")
+        detail = "onnxruntime and onnxruntime-gpu are both installed and hide each other"
+        return Check("onnxruntime", WARN, detail, "pip uninstall one of them, then reinstall the other")
     code = (
         "import onnxruntime as ort; from onnx import TensorProto as T, helper as h\n"
         "x, y = (h.make_tensor_value_info(n, T.FLOAT, [1]) for n in 'xy')\n"

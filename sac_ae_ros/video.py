@@ -31,7 +31,7 @@ def draw(moment: Moment, actions: Sequence[ActionSpec]) -> NDArray[np.uint8]:
     """The picture enlarged to 640 pixels of width, with one bar for each action below it."""
     height, width = moment.picture.shape[:2]
     rows = round(height * WIDTH_PX / width / 2) * 2
-    picture = cv2.resize(moment.picture, (WIDTH_PX, rows), interpolation=cv2.INTER_CUBIC)
+    picture = np.asarray(cv2.resize(moment.picture, (WIDTH_PX, rows), interpolation=cv2.INTER_CUBIC), np.uint8)
     _text(picture, moment.caption, (12, 26), INK, shadow=True)
     panel = np.full((BAR_HEIGHT_PX * len(actions) + 16, WIDTH_PX, 3), PAPER, np.uint8)
     for i, action in enumerate(actions):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 import yaml
@@ -156,7 +156,8 @@ class TrainConfig:
             value = getattr(self.learn, name)
             _require(0 <= value <= 1, f"learn.{name}", "0..1", value)
         room = self.env.frame_stack + self.learn.batch_size
-        _require(self.learn.replay_capacity > room, "learn.replay_capacity", f"more than {room}", self.learn.replay_capacity)
+        capacity = self.learn.replay_capacity
+        _require(capacity > room, "learn.replay_capacity", f"more than {room}", capacity)
 
 
 def _require(holds: bool, name: str, expected: str, came: object) -> None:
@@ -183,7 +184,7 @@ def parse(arguments: Sequence[str], *, path: str | Path | None = None) -> TrainC
     except (jsonargparse.ArgumentError, yaml.YAMLError, TypeError, ValueError) as error:
         text = " ".join(str(error).split())
         raise ConfigError(f"config{f' {path}' if path else ''}: {text[:300]}; see `sac-ae train --help`") from None
-    return TrainConfig(**{key: value for key, value in vars(config).items() if key in ("env", "network", "learn", "run")})
+    return TrainConfig(**{group.name: getattr(config, group.name) for group in fields(TrainConfig)})
 
 
 def help_text() -> str:

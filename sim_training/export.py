@@ -187,8 +187,11 @@ def build(agent: SacAeAgent, spec: PolicySpec, *, half: bool) -> bytes:
     pixels = graph.add("Div", [graph.add("Cast", ["frames"], to=TensorProto.FLOAT), graph.const(np.float32(255))])
     features = pixels
     for conv in agent.encoder.convs:
-        weights = [graph.weight(conv.weight), graph.weight(conv.bias)]  # type: ignore[union-attr,arg-type]
-        convolved = graph.add("Conv", [features, *weights], strides=list(conv.stride))  # type: ignore[union-attr,arg-type]
+        assert isinstance(conv, nn.Conv2d)
+        assert conv.bias is not None
+        convolved = graph.add(
+            "Conv", [features, graph.weight(conv.weight), graph.weight(conv.bias)], strides=list(conv.stride)
+        )
         features = graph.add("Relu", [convolved])
     features = graph.add("Flatten", [features], out="features")
     _actor(graph, agent, features)
@@ -255,13 +258,15 @@ def _autoencoder(agent: SacAeAgent, spec: PolicySpec, pixels: str, half: bool) -
     x = graph.add("Relu", [graph.linear(x, decoder.linear, half=half)])
     x = graph.add("Reshape", [x, graph.const(np.array([1, *decoder.shape], np.int64))])
     for i, deconv in enumerate(decoder.deconvs):
-        assert isinstance(deconv, nn.ConvTranspose2d) and deconv.bias is not None
+        assert isinstance(deconv, nn.ConvTranspose2d)
+        assert deconv.bias is not None
         last = i == len(decoder.deconvs) - 1
         weight, bias = deconv.weight, deconv.bias
         if last:  # only the newest frame's three channels are needed
             weight, bias = weight[:, -3:], bias[-3:]
-        attributes = {"strides": list(deconv.stride), "output_padding": list(deconv.output_padding)}
-        x = graph.add("ConvTranspose", [x, graph.weight(weight), graph.weight(bias)], **attributes)
+        inputs = [x, graph.weight(weight), graph.weight(bias)]
+        padding = list(deconv.output_padding)
+        x = graph.add("ConvTranspose", inputs, strides=list(deconv.stride), output_padding=padding)
         x = x if last else graph.add("Relu", [x])
     picture = graph.add("Add", [x, graph.const(np.float32(0.5))], out="novelty_reconstruction")
     bounds = [graph.const(np.array([value], np.int64)) for value in (3 * spec.frame_stack - 3, 3 * spec.frame_stack, 1)]

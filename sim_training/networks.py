@@ -97,9 +97,9 @@ class Decoder(nn.Module):
         self.linear = nn.Linear(config.latent, math.prod(self.shape))
         layers = []
         for i, stride in reversed(list(enumerate(config.strides))):
-            padding = [sizes[i][axis] - ((sizes[i + 1][axis] - 1) * stride + 3) for axis in (0, 1)]
+            rows, cols = (sizes[i][axis] - ((sizes[i + 1][axis] - 1) * stride + 3) for axis in (0, 1))
             out = channels if i == 0 else config.filters
-            layers.append(nn.ConvTranspose2d(config.filters, out, 3, stride, output_padding=tuple(padding)))
+            layers.append(nn.ConvTranspose2d(config.filters, out, 3, stride, output_padding=(rows, cols)))
         self.deconvs = nn.ModuleList(layers)
         self.apply(init_weights)
 
@@ -134,6 +134,7 @@ def init_weights(module: nn.Module) -> None:
         nn.init.orthogonal_(module.weight)
         nn.init.zeros_(module.bias)
     elif isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+        assert module.bias is not None
         nn.init.zeros_(module.weight)
         centre = module.weight.data[:, :, 1, 1]
         nn.init.orthogonal_(centre, nn.init.calculate_gain("relu"))

@@ -68,7 +68,7 @@ def _parse(data: bytes, title: str) -> onnx.ModelProto:
     try:
         model.ParseFromString(data)
     except DecodeError:
-        raise ModelError(f"{title}: expected an ONNX file, got {len(data)} bytes that do not parse; is it cut?") from None
+        raise ModelError(f"{title}: expected an ONNX file, got {len(data)} bytes that are none; is it cut?") from None
     if not model.graph.node:
         raise ModelError(f"{title}: expected an ONNX graph, got a file without one")
     return model
@@ -110,7 +110,8 @@ def _check_tensor(tensor: onnx.TensorProto, title: str) -> None:
     if tensor.external_data or tensor.data_location == onnx.TensorProto.EXTERNAL:
         raise ModelError(f"{title}: expected all weights inside the file, got external data for {tensor.name!r}")
     if any(side < 0 for side in tensor.dims) or math.prod(tensor.dims) > MAX_ELEMENTS:
-        raise ModelError(f"{title}: expected at most {MAX_ELEMENTS} elements, got {list(tensor.dims)} in {tensor.name!r}")
+        shape = _text(tuple(tensor.dims))
+        raise ModelError(f"{title}: expected at most {MAX_ELEMENTS} elements, got {shape} in {tensor.name!r}")
 
 
 def _read_spec(model: onnx.ModelProto, title: str) -> PolicySpec:
@@ -186,9 +187,7 @@ def _check_shapes(model: onnx.ModelProto, title: str) -> None:
 def _shape(value: onnx.ValueInfoProto) -> tuple[int | None, ...] | None:
     if not value.type.tensor_type.HasField("shape"):
         return None
-    return tuple(
-        side.dim_value if side.HasField("dim_value") else None for side in value.type.tensor_type.shape.dim
-    )
+    return tuple(side.dim_value if side.HasField("dim_value") else None for side in value.type.tensor_type.shape.dim)
 
 
 def _text(shape: tuple | None) -> str:

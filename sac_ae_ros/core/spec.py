@@ -15,6 +15,7 @@ from sac_ae_ros.core.errors import SpecError
 METADATA_KEY = "sac_ae_ros.policy_spec"
 SPEC_VERSION = 1
 MAX_SIDE_PX = 1024
+MAX_SOURCE_PX = 16384
 MAX_FRAME_STACK = 16
 MAX_ACTIONS = 64
 MAX_PERIOD_S = 10.0
@@ -141,8 +142,8 @@ class PolicySpec:
 
 
 def _check_camera(camera: CameraSpec) -> None:
-    for field, most in (("height", MAX_SIDE_PX), ("width", MAX_SIDE_PX), ("source_height", 16384), ("source_width", 16384)):
-        side = getattr(camera, field)
+    for field in ("height", "width", "source_height", "source_width"):
+        side, most = getattr(camera, field), MAX_SOURCE_PX if field.startswith("source") else MAX_SIDE_PX
         _require(1 <= side <= most, f"cameras[0].{field}", f"1..{most} pixels", side)
     _require(camera.color_order == "rgb", "cameras[0].color_order", "rgb", camera.color_order)
     _require(camera.crop in CROPS, "cameras[0].crop", f"one of {CROPS}", camera.crop)

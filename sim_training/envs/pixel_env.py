@@ -14,7 +14,7 @@ from sim_training.envs import tasks
 from sim_training.envs.rendering import make_renderer
 
 
-class PixelEnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]]):
+class PixelEnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.floating]]):
     """Observations are uint8 [3K, H, W], oldest frame first; actions are physical, float32 [A].
 
     The camera renders `supersample` times larger, and core.image.fit brings the picture to size, as on the robot.
@@ -69,7 +69,7 @@ class PixelEnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]]):
         self._stack.reset()
         return self._observe(), {"env_steps": 0}
 
-    def step(self, action: NDArray[np.float32]) -> tuple[NDArray[np.uint8], float, bool, bool, dict[str, Any]]:
+    def step(self, action: NDArray[np.floating]) -> tuple[NDArray[np.uint8], float, bool, bool, dict[str, Any]]:
         """Takes a physical action, float [A]."""
         reward, env_steps = 0.0, 0
         for _ in range(self.action_repeat):
@@ -82,7 +82,7 @@ class PixelEnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]]):
         truncated = bool(timestep.last() and not terminated)
         return self._observe(), reward, terminated, truncated, {"env_steps": env_steps}
 
-    def render(self) -> NDArray[np.uint8]:  # type: ignore[override]
+    def render(self) -> NDArray[np.uint8]:
         """The newest camera image before it was brought to size, uint8 RGB [h, w, 3]."""
         return self.camera_image
 

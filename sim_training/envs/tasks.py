@@ -28,7 +28,7 @@ class Task:
     name: str
     env: control.Environment
     actions: tuple[ActionSpec, ...]
-    camera: int | str
+    camera: int
     control_timestep_s: float
     physics_timestep_s: float
     episode_steps: int
@@ -64,10 +64,12 @@ def load(name: str, seed: int = 0) -> Task:
         raise SimError(f"task: expected `domain/task` such as {', '.join(task_names()[:3])}; got {name!r}")
     domain, task = name.split("/")
     if name in OWN_TASKS:
-        env, camera = OWN_TASKS[name](random=seed), "front"
+        env = OWN_TASKS[name](random=seed)
+        camera = env.physics.model.name2id("front", "camera")
         named = list(zip(rover.ACTION_NAMES, rover.ACTION_UNITS, strict=True))
     else:
-        env, camera = suite.load(domain, task, task_kwargs={"random": seed}), 2 if domain == "quadruped" else 0
+        env = suite.load(domain, task, task_kwargs={"random": seed})
+        camera = 2 if domain == "quadruped" else 0  # as in the published pixel results
         named = [(f"action_{i}", "1") for i in range(env.action_spec().shape[0])]
     spec = env.action_spec()
     lows, highs = np.broadcast_to(spec.minimum, spec.shape), np.broadcast_to(spec.maximum, spec.shape)
@@ -75,14 +77,13 @@ def load(name: str, seed: int = 0) -> Task:
         ActionSpec(label, unit, float(low), float(high))
         for (label, unit), low, high in zip(named, lows, highs, strict=True)
     )
-    camera_id = camera if isinstance(camera, int) else env.physics.model.name2id(camera, "camera")
     return Task(
         name=name,
         env=env,
         actions=actions,
-        camera=camera_id,
+        camera=camera,
         control_timestep_s=float(env.control_timestep()),
         physics_timestep_s=float(env.physics.timestep()),
         episode_steps=round(env._step_limit),  # likewise private
-        fovy_deg=float(env.physics.model.cam_fovy[camera_id]),
+        fovy_deg=float(env.physics.model.cam_fovy[camera]),
     )

@@ -53,9 +53,7 @@ def test_the_wrap_keeps_reward_ending_frames_and_never_mixes_old_with_new(capaci
     for episode in range(12):
         fill(replay, 20 * episode, 5, terminated=True)
         batch = replay.sample(300, np.random.default_rng(episode))
-        for obs, next_obs, reward in zip(
-            values(batch.obs), values(batch.next_obs), batch.reward.tolist(), strict=True
-        ):
+        for obs, next_obs, reward in zip(values(batch.obs), values(batch.next_obs), batch.reward.tolist(), strict=True):
             now = int(reward)
             start = now // 20 * 20
             assert obs == [max(start, now - 2), max(start, now - 1), now]
