@@ -123,9 +123,7 @@ def _hindrance(nan: bool, slow: int) -> list[onnx.NodeProto]:
             helper.make_node("Sub", ["mean", "slow_at"], ["far2"]),
             helper.make_node("Squeeze", ["far2"], ["far"]),
             helper.make_node("Cast", ["far"], ["is_far"], to=TensorProto.BOOL),
-            helper.make_node(
-                "If", ["is_far"], ["late"], then_branch=_fast_branch(), else_branch=_slow_branch(slow)
-            ),
+            helper.make_node("If", ["is_far"], ["late"], then_branch=_fast_branch(), else_branch=_slow_branch(slow)),
             helper.make_node("Add", [last, "late"], ["waited"]),
         ]
         last = "waited"
@@ -140,9 +138,7 @@ def _fast_branch() -> onnx.GraphProto:
 def _slow_branch(products: int) -> onnx.GraphProto:
     """Zero, after much work."""
     nodes = [helper.make_node("Mul", ["matrix", "bright"], ["product0"])]
-    nodes += [
-        helper.make_node("MatMul", [f"product{i}", "matrix"], [f"product{i + 1}"]) for i in range(products)
-    ]
+    nodes += [helper.make_node("MatMul", [f"product{i}", "matrix"], [f"product{i + 1}"]) for i in range(products)]
     nodes += [
         helper.make_node("ReduceMean", [f"product{products}"], ["worked"], keepdims=1),
         helper.make_node("Mul", ["worked", "nothing"], ["at_last"]),

@@ -1,0 +1,144 @@
+"""The safety gate: limits, slew, latch and arming."""
+
+import threading
+
+import numpy as np
+import pytest
+
+from sac_ae_ros.core.command import SafetyGate, Stop
+from sac_ae_ros.core.errors import ArmError, ConfigError
+from sac_ae_ros.core.spec import ActionSpec
+
+ACTIONS = (ActionSpec("linear", "m/s", -0.2, 0.6), ActionSpec("angular", "rad/s", -1.5, 1.5))
+
+
+def gate(**settings: object) -> SafetyGate:
+    return SafetyGate(ACTIONS, 0.1, **settings)
+
+
+def passed(gate: SafetyGate, *action: float) -> list[list[float]]:
+    """What the gate sends for one action."""
+    sent: list[list[float]] = []
+    gate.pass_on(np.array(action, np.float32), lambda values: sent.append(values.tolist()))
+    return sent
+
+
+@pytest.mark.parametrize(
+    ("action", "values"),
+    [((-1, -1), (-0.2, -1.5)), ((1, 1), (0.6, 1.5)), ((0, 0), (0.2, 0.0)), ((7, -7), (0.6, -1.5))],
+)
+def test_actions_become_physical_and_stay_within_the_policys_range(action, values):
+    armed = gate()
+    armed.arm()
+    assert np.allclose(passed(armed, *action), [values])
+
+
+def test_the_tighter_limit_wins():
+    armed = gate(low=(-1.0, -0.5), high=(0.3, 9.0))
+    armed.arm()
+    assert np.allclose(passed(armed, 1, 1), [[0.3, 1.5]])
+    assert np.allclose(passed(armed, -1, -1), [[-0.2, -0.5]])
+
+
+def test_slew_is_limited_from_rest_and_from_the_last_command_sent():
+    armed = gate(max_slew=(1.0, 100.0))
+    armed.arm()
+    assert np.allclose(passed(armed, 1, 1), [[0.1, 1.5]])
+    assert np.allclose(passed(armed, 1, 1), [[0.2, 1.5]])
+    armed.report(Stop.STALE, True)
+    armed.report(Stop.STALE, False)
+    armed.arm()
+    assert np.allclose(passed(armed, 1, 1), [[0.1, 1.5]])
+
+
+def test_slew_starts_from_what_a_stop_sends():
+    armed = gate(max_slew=(1.0, 1.0), rest=(0.5, 1.0))
+    armed.arm()
+    assert np.allclose(passed(armed, -1, -1), [[0.4, 0.9]])
+
+
+def test_a_disarmed_gate_sends_nothing_but_says_what_it_would():
+    disarmed, sent = gate(), []
+    verdict = disarmed.pass_on(np.array([1, 1], np.float32), sent.append)
+    assert not sent
+    assert not verdict.sent
+    assert np.allclose(verdict.values, [0.6, 1.5])
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_an_action_that_is_no_number_latches_a_stop(bad):
+    armed = gate()
+    armed.arm()
+    assert not passed(armed, bad, 0)
+    assert armed.state.stop is Stop.NAN
+    with pytest.raises(ArmError, match="nan"):
+        armed.arm()
+    assert not passed(armed, 0, 0), "the cause has ended, the latch has not"
+    armed.arm()
+    assert passed(armed, 0, 0)
+
+
+def test_a_cause_latches_only_while_armed_but_always_bars_arming():
+    disarmed = gate()
+    assert not disarmed.report(Stop.STALE, True)
+    assert disarmed.state.stop is None
+    with pytest.raises(ArmError, match="stale"):
+        disarmed.arm()
+    disarmed.report(Stop.STALE, False)
+    disarmed.arm()
+    assert disarmed.report(Stop.STALE, True), "this is the moment that latches"
+    assert not disarmed.report(Stop.STALE, True)
+    assert not disarmed.report(Stop.NAN, True), "the first reason stays"
+    assert disarmed.state.stop is Stop.STALE
+
+
+def test_disarming_says_whether_stops_are_owed():
+    latched = gate()
+    latched.arm()
+    latched.report(Stop.STALE, True)
+    assert latched.disarm()
+    assert not latched.disarm()
+    assert latched.state.stop is None
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"low": (0.0,)},
+        {"high": (0.0, np.nan)},
+        {"low": (0.7, 0.0)},
+        {"max_slew": (0.0, 1.0)},
+        {"max_slew": (-1.0, 1.0)},
+        {"rest": (np.inf, 0.0)},
+        {"rest": (0.0,)},
+    ],
+)
+def test_limits_that_do_not_fit_are_refused(settings):
+    with pytest.raises(ConfigError, match="expected"):
+        gate(**settings)
+
+
+def test_no_command_follows_a_stop_that_another_thread_latched():
+    armed, events = gate(), []
+    armed.arm()
+    entered, go_on = threading.Event(), threading.Event()
+
+    def slow_send(values: np.ndarray) -> None:
+        entered.set()
+        go_on.wait(5)
+        events.append("command")
+
+    def stop() -> None:
+        armed.report(Stop.STALE, True)
+        events.append("stop")
+
+    sending = threading.Thread(target=armed.pass_on, args=(np.zeros(2, np.float32), slow_send))
+    stopping = threading.Thread(target=stop)
+    sending.start()
+    assert entered.wait(5)
+    stopping.start()
+    stopping.join(0.05)
+    go_on.set()
+    sending.join(5)
+    stopping.join(5)
+    assert events == ["command", "stop"]

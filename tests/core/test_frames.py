@@ -1,0 +1,100 @@
+"""Which frames count, and what the stack holds."""
+
+import numpy as np
+import pytest
+
+from sac_ae_ros.core.frames import Due, FrameSampler, FrameStack
+
+MS = 1_000_000
+PERIOD = 100 * MS
+FIRST_STAMP = 7_000_000_000
+
+
+def used(stamps_ms: list[float]) -> list[float]:
+    """The stamps that the policy sees."""
+    sampler = FrameSampler(PERIOD)
+    return [ms for ms in stamps_ms if sampler.due(FIRST_STAMP + round(ms * MS)) is not Due.NO]
+
+
+def verdicts(stamps_ms: list[float]) -> list[Due]:
+    sampler = FrameSampler(PERIOD)
+    return [sampler.due(FIRST_STAMP + round(ms * MS)) for ms in stamps_ms]
+
+
+def picture(value: int) -> np.ndarray:
+    return np.full((2, 3, 3), value, np.uint8)
+
+
+def test_the_first_frame_fills_the_stack_and_the_newest_comes_last():
+    stack = FrameStack(3, 2, 3)
+    assert stack.push(picture(1)).shape == (9, 2, 3)
+    assert stack.push(picture(2))[:, 0, 0].tolist() == [1] * 6 + [2] * 3
+    assert stack.push(picture(3))[:, 0, 0].tolist() == [1] * 3 + [2] * 3 + [3] * 3
+    assert stack.push(picture(4))[:, 0, 0].tolist() == [2] * 3 + [3] * 3 + [4] * 3
+    stack.reset()
+    assert (stack.push(picture(9)) == 9).all()
+
+
+def test_planes_are_red_green_blue():
+    frame = np.zeros((2, 3, 3), np.uint8)
+    frame[..., 0], frame[..., 1], frame[..., 2] = 10, 20, 30
+    assert FrameStack(1, 2, 3).push(frame)[:, 0, 0].tolist() == [10, 20, 30]
+
+
+def test_a_pushed_stack_does_not_change_afterwards():
+    stack = FrameStack(2, 2, 3)
+    first = stack.push(picture(1))
+    stack.push(picture(2))
+    assert (first == 1).all()
+
+
+def test_at_the_policys_own_rate_every_frame_counts_despite_jitter():
+    stamps = [0, 103, 199, 304, 398, 501]
+    assert used(stamps) == stamps
+
+
+@pytest.mark.parametrize("rate_hz", [20, 30, 60, 90])
+def test_a_faster_camera_is_sampled_at_the_policy_period_without_drift(rate_hz):
+    stamps = [1000 * i / rate_hz for i in range(20 * rate_hz)]
+    seen = used(stamps)
+    assert abs(len(seen) - 200) <= 1
+    expected = np.arange(len(seen)) * 100
+    assert np.abs(np.array(seen) - expected).max() <= 500 / rate_hz + 1e-6
+
+
+def test_a_slower_camera_gives_all_it_has():
+    stamps = [0, 150, 300, 450]
+    assert used(stamps) == stamps
+
+
+def test_a_gap_a_backward_jump_and_a_reset_restart_the_stack():
+    assert verdicts([0, 100, 360]) == [Due.RESTART, Due.YES, Due.RESTART]
+    assert verdicts([0, 100, 340]) == [Due.RESTART, Due.YES, Due.YES]
+    assert verdicts([0, 100, -50]) == [Due.RESTART, Due.YES, Due.RESTART]
+    sampler = FrameSampler(PERIOD)
+    sampler.due(FIRST_STAMP)
+    sampler.reset()
+    assert sampler.due(FIRST_STAMP + 1) is Due.RESTART
+
+
+def test_repeated_and_slightly_older_frames_tell_nothing():
+    assert verdicts([0, 0, 100, 100, 60]) == [Due.RESTART, Due.NO, Due.YES, Due.NO, Due.NO]
+
+
+def test_a_rejected_frame_leaves_its_tick_to_the_next_one():
+    sampler = FrameSampler(PERIOD)
+    sampler.due(FIRST_STAMP)
+    assert sampler.due(FIRST_STAMP + 100 * MS) is Due.YES
+    sampler.reject()
+    assert sampler.due(FIRST_STAMP + 133 * MS) is Due.YES
+
+
+def test_rejected_frames_bridge_no_gap():
+    sampler = FrameSampler(PERIOD)
+    sampler.due(FIRST_STAMP)
+    for ms in (100, 200):
+        assert sampler.due(FIRST_STAMP + ms * MS) is Due.YES
+        sampler.reject()
+    assert sampler.due(FIRST_STAMP + 260 * MS) is Due.RESTART
+    sampler.reject()
+    assert sampler.due(FIRST_STAMP + 270 * MS) is Due.RESTART

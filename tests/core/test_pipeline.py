@@ -1,0 +1,102 @@
+"""From image to command: order, sampling, and what a refused image leaves behind."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny_policy import NAN_PIXEL, SPEC, expected_values, write_policy
+
+from sac_ae_ros.core.command import SafetyGate, Stop
+from sac_ae_ros.core.errors import ImageError
+from sac_ae_ros.core.image import Image
+from sac_ae_ros.core.pipeline import ImageToCommand
+from sac_ae_ros.core.policy import OnnxPolicy
+
+MS = 1_000_000
+
+
+class Rig:
+    """A pipeline, its armed gate, and what it sent."""
+
+    def __init__(self, policy: Path, novelty_every: int = 0) -> None:
+        self.sent: list[np.ndarray] = []
+        self.gate = SafetyGate(SPEC.actions, SPEC.control_period_s)
+        self.gate.arm()
+        self.pipeline = ImageToCommand(
+            OnnxPolicy.load(policy), self.gate, self.sent.append, novelty_every=novelty_every
+        )
+
+    def see(self, pixel: int, at_ms: float, data: bytes | None = None):
+        image = Image(8, 8, "rgb8", 24, False, bytes([pixel]) * 192 if data is None else data)
+        return self.pipeline.process(image, 1_000_000_000 + round(at_ms * MS))
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Rig:
+    return Rig(write_policy(tmp_path / "tiny.onnx", nan=True))
+
+
+def test_a_command_is_computed_from_the_newest_frames(rig):
+    rig.see(100, 0)
+    step = rig.see(140, 100)
+    assert step.sent
+    assert np.allclose(rig.sent[0], expected_values(100), atol=1e-6)
+    assert np.allclose(rig.sent[1], expected_values(120), atol=1e-6)
+    assert np.array_equal(step.values, rig.sent[1])
+    assert step.stamp_ns == 1_100_000_000
+
+
+def test_frames_between_ticks_are_not_used(rig):
+    steps = [rig.see(100, ms) for ms in (0, 33, 67, 100, 133, 167, 200)]
+    assert [step is not None for step in steps] == [True, False, False, True, False, False, True]
+    assert len(rig.sent) == 3
+
+
+def test_the_stack_restarts_after_a_gap_and_on_reset(rig):
+    rig.see(100, 0)
+    step = rig.see(140, 400)
+    assert step.restarted
+    assert np.allclose(rig.sent[-1], expected_values(140), atol=1e-6)
+    rig.pipeline.reset()
+    assert rig.see(90, 410).restarted
+    assert np.allclose(rig.sent[-1], expected_values(90), atol=1e-6)
+
+
+def test_an_undecodable_image_uses_up_no_tick_and_is_not_stacked(rig):
+    rig.see(100, 0)
+    with pytest.raises(ImageError):
+        rig.see(0, 100, data=b"short")
+    assert rig.see(140, 133) is not None
+    assert np.allclose(rig.sent[-1], expected_values(120), atol=1e-6)
+
+
+def test_undecodable_images_do_not_bridge_a_gap(rig):
+    rig.see(100, 0)
+    for ms in (100, 200):
+        with pytest.raises(ImageError):
+            rig.see(0, ms, data=b"short")
+    assert rig.see(140, 300).restarted
+
+
+def test_nan_latches_and_nothing_is_sent(rig):
+    rig.see(NAN_PIXEL, 0)
+    assert not rig.sent
+    assert rig.gate.state.stop is Stop.NAN
+    step = rig.see(200, 100)
+    assert step.values is not None
+    assert not step.sent
+    assert not rig.sent
+
+
+def test_novelty_is_measured_on_every_nth_tick(tmp_path):
+    rig = Rig(write_policy(tmp_path / "tiny.onnx"), novelty_every=3)
+    novelty = [rig.see(100, 100 * i).novelty for i in range(5)]
+    assert novelty == [0.25, None, None, 0.25, None]
+
+
+def test_the_image_is_cropped_and_resized_to_the_policys_size(rig):
+    wide = np.zeros((16, 32, 3), np.uint8)
+    wide[:, 8:24] = 150  # the centred square
+    image = Image(16, 32, "rgb8", 96, False, wide.tobytes())
+    rig.pipeline.process(image, 5)
+    assert np.allclose(rig.sent[0], expected_values(150), atol=1e-6)
