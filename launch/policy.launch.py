@@ -72,7 +72,6 @@ def start_policy_node(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         name="policy_node",
         namespace=LaunchConfiguration("namespace"),
         output="screen",
-        emulate_tty=True,
         parameters=[Parameter("policy", SHIPPED_POLICY), params_file, {**typed, **chosen}],
         remappings=[
             ("image", LaunchConfiguration("image_topic")),

@@ -50,7 +50,6 @@ def generate_launch_description() -> LaunchDescription:
         name="sim_robot_node",
         namespace=LaunchConfiguration("namespace"),
         output="screen",
-        emulate_tty=True,
         parameters=[
             str(SHARE / "config" / "sim_robot.yaml"),
             {

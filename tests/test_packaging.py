@@ -1,0 +1,187 @@
+"""What pip and colcon install, and that ROS 2 tools would find it there."""
+
+import ast
+import os
+import re
+import shutil
+import stat
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from collections.abc import Callable
+from importlib.metadata import PathDistribution
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).resolve().parents[1]
+NAME = "sac_ae_ros"
+NODES = {"policy_node", "sim_robot_node"}
+DATA = ("launch", "config", "models")
+LEFT_BEHIND = shutil.ignore_patterns(
+    ".git", ".venv", "build", "dist", "install", "log", "runs", "tests", "docs", "__pycache__", "*.egg-info", ".*_cache"
+)
+
+
+def run(*command: str | Path, cwd: Path, **env: str) -> str:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        command, cwd=cwd, env={**os.environ, "PATH": path, **env}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def pip_install(source: Path) -> Path:
+    prefix = source / "prefix"
+    pip = (sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--ignore-installed")
+    run(*pip, "--prefix", prefix, source, cwd=source)
+    return prefix
+
+
+def colcon_build(source: Path) -> Path:
+    run("colcon", "build", cwd=source)
+    return source / "install" / NAME
+
+
+def colcon_build_links(source: Path) -> Path:
+    run("colcon", "build", "--symlink-install", cwd=source)
+    return source / "install" / NAME
+
+
+@pytest.fixture(scope="module", params=[pip_install, colcon_build, colcon_build_links])
+def prefix(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The prefix into which a copy of the sources has been installed."""
+    source = tmp_path_factory.mktemp(request.param.__name__) / "source"
+    shutil.copytree(ROOT, source, ignore=LEFT_BEHIND)
+    install: Callable[[Path], Path] = request.param
+    return install(source)
+
+
+def test_the_index_knows_the_package(prefix: Path) -> None:
+    assert (prefix / "share/ament_index/resource_index/packages" / NAME).is_file()
+    assert (prefix / "share" / NAME / "package.xml").is_file()
+
+
+def test_every_data_file_is_in_share(prefix: Path) -> None:
+    def files(folder: Path) -> set[str]:
+        paths = (path for top in DATA for path in (folder / top).rglob("*") if "__pycache__" not in path.parts)
+        return {str(path.relative_to(folder)) for path in paths if path.is_file()}
+
+    assert files(prefix / "share" / NAME) == files(ROOT)
+    assert {"launch/policy.launch.py", "launch/sim.launch.py", "config/policy.yaml"} <= files(ROOT)
+
+
+def test_nodes_are_executables_that_run_on_the_python_of_path(prefix: Path) -> None:
+    for node in NODES:
+        path = prefix / "lib" / NAME / node
+        assert path.stat().st_mode & stat.S_IXUSR, f"{path} is not executable"
+        assert path.read_text().splitlines()[0] == "#!/usr/bin/env python3"
+
+
+def test_the_command_runs_from_the_prefix(prefix: Path) -> None:
+    places = [prefix / "lib" / NAME / "sac-ae", prefix / "bin" / "sac-ae"]
+    command = next(path for path in places if path.exists())
+    colcon = (prefix / "share" / NAME / "package.bash").exists()
+    assert command == places[0 if colcon else 1]
+    if colcon:
+        setup = f". {prefix.parent / 'setup.bash'} && "
+    else:
+        setup = f"export PYTHONPATH={next(prefix.glob('lib/python3.*/site-packages'))}:$PYTHONPATH && "
+    assert "train" in run("bash", "-c", f"{setup}{command} --help", cwd=prefix, PYTHONPATH="")
+    where = run(
+        "bash", "-c", f"{setup}python3 -c 'import {NAME}.cli as m; print(m.__file__)'", cwd=prefix, PYTHONPATH=""
+    )
+    assert Path(where.strip()).is_relative_to(prefix.parent.parent if colcon else prefix)
+
+
+def test_colcon_tells_ament_where_it_is(prefix: Path) -> None:
+    setup = prefix.parent / "setup.bash"
+    if not setup.exists():
+        pytest.skip("installed by pip: whoever installs sets AMENT_PREFIX_PATH")
+    found = run("bash", "-c", f". {setup} && echo $AMENT_PREFIX_PATH", cwd=prefix)
+    assert str(prefix) in found.strip().split(":")
+
+
+def test_both_packages_and_nothing_else_are_installed(prefix: Path) -> None:
+    library = next(prefix.glob("lib/python3.*/site-packages"))
+    packages = {path.name for path in library.iterdir() if path.is_dir() and path.name.isidentifier()}
+    links = (prefix.parent.parent / "build" / NAME / NAME).is_symlink()
+    assert packages - {"__pycache__"} == (set() if links else {NAME, "sim_training"})
+
+
+def test_package_xml_agrees_with_the_python_package(tmp_path: Path) -> None:
+    manifest = ET.parse(ROOT / "package.xml").getroot()
+    run(sys.executable, "setup.py", "--quiet", "dist_info", "--output-dir", tmp_path, cwd=ROOT)
+    metadata = PathDistribution(next(tmp_path.glob("*.dist-info"))).metadata
+    assert manifest.get("format") == "3"
+    assert manifest.findtext("name") == metadata["Name"]
+    assert manifest.findtext("version") == metadata["Version"]
+    assert manifest.findtext("license") == (metadata["License-Expression"] or metadata["License"])
+    assert manifest.findtext("export/build_type") == "ament_python"
+    assert manifest.find("buildtool_depend") is None  # ament_python has no rosdep key
+
+
+def requirements() -> dict[str, list[Requirement]]:
+    """Requirements by extra, read from setup.py; those of no extra under the empty name."""
+    tree = ast.parse((ROOT / "setup.py").read_text())
+    names = {
+        target.id: node.value
+        for node in tree.body
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+    call = next(
+        node for node in ast.walk(tree) if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "setup"
+    )
+    given = {keyword.arg: keyword.value for keyword in call.keywords}
+    space = {name: ast.literal_eval(names[name]) for name in ("OPENCV", "ROS")}
+    extras = eval(compile(ast.Expression(given["extras_require"]), "setup.py", "eval"), space)
+    everything = {"": ast.literal_eval(given["install_requires"]), **extras}
+    return {extra: [Requirement(text) for text in texts] for extra, texts in everything.items()}
+
+
+def pins(name: str) -> dict[str, str]:
+    lines = [line for line in (ROOT / name).read_text().splitlines() if line and not line.startswith("#")]
+    assert all(re.fullmatch(r"[\w.-]+==[\w.]+", line) for line in lines), f"{name}: only name==version and comments"
+    return {str(canonicalize_name(line.split("==")[0])): line.split("==")[1] for line in lines}
+
+
+def test_every_requirement_is_pinned_to_a_version_it_admits() -> None:
+    pinned = pins("constraints.txt")
+    for requirement in (each for group in requirements().values() for each in group):
+        name = str(canonicalize_name(requirement.name))
+        assert requirement.specifier.contains(pinned[name]), f"{requirement} against {pinned[name]}"
+
+
+def test_no_extra_takes_both_runtimes() -> None:
+    for extra, group in requirements().items():
+        assert len({"onnxruntime", "onnxruntime-gpu"} & {each.name for each in group}) == (extra in {"cpu", "gpu"})
+
+
+def test_the_policy_node_needs_neither_torch_nor_simulation() -> None:
+    needed = {each.name for extra in ("", "ros", "cpu") for each in requirements()[extra]}
+    assert {"numpy", "onnx", "onnxruntime", "opencv-python-headless", "ros-rclpy"} <= needed
+    assert not {"torch", "mujoco", "dm_control", "gymnasium"} & needed
+
+
+def test_beside_a_distribution_its_own_packages_stay_free() -> None:
+    beside, everywhere = pins("constraints-ros.txt"), pins("constraints.txt")
+    assert beside.items() <= everywhere.items()
+    assert not {"numpy", "opencv-python-headless", "pyyaml", "empy", "setuptools"} & beside.keys()
+    assert not [name for name in beside if name.startswith("ros-")]
+    assert beside["torch"] == "2.13.0"
+
+
+def test_the_dds_profile_replaces_the_builtin_transports() -> None:
+    profile = ET.parse(ROOT / "config/dds/fastdds_shm.xml").getroot()
+    space = {"dds": "http://www.eprosima.com/XMLSchemas/fastRTPS_Profiles"}
+    defined = {each.text for each in profile.findall(".//dds:transport_descriptor/dds:transport_id", space)}
+    used = {each.text for each in profile.findall(".//dds:userTransports/dds:transport_id", space)}
+    assert used == defined
+    assert profile.findtext(".//dds:useBuiltinTransports", namespaces=space) == "false"
+    largest = int(profile.findtext(".//dds:maxMessageSize", "0", space))
+    assert 1920 * 1080 * 3 < largest <= int(profile.findtext(".//dds:segment_size", "0", space))
