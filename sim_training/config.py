@@ -68,6 +68,7 @@ class LearnConfig:
         batch_size: transitions in an update.
         replay_capacity: frames the replay buffer holds.
         random_steps: agent steps with random actions at the start; as many catch-up updates follow them.
+        random_hold: agent steps for which each random action is held; longer ones explore further than 1, the paper's.
         updates_per_step: updates after each later agent step.
         discount: gamma.
         critic_lr: Adam's rate for critic and encoder, on the critic's loss.
@@ -88,6 +89,7 @@ class LearnConfig:
     batch_size: int = 128
     replay_capacity: int = 1_000_000
     random_steps: int = 1000
+    random_hold: int = 1
     updates_per_step: int = 1
     discount: float = 0.99
     critic_lr: float = 1e-3
@@ -144,7 +146,7 @@ class TrainConfig:
         positive = {
             "env": "height width frame_stack action_repeat supersample",
             "network": "filters latent hidden",
-            "learn": "batch_size replay_capacity random_steps actor_every target_every decoder_every",
+            "learn": "batch_size replay_capacity random_steps random_hold actor_every target_every decoder_every",
             "run": "env_steps eval_episodes checkpoint_every log_every",
         }
         for group, names in positive.items():
@@ -180,7 +182,7 @@ def parse(arguments: Sequence[str], *, path: str | Path | None = None) -> TrainC
     try:
         namespace = parser.parse_path(str(path), defaults=True) if path is not None else parser.get_defaults()
         namespace = parser.parse_args(list(arguments), namespace=namespace)
-        config = parser.instantiate_classes(namespace)
+        config = parser.instantiate(namespace)
     except (jsonargparse.ArgumentError, yaml.YAMLError, TypeError, ValueError) as error:
         text = " ".join(str(error).split())
         raise ConfigError(f"config{f' {path}' if path else ''}: {text[:300]}; see `sac-ae train --help`") from None

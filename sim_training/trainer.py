@@ -66,6 +66,7 @@ class Trainer:
         self.env_step = self.agent_step = self.episode = 0
         self.seconds = 0.0
         self.best = -np.inf
+        self._held = np.zeros(len(self.env.task.actions), np.float32)
         self._next_eval = config.run.eval_every or config.run.env_steps
         self._next_checkpoint = config.run.checkpoint_every
         if resume:
@@ -114,9 +115,11 @@ class Trainer:
         return total
 
     def _explore(self, obs: NDArray[np.uint8]) -> NDArray[np.float32]:
-        if self.agent_step < self.config.learn.random_steps:
-            return self.rng.uniform(-1, 1, len(self.env.task.actions)).astype(np.float32)
-        return self.agent.act(obs, sample=True)
+        if self.agent_step >= self.config.learn.random_steps:
+            return self.agent.act(obs, sample=True)
+        if self.agent_step % self.config.learn.random_hold == 0:
+            self._held = self.rng.uniform(-1, 1, len(self.env.task.actions)).astype(np.float32)
+        return self._held
 
     def _update(self, bar: tqdm) -> None:
         learn = self.config.learn
@@ -198,6 +201,7 @@ class Trainer:
             "counters": [self.env_step, self.agent_step, self.episode, self._next_eval, self._next_checkpoint],
             "seconds": self.seconds,
             "best": float(self.best),
+            "held": self._held.tolist(),
             "torch_rng": torch.get_rng_state(),
             "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
             "numpy_rng": _big_ints_to_text(self.rng.bit_generator.state),
@@ -208,6 +212,7 @@ class Trainer:
         self.agent.load_optimizer_state(state)
         self.env_step, self.agent_step, self.episode, self._next_eval, self._next_checkpoint = state["counters"]
         self.seconds, self.best = state["seconds"], state["best"]
+        self._held = np.array(state["held"], np.float32)
         torch.set_rng_state(state["torch_rng"].cpu())
         if torch.cuda.is_available() and state["cuda_rng"]:
             torch.cuda.set_rng_state_all([rng.cpu() for rng in state["cuda_rng"]])

@@ -1,0 +1,61 @@
+"""The contract survives JSON, and whatever does not hold is named."""
+
+import json
+from dataclasses import replace
+
+import pytest
+from tiny_policy import SPEC
+
+from sac_ae_ros.core.errors import SpecError
+from sac_ae_ros.core.spec import PolicySpec
+
+
+def changed(**fields) -> str:
+    value = json.loads(SPEC.to_json())
+    for path, new in fields.items():
+        *parents, last = path.split("__")
+        place = value
+        for parent in parents:
+            place = place[int(parent)] if parent.isdigit() else place[parent]
+        if new is None:
+            del place[last]
+        else:
+            place[last] = new
+    return json.dumps(value)
+
+
+def test_round_trip():
+    assert PolicySpec.from_json(SPEC.to_json()) == SPEC
+    with_k = replace(SPEC, cameras=(replace(SPEC.camera, fovy_deg=None, k=tuple(map(float, range(9)))),))
+    assert PolicySpec.from_json(with_k.to_json()) == with_k
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("{", "expected a JSON object"),
+        ("[]", "an object"),
+        ("[" * 100_000, "does not parse"),
+        (changed(task=None), "task"),
+        (changed(extra=1), "also \\['extra'\\]"),
+        (changed(frame_stack="3"), "frame_stack"),
+        (changed(frame_stack=True), "frame_stack"),
+        (changed(frame_stack=0), "1..16"),
+        (changed(control_period_s=-0.1), "control_period_s"),
+        (changed(spec_version=2), "spec_version"),
+        (changed(stack_order="newest_first"), "oldest_first"),
+        (changed(cameras=[]), "exactly one camera"),
+        (changed(cameras__0__height=100_000), "height"),
+        (changed(cameras__0__crop="left"), "crop"),
+        (changed(cameras__0__color_order="bgr"), "rgb"),
+        (changed(cameras__0__fovy_deg=None), "either fovy_deg or k"),
+        (changed(actions__0__low=7.0), "finite low < high"),
+        (changed(actions__0__name="angular"), "distinct names"),
+        (changed(novelty__quantiles={"0.5": "x"}), "quantiles.0.5"),
+        (SPEC.to_json().replace("-1.5", "NaN"), "actions.angular"),
+        (SPEC.to_json().replace("0.1,", "1e999,"), "control_period_s"),
+    ],
+)
+def test_what_does_not_hold_is_named(text, says):
+    with pytest.raises(SpecError, match=says):
+        PolicySpec.from_json(text)
