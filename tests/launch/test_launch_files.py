@@ -1,0 +1,205 @@
+"""The launch files: what they declare everywhere, and what they start wherever `launch_ros` is installed."""
+
+import ast
+import importlib.util
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from tiny_policy import write_policy
+
+ROOT = Path(__file__).resolve().parents[2]
+POLICY_ARGUMENTS = {
+    "policy", "image_topic", "command_topic", "params_file", "namespace", "use_sim_time", "autostart", "log_level",
+}  # fmt: skip
+SIM_ARGUMENTS = {"task", "real_time_factor", "episode_seed", "policy", "params_file", "namespace", "use_sim_time"}
+UNTIL_S = 40.0
+
+needs_launch = pytest.mark.skipif(
+    importlib.util.find_spec("launch_ros") is None or shutil.which("ros2") is None,
+    reason="no `ros2 launch` here: it comes with a ROS 2 distribution, not with the wheels",
+)
+
+
+def tree(name: str) -> ast.Module:
+    return ast.parse((ROOT / "launch" / name).read_text())
+
+
+def calls(name: str, function: str) -> Iterator[ast.Call]:
+    for node in ast.walk(tree(name)):
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == function:
+            yield node
+
+
+def declared(name: str) -> set[str]:
+    return {ast.literal_eval(call.args[0]) for call in calls(name, "DeclareLaunchArgument")}
+
+
+def mentioned(name: str) -> list[str]:
+    return [
+        node.value for node in ast.walk(tree(name)) if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    ]
+
+
+@pytest.mark.parametrize("name", ["policy.launch.py", "sim.launch.py"])
+def test_launch_files_import_nothing_of_ours(name: str) -> None:
+    roots = {
+        module.partition(".")[0]
+        for node in ast.walk(tree(name))
+        for module in (
+            [a.name for a in node.names] if isinstance(node, ast.Import) else [getattr(node, "module", None)]
+        )
+        if module
+    }
+    assert roots <= {"ament_index_python", "launch", "launch_ros", "lifecycle_msgs", *sys.stdlib_module_names}
+
+
+def test_the_promised_arguments_are_declared() -> None:
+    assert declared("policy.launch.py") >= POLICY_ARGUMENTS
+    assert declared("sim.launch.py") >= SIM_ARGUMENTS
+
+
+def test_every_declared_argument_is_used_and_described() -> None:
+    for name, passed_on in (("policy.launch.py", set()), ("sim.launch.py", declared("policy.launch.py"))):
+        unused = {each for each in declared(name) if mentioned(name).count(each) < 2}
+        assert not unused - passed_on, f"{name} declares but never uses {unused}"
+        for call in calls(name, "DeclareLaunchArgument"):
+            assert {keyword.arg for keyword in call.keywords} == {"default_value", "description"}
+
+
+def test_shipped_parameters_leave_the_policy_to_the_launch_file() -> None:
+    assert not re.search(r"^\s*policy:", (ROOT / "config/policy.yaml").read_text(), re.MULTILINE)
+
+
+def test_only_the_simulation_arms_by_itself() -> None:
+    (default,) = (
+        ast.literal_eval(keyword.value)
+        for call in calls("policy.launch.py", "DeclareLaunchArgument")
+        if ast.literal_eval(call.args[0]) == "arm_on_activate"
+        for keyword in call.keywords
+        if keyword.arg == "default_value"
+    )
+    assert default == "false"
+
+
+@dataclass
+class Launch:
+    """A running `ros2 launch`, and what it has printed so far."""
+
+    process: subprocess.Popen[str]
+    printed: list[str] = field(default_factory=list)
+
+    def wait_for(self, *texts: str) -> None:
+        """Read on until every text has been printed."""
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.printed.append(line)
+            if all(any(text in seen for seen in self.printed) for text in texts):
+                return
+        pytest.fail(f"ended without {texts}:\n{''.join(self.printed)}")
+
+    def end(self) -> int:
+        """Stop as Ctrl-C does; return the exit code."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGINT)
+        rest, _ = self.process.communicate(timeout=UNTIL_S)
+        self.printed.extend(rest.splitlines(keepends=True))
+        return self.process.returncode
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Where the package has been installed from the sources, with no network of the user's choice."""
+    folder = tmp_path_factory.mktemp("launch")
+    source, prefix = folder / "source", folder / "prefix"
+    unwanted = shutil.ignore_patterns(".git", ".venv", "build", "install", "log", "runs", "__pycache__", "*.egg-info")
+    shutil.copytree(ROOT, source, ignore=unwanted)
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--ignore-installed"]
+    subprocess.run([*pip, "--prefix", prefix, source], check=True)
+    environ = {
+        key: value for key, value in os.environ.items() if not re.match(r"ROS_DOMAIN|ROS_AUTO|FAST(RTPS|DDS)_D", key)
+    }
+
+    def prepend(name: str, value: Path) -> None:
+        environ[name] = os.pathsep.join([str(value), *filter(None, [environ.get(name)])])
+
+    prepend("PYTHONPATH", next(prefix.glob("lib/python3.*/site-packages")))
+    prepend("AMENT_PREFIX_PATH", prefix)
+    prepend("PATH", Path(sys.executable).parent)
+    return environ
+
+
+@pytest.fixture
+def launch(environment: dict[str, str], tmp_path: Path) -> Iterator[object]:
+    """Starts a launch file of the package; ends it after the test."""
+    started = []
+
+    def start(name: str, *arguments: str, **env: str) -> Launch:
+        process = subprocess.Popen(
+            ["ros2", "launch", "sac_ae_ros", name, *arguments],
+            cwd=tmp_path,
+            env={**environment, **env},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        started.append(Launch(process))
+        return started[-1]
+
+    yield start
+    for each in started:
+        each.end()
+
+
+OWN = {"ROS_DOMAIN_ID": str(1 + os.getpid() % 80), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
+
+
+@needs_launch
+def test_policy_launch_activates_without_arming(launch, tmp_path: Path) -> None:
+    policy = write_policy(tmp_path / "tiny.onnx")
+    run = launch("policy.launch.py", f"policy:={policy}", "namespace:=robot", **OWN)
+    run.wait_for("active and not armed")
+    assert run.end() == 0
+    assert not [line for line in run.printed if "ERROR" in line]
+
+
+@needs_launch
+def test_a_policy_that_cannot_be_loaded_ends_the_launch(launch) -> None:
+    run = launch("policy.launch.py", "policy:=/nowhere.onnx", **OWN)
+    run.wait_for("/nowhere.onnx", "policy_node could not be started")
+    assert run.process.wait(UNTIL_S) == 1
+
+
+@needs_launch
+def test_a_policy_in_the_params_file_holds_and_cannot_arm(launch, tmp_path: Path) -> None:
+    policy = write_policy(tmp_path / "tiny.onnx")
+    params = tmp_path / "params.yaml"
+    params.write_text(f"policy_node:\n  ros__parameters:\n    policy: {policy}\n    arm_on_activate: true\n")
+    run = launch("policy.launch.py", f"params_file:={params}", **OWN)
+    run.wait_for("policy tiny", "active and not armed")
+
+
+@needs_launch
+def test_a_params_file_that_is_missing_is_an_error(launch) -> None:
+    run = launch("policy.launch.py", "params_file:=/nowhere.yaml", **OWN)
+    run.wait_for("params_file: there is no file /nowhere.yaml")
+    assert run.process.wait(UNTIL_S) == 1
+
+
+@needs_launch
+def test_sim_launch_arms_on_a_network_of_its_own(launch, tmp_path: Path) -> None:
+    policy = write_policy(tmp_path / "tiny.onnx")
+    run = launch("sim.launch.py", f"policy:={policy}", "episode_seed:=3", f"namespace:=sim{os.getpid()}")
+    run.wait_for("ROS_DOMAIN_ID=87 ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST", "episode with seed 3", "active and armed")
+    robot = Path(f"/proc/{run.process.pid}/task/{run.process.pid}/children").read_text().split()
+    inherited = [Path(f"/proc/{pid}/environ").read_text() for pid in robot]
+    assert len(inherited) == 2
+    assert all("fastdds_shm.xml" in each and "ROS_DOMAIN_ID=87" in each for each in inherited)
+    assert run.end() == 0
