@@ -177,16 +177,20 @@ def parse(arguments: Sequence[str], *, path: str | Path | None = None) -> TrainC
 
     parser = jsonargparse.ArgumentParser(prog="sac-ae train", exit_on_error=False, default_env=False)
     parser.add_class_arguments(TrainConfig, as_group=True)
+    groups = [group.name for group in fields(TrainConfig)]
     if path is not None and not Path(path).is_file():
         raise ConfigError(f"config: expected a YAML file, {path} is none")
     try:
+        unknown = set(yaml.safe_load(Path(path).read_text()) or {}) - set(groups) if path is not None else set()
+        if unknown:  # jsonargparse lets an empty group of an unknown name pass
+            raise ValueError(f"expected only {groups}, got also {sorted(map(str, unknown))}")
         namespace = parser.parse_path(str(path), defaults=True) if path is not None else parser.get_defaults()
         namespace = parser.parse_args(list(arguments), namespace=namespace)
         config = parser.instantiate(namespace)
     except (jsonargparse.ArgumentError, yaml.YAMLError, TypeError, ValueError) as error:
         text = " ".join(str(error).split())
         raise ConfigError(f"config{f' {path}' if path else ''}: {text[:300]}; see `sac-ae train --help`") from None
-    return TrainConfig(**{group.name: getattr(config, group.name) for group in fields(TrainConfig)})
+    return TrainConfig(**{group: getattr(config, group) for group in groups})
 
 
 def help_text() -> str:

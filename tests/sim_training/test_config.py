@@ -1,0 +1,85 @@
+"""One way in: defaults, YAML, command line; whatever does not fit is one clear error."""
+
+import pytest
+
+from sac_ae_ros.core.errors import ConfigError
+from sac_ae_ros.core.share import share_file
+from sim_training import config as configs
+
+
+def test_defaults_are_the_published_recipe():
+    config = configs.parse([])
+    learn, network = config.learn, config.network
+    assert (network.filters, network.strides, network.latent, network.hidden) == (32, (2, 1, 1, 1), 50, 1024)
+    assert (learn.batch_size, learn.discount, learn.random_steps, learn.replay_capacity) == (128, 0.99, 1000, 1_000_000)
+    assert (learn.critic_lr, learn.actor_lr, learn.autoencoder_lr, learn.alpha_lr) == (1e-3, 1e-3, 1e-3, 1e-4)
+    assert (learn.alpha_beta1, learn.init_alpha, learn.latent_l2, learn.decoder_weight_decay) == (0.5, 0.1, 1e-6, 1e-7)
+    assert (learn.actor_every, learn.target_every, learn.decoder_every) == (2, 2, 1)
+    assert (learn.critic_tau, learn.encoder_tau) == (0.01, 0.05)
+    assert (config.env.height, config.env.width, config.env.frame_stack) == (84, 84, 3)
+
+
+def test_the_command_line_wins_over_the_file(tmp_path):
+    path = tmp_path / "run.yaml"
+    path.write_text("learn: {batch_size: 32, discount: 0.9}\nnetwork: {strides: [2, 2]}\n")
+    config = configs.parse(["--learn.batch_size=16"], path=path)
+    assert (config.learn.batch_size, config.learn.discount, config.network.strides) == (16, 0.9, (2, 2))
+    assert config.learn.critic_tau == 0.01
+
+
+def test_a_saved_config_comes_back_the_same(tmp_path):
+    config = configs.parse(["--env.task=cartpole/swingup", "--learn.critic_lr=0.0005", "--network.strides=[2,2,1]"])
+    configs.save(config, tmp_path / "config.yaml")
+    assert configs.load(tmp_path / "config.yaml") == config
+
+
+def test_the_shipped_configs_parse():
+    assert configs.parse([], path=share_file("config/train/rover_chase_ball.yaml")).env.task == "rover/chase_ball"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--learn.batchsize=3"], "batchsize"),
+        (["--learn.batch_size=many"], "learn.batch_size"),
+        (["--learn.batch_size=0"], "at least 1"),
+        (["--learn.discount=1.5"], r"0\.\.1"),
+        (["--network.strides=[]"], "strides"),
+        (["--learn.replay_capacity=100"], "more than 131"),
+        (["stray"], "stray"),
+    ],
+)
+def test_bad_arguments(arguments, says):
+    with pytest.raises(ConfigError, match=says) as caught:
+        configs.parse(arguments)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("learn: {batchsize: 3}", "batchsize"),
+        ("training: {}", "training"),
+        ("learn: [1, 2", "while parsing"),
+        ("learn: {batch_size: many}", "batch_size"),
+        ("- 1", "run.yaml"),
+    ],
+)
+def test_bad_files(tmp_path, text, says):
+    path = tmp_path / "run.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=says):
+        configs.parse([], path=path)
+
+
+def test_a_file_that_is_not_there(tmp_path):
+    with pytest.raises(ConfigError, match="expected a YAML file"):
+        configs.parse([], path=tmp_path / "none.yaml")
+
+
+def test_every_key_is_explained():
+    text = configs.help_text()
+    for group in ("env", "network", "learn", "run"):
+        for name in vars(getattr(configs.TrainConfig(), group)):
+            assert f"--{group}.{name}" in text
+    assert "gamma" in text
