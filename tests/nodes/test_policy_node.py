@@ -1,0 +1,320 @@
+"""policy_node over real ROS 2: images in, commands out, and every stop. One process serves all tests here."""
+
+import array
+import itertools
+import time
+from collections.abc import Iterator
+
+import cv2
+import numpy as np
+import pytest
+from geometry_msgs.msg import Twist
+from rcl_interfaces.srv import DescribeParameters
+from ros_network import ACTIVATE, CLEANUP, CONFIGURE, DEACTIVATE, Camera, Network, Process
+from sensor_msgs.msg import CompressedImage, JointState
+from std_msgs.msg import Bool
+from tiny_policy import NAN_PIXEL, SLOW_PIXEL, expected_values, write_policy
+
+PERIOD_S = 0.1
+MAX_AGE_S = 2.5 * PERIOD_S
+SLACK_S = 0.3  # what two busy cores may add to any time
+DEFAULTS = {
+    "command__type": "geometry_msgs/msg/Twist",
+    "command__fields": ["linear.x", "angular.z"],
+    "command__stop": "",
+    "image__transport": "raw",
+    "stamp_source": "header",
+    "arm_on_activate": False,
+}
+
+
+class Robot:
+    """The node under test, its camera, and what it publishes."""
+
+    def __init__(self, network: Network, process: Process) -> None:
+        self.network, self.process = network, process
+        self.camera = Camera(network)
+        self.commands = network.hear(Twist, "cmd_vel")
+        self.executed = network.hear(JointState, "policy_node/executed")
+        self._log_from = 0
+
+    def new_log(self) -> str:
+        """What the node has printed since the last call."""
+        log = self.process.log
+        new, self._log_from = log[self._log_from :], len(log)
+        return new
+
+    def activate(self, **params: object) -> None:
+        assert not self.network.set("policy_node", **{**DEFAULTS, **params})
+        assert self.network.change(CONFIGURE, ACTIVATE)
+
+    def to_unconfigured(self) -> None:
+        self.camera.change = lambda image: None
+        self.camera.pixel = 140
+        self.camera.stop()
+        transitions = {"active": (DEACTIVATE, CLEANUP), "inactive": (CLEANUP,), "unconfigured": ()}
+        assert self.network.change(*transitions[self.network.state()])
+
+    def drive(self) -> None:
+        """Active, armed, and moving."""
+        self.activate()
+        self.camera.start()
+        start_s = time.monotonic()
+        assert self.network.trigger("policy_node/arm").success
+        self.network.until(lambda: self.moves_since(start_s), 5, "commands")
+
+    def moves_since(self, start_s: float) -> list[Twist]:
+        return [twist for twist in self.commands.since(start_s) if not is_stop(twist)]
+
+    def stops_since(self, start_s: float) -> list[Twist]:
+        return [twist for twist in self.commands.since(start_s) if is_stop(twist)]
+
+
+def is_stop(twist: Twist) -> bool:
+    return twist == Twist()
+
+
+@pytest.fixture(scope="module")
+def node(shared_network: Network, tmp_path_factory: pytest.TempPathFactory) -> Robot:
+    policy = write_policy(tmp_path_factory.mktemp("policy") / "tiny.onnx", nan=True, slow=60)
+    return Robot(shared_network, shared_network.start("policy_node", {"policy": str(policy)}))
+
+
+@pytest.fixture
+def robot(node: Robot) -> Iterator[Robot]:
+    node.new_log()
+    yield node
+    node.to_unconfigured()
+
+
+def test_active_is_not_armed_and_armed_commands_fit_the_images(robot):
+    assert "inactive" not in robot.network.trigger("policy_node/arm").message
+    refused = robot.network.trigger("policy_node/arm")
+    assert not refused.success
+    assert "activate" in refused.message
+    robot.activate()
+    start_s = time.monotonic()
+    with robot.camera.running():
+        time.sleep(0.6)
+        assert not robot.commands.since(start_s), "not armed, so silent"
+        assert robot.network.trigger("policy_node/arm").success
+        robot.network.until(lambda: len(robot.executed.since(start_s)) > 4)
+    twist = robot.commands.since(start_s)[-1]
+    assert np.allclose([twist.linear.x, twist.angular.z], expected_values(140), atol=1e-5)
+    executed = robot.executed.since(start_s)[-1]
+    assert list(executed.name) == ["linear", "angular"]
+    assert np.allclose(executed.position, expected_values(140), atol=1e-5)
+    assert executed.header.frame_id == "lens"
+    assert executed.header.stamp.sec > 0
+
+
+def test_a_camera_of_30_hz_gives_commands_at_the_policy_period(robot):
+    robot.drive()
+    start_s = time.monotonic()
+    time.sleep(2.0)
+    assert abs(len(robot.moves_since(start_s)) - 20) <= 3
+    assert not robot.stops_since(start_s)
+
+
+def test_stale_stops_repeat_until_armed_again(robot):
+    robot.drive()
+    stopped_s = robot.camera.stop()
+    robot.network.until(lambda: robot.stops_since(stopped_s), 3, "a stop")
+    first_s = next(at_s for at_s, twist in robot.commands if at_s > stopped_s and is_stop(twist))
+    assert first_s - stopped_s < MAX_AGE_S + SLACK_S
+    time.sleep(1.0)
+    assert 8 <= len(robot.stops_since(first_s)) <= 13, "one stop each period"
+    refused = robot.network.trigger("policy_node/arm")
+    assert not refused.success
+    assert "stale" in refused.message
+    with robot.camera.running():
+        fresh_s = time.monotonic()
+        time.sleep(0.6)
+        assert not robot.moves_since(fresh_s), "fresh frames alone do not resume"
+        assert robot.stops_since(fresh_s)
+        armed_s = time.monotonic()
+        assert robot.network.trigger("policy_node/arm").success
+        robot.network.until(lambda: robot.moves_since(armed_s), 3, "commands after arming")
+    assert robot.new_log().count("stopped: stale") >= 1
+
+
+def test_before_the_first_frame_an_armed_node_waits_and_says_nothing(robot):
+    robot.activate(arm_on_activate=True)
+    start_s = time.monotonic()
+    time.sleep(0.8)
+    assert not robot.commands.since(start_s)
+    with robot.camera.running():
+        robot.network.until(lambda: robot.moves_since(start_s), 3, "commands without another arming")
+
+
+def test_nan_stops_at_once_and_needs_arming(robot):
+    robot.drive()
+    robot.camera.pixel = NAN_PIXEL
+    nan_s = time.monotonic()
+    robot.network.until(lambda: robot.stops_since(nan_s), 3, "a stop")
+    assert robot.network.until(lambda: "stopped: nan" in robot.process.log)
+    refused = robot.network.trigger("policy_node/arm")
+    assert not refused.success
+    assert "nan" in refused.message
+    robot.camera.pixel = 150
+    good_s = time.monotonic()
+    time.sleep(0.5)
+    assert not robot.moves_since(good_s)
+    assert robot.network.trigger("policy_node/arm").success
+    robot.network.until(lambda: robot.moves_since(good_s), 3, "commands after arming")
+
+
+@pytest.mark.parametrize("how", ["disarm", "deactivate"])
+def test_stops_are_sent_for_half_a_second_and_then_silence(robot, how):
+    robot.drive()
+    start_s = time.monotonic()
+    if how == "disarm":
+        assert robot.network.trigger("policy_node/disarm").success
+    else:
+        assert robot.network.change(DEACTIVATE)
+    time.sleep(1.5)
+    stops_s = [at_s for at_s, twist in robot.commands if at_s > start_s and is_stop(twist)]
+    assert 4 <= len(stops_s) <= 8
+    assert stops_s[-1] - stops_s[0] <= 0.5 + SLACK_S
+    assert not [at_s for at_s, twist in robot.commands if at_s > stops_s[0] and not is_stop(twist)]
+
+
+def test_disarming_what_is_not_armed_publishes_nothing(robot):
+    robot.activate()
+    start_s = time.monotonic()
+    assert robot.network.trigger("policy_node/disarm").success
+    assert robot.network.change(DEACTIVATE)
+    time.sleep(0.3)
+    assert not robot.commands.since(start_s)
+
+
+def test_hung_inference_cannot_silence_the_watchdog(robot):
+    robot.drive()
+    robot.camera.pixel = SLOW_PIXEL
+    hung_s = time.monotonic()
+    robot.network.until(lambda: len(robot.stops_since(hung_s)) >= 3, 3, "three stops")
+    times_s = [at_s for at_s, twist in robot.commands if at_s > hung_s and is_stop(twist)]
+    assert times_s[0] - hung_s < PERIOD_S + MAX_AGE_S + SLACK_S
+    assert robot.network.until(lambda: "stopped: stale" in robot.process.log)
+
+
+def cut(image):
+    image.data = array.array("B", [0] * 100)
+
+
+def unknown(image):
+    image.encoding = "ultraviolet"
+
+
+def no_width(image):
+    image.width = 0
+
+
+def absurd(image):
+    image.height, image.width, image.step = 4_000_000_000, 4_000_000_000, 1
+
+
+def short_step(image):
+    image.step = 1
+
+
+def test_undecodable_images_are_named_count_as_no_frame_and_kill_nothing(robot):
+    robot.drive()
+    harms = itertools.cycle([cut, unknown, no_width, absurd, short_step])
+    robot.camera.change = lambda image: next(harms)(image)
+    bad_s = time.monotonic()
+    robot.network.until(lambda: robot.stops_since(bad_s), 3, "a stop")
+    lines = robot.network.until(lambda: [line for line in robot.process.log.splitlines() if "not used: image" in line])
+    assert "expected" in lines[-1]
+    assert len(lines) <= 2, "throttled"
+    robot.camera.change = lambda image: None
+    robot.network.until(lambda: robot.network.trigger("policy_node/arm").success, 3, "arming")
+    good_s = time.monotonic()
+    robot.network.until(lambda: robot.moves_since(good_s), 3, "commands")
+
+
+def test_old_stamps_are_refused_unless_arrival_counts(robot):
+    def age(image):
+        image.header.stamp.sec -= 10
+
+    robot.camera.change = age
+    robot.activate(arm_on_activate=True)
+    start_s = time.monotonic()
+    with robot.camera.running():
+        robot.network.until(lambda: "stamp_source: arrival" in robot.process.log, 3, "a hint")
+        assert not robot.commands.since(start_s)
+        assert robot.network.change(DEACTIVATE, CLEANUP)
+        robot.activate(arm_on_activate=True, stamp_source="arrival")
+        robot.network.until(lambda: robot.moves_since(start_s), 3, "commands")
+
+
+def test_the_stack_restarts_at_an_episodes_end(robot):
+    ends = robot.network.node.create_publisher(Bool, "episode_end", 10)
+    robot.activate(arm_on_activate=True)
+    robot.network.until(lambda: ends.get_subscription_count(), 3, "the subscription")
+    robot.network.until(lambda: robot.camera._publisher.get_subscription_count(), 3, "the subscription")
+
+    def see(pixel: int) -> list[float]:
+        robot.camera.pixel = pixel
+        start_s = time.monotonic()
+        robot.camera.publish()
+        return robot.network.until(lambda: robot.executed.since(start_s), 3, "a command")[0].position
+
+    assert np.allclose(see(100), expected_values(100), atol=1e-5)
+    time.sleep(PERIOD_S)
+    assert np.allclose(see(150), expected_values(125), atol=1e-5)
+    ends.publish(Bool(data=True))
+    time.sleep(PERIOD_S)
+    assert np.allclose(see(110), expected_values(110), atol=1e-5)
+    robot.network.node.destroy_publisher(ends)
+
+
+def test_a_mapping_that_does_not_fit_the_message_fails_configure_in_one_line(robot):
+    robot.network.set("policy_node", **{**DEFAULTS, "command__fields": ["linear.x", "angular.w"]})
+    assert not robot.network.change(CONFIGURE)
+    errors = [line for line in robot.new_log().splitlines() if "ERROR" in line]
+    assert len(errors) == 1
+    assert "angular.w" in errors[0]
+    assert "x, y, z" in errors[0]
+
+
+def test_compressed_images(robot):
+    publisher = robot.network.node.create_publisher(CompressedImage, "image/compressed", 1)
+    robot.activate(arm_on_activate=True, image__transport="compressed")
+    robot.network.until(lambda: publisher.get_subscription_count(), 3, "the subscription")
+    message = CompressedImage(format="png")
+    message.header.stamp = robot.network.node.get_clock().now().to_msg()
+    message.data = cv2.imencode(".png", np.full((8, 8, 3), 90, np.uint8))[1].tobytes()
+    start_s = time.monotonic()
+    publisher.publish(message)
+    executed = robot.network.until(lambda: robot.executed.since(start_s), 3, "a command")[0]
+    assert np.allclose(executed.position, expected_values(90), atol=1e-5)
+    robot.network.node.destroy_publisher(publisher)
+
+
+def test_parameters_are_described_checked_and_locked_while_configured(robot):
+    names = ["max_age_s", "provider", "policy", "command.fields", "limits.low"]
+    request = DescribeParameters.Request(names=names)
+    found = robot.network.call(DescribeParameters, "policy_node/describe_parameters", request).descriptors
+    age, provider, policy, fields, low = found
+    assert all(descriptor.description for descriptor in found)
+    assert age.floating_point_range[0].to_value == 3600.0
+    assert "'cuda'" in provider.additional_constraints
+    assert policy.read_only
+    assert (fields.type, low.type) == (9, 8)  # arrays of strings and of doubles
+    assert "expected one of 'cpu', 'cuda'" in robot.network.set("policy_node", provider="abacus")
+    assert "range" in robot.network.set("policy_node", max_age_s=-1.0)
+    assert robot.network.set("policy_node", policy="other.onnx")
+    robot.activate()
+    assert "clean it up first" in robot.network.set("policy_node", max_age_s=1.0)
+    assert robot.network.change(DEACTIVATE, CLEANUP)
+    assert not robot.network.set("policy_node", max_age_s=0.0)
+
+
+def test_the_robots_own_limits_hold(robot):
+    robot.activate(arm_on_activate=True, limits__high=[0.1, 0.2])
+    robot.camera.pixel = 230
+    start_s = time.monotonic()
+    with robot.camera.running():
+        executed = robot.network.until(lambda: robot.executed.since(start_s), 3, "a command")[0]
+    assert np.allclose(executed.position, [0.1, -1.5], atol=1e-2)

@@ -1,0 +1,167 @@
+"""policy_node as a process: how it starts, refuses and ends, and command types other than Twist."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from geometry_msgs.msg import Twist, TwistStamped
+from ros_network import ACTIVATE, CONFIGURE, ROOT, Camera
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import JointState
+from std_msgs.msg import Float64MultiArray
+from tiny_policy import SLOW_PIXEL, expected_values, write_policy
+
+from sac_ae_ros.nodes.convert import from_ns
+
+
+@pytest.fixture
+def policy(tmp_path: Path) -> Path:
+    return write_policy(tmp_path / "tiny.onnx", slow=100)
+
+
+def errors(log: str) -> list[str]:
+    return [line for line in log.splitlines() if "ERROR" in line]
+
+
+def test_importing_the_node_loads_neither_torch_nor_mujoco():
+    code = (
+        "import sys, sac_ae_ros.nodes.policy_node;"
+        " print([name for name in ('torch', 'mujoco', 'dm_control', 'sim_training') if name in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
+
+
+def test_a_bad_policy_fails_configure_in_one_line_and_can_be_replaced(network, policy):
+    good = policy.read_bytes()
+    process = network.start("policy_node", {"policy": str(policy)})
+    for bad, says in ((good[: len(good) // 2], "is it cut"), (b"", "empty"), (b"no model", "ONNX")):
+        policy.write_bytes(bad)
+        before = len(errors(process.log))
+        assert not network.change(CONFIGURE)
+        assert network.state() == "unconfigured"
+        new = errors(process.log)[before:]
+        assert len(new) == 1
+        assert says in new[0]
+        assert "Traceback" not in process.log
+    policy.write_bytes(good)
+    assert network.change(CONFIGURE, ACTIVATE)
+
+
+def test_a_missing_policy_is_explained(network):
+    process = network.start("policy_node", {})
+    assert not network.change(CONFIGURE)
+    assert "policy:=FILE" in errors(process.log)[0]
+
+
+def test_a_parameter_of_the_wrong_type_ends_the_process_in_one_line(network):
+    process = network.start("policy_node", {"max_age_s": "soon"})
+    assert process.wait() == 2
+    lines = [line for line in process.log.splitlines() if line.strip()]
+    assert len(lines) == 1
+    assert lines[0].startswith("error: ")
+    assert "max_age_s" in lines[0]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_armed_sends_stops_and_ends_cleanly(network, policy, number):
+    process = network.start("policy_node", {"policy": str(policy), "arm_on_activate": True})
+    commands = network.hear(Twist, "cmd_vel")
+    assert network.change(CONFIGURE, ACTIVATE)
+    with Camera(network).running():
+        network.until(lambda: len(commands) > 3, 5, "commands")
+        signal_s = time.monotonic()
+        process.popen.send_signal(number)
+        assert process.wait() == 0
+    time.sleep(0.2)
+    after = [(at_s, twist) for at_s, twist in commands if at_s >= signal_s]
+    stops = [at_s for at_s, twist in after if twist == Twist()]
+    assert 4 <= len(stops) <= 8
+    assert after[-1][1] == Twist(), "the last word is a stop"
+    assert "Traceback" not in process.log
+
+
+def test_a_signal_is_taken_while_inference_hangs_and_a_second_one_ends_at_once(network, policy):
+    process = network.start("policy_node", {"policy": str(policy), "arm_on_activate": True})
+    commands = network.hear(Twist, "cmd_vel")
+    assert network.change(CONFIGURE, ACTIVATE)
+    camera = Camera(network)
+    with camera.running():
+        network.until(lambda: len(commands) > 1, 5, "commands")
+        camera.pixel = SLOW_PIXEL
+        time.sleep(0.15)
+        signal_s = time.monotonic()
+        process.popen.send_signal(signal.SIGTERM)
+        network.until(lambda: [t for t in commands.since(signal_s) if t == Twist()], 3, "a stop")
+        process.popen.send_signal(signal.SIGTERM)
+        assert process.wait(3) == 128 + signal.SIGTERM
+
+
+def test_a_paused_clock_cannot_silence_the_watchdog(network, policy):
+    clock = network.node.create_publisher(Clock, "/clock", 1)
+    params = {"policy": str(policy), "arm_on_activate": True, "use_sim_time": True}
+    network.start("policy_node", params)
+    commands = network.hear(Twist, "cmd_vel")
+    assert network.change(CONFIGURE, ACTIVATE)
+    network.until(clock.get_subscription_count, 5, "the node on /clock")
+    camera = Camera(network, rate_hz=10)
+    simulated_ns = [5_000_000_000]
+
+    def stamp(image) -> None:
+        image.header.stamp = from_ns(simulated_ns[0])
+
+    camera.change = stamp
+    with camera.running():
+
+        def moving() -> bool:
+            simulated_ns[0] += 20_000_000
+            clock.publish(Clock(clock=from_ns(simulated_ns[0])))
+            time.sleep(0.02)
+            return len(commands) > 5
+
+        network.until(moving, 5, "commands")
+        paused_s = time.monotonic()
+        network.until(lambda: len([t for t in commands.since(paused_s) if t == Twist()]) > 2, 3, "stops")
+
+
+def test_twist_stamped(network, policy):
+    commands = network.hear(TwistStamped, "wheels/command")
+    command = {
+        "type": "geometry_msgs/msg/TwistStamped",
+        "fields": ["twist.linear.x", "twist.angular.z"],
+        "frame_id": "wheels",
+    }
+    params = {"policy": str(policy), "arm_on_activate": True, "command": command}
+    network.start("policy_node", params, remaps=("cmd_vel:=wheels/command", "image:=front/image"))
+    assert network.change(CONFIGURE, ACTIVATE)
+    with Camera(network, topic="front/image").running():
+        message = network.until(lambda: commands, 5, "a command")[-1][1]
+    assert message.header.frame_id == "wheels"
+    assert message.header.stamp.sec > 0
+    assert np.allclose([message.twist.linear.x, message.twist.angular.z], expected_values(140), atol=1e-5)
+    stop = network.until(lambda: [m for _, m in commands if m.twist == Twist()], 3, "a stop")[0]
+    assert stop.header.frame_id == "wheels"
+
+
+def test_float64_multi_array_must_say_what_a_stop_is(network, policy):
+    commands = network.hear(Float64MultiArray, "cmd_vel")
+    command = {"type": "std_msgs/msg/Float64MultiArray", "fields": ["data[1]", "data[0]"]}
+    params = {"policy": str(policy), "arm_on_activate": True, "command": command}
+    process = network.start("policy_node", params)
+    assert not network.change(CONFIGURE)
+    assert "command.stop: expected zero or custom" in process.log
+    assert not network.set("policy_node", command__stop="hold_measured")
+    assert not network.change(CONFIGURE)
+    assert "not built yet" in process.log
+    assert not network.set("policy_node", command__stop="custom", command__stop_values=[0.25, -0.5])
+    executed = network.hear(JointState, "policy_node/executed")
+    assert network.change(CONFIGURE, ACTIVATE)
+    with Camera(network).running():
+        message = network.until(lambda: executed and commands, 5, "a command")[-1][1]
+    assert np.allclose(message.data, expected_values(140)[::-1], atol=1e-5)
+    network.until(lambda: [m for _, m in commands if list(m.data) == [-0.5, 0.25]], 3, "a custom stop")
+    assert all(np.allclose(m.position, expected_values(140), atol=1e-5) for _, m in executed), "stops are not executed"

@@ -1,0 +1,238 @@
+"""Real ROS 2 for tests: a domain of their own, nodes in processes of their own, and a spinning listener."""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import rclpy
+import yaml
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState, GetState
+from rcl_interfaces.srv import SetParameters
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.signals import SignalHandlerOptions
+from sensor_msgs.msg import Image
+from std_srvs.srv import Trigger
+
+ROOT = Path(__file__).resolve().parents[1]
+NAMESPACE = "/tested"
+OWN = {
+    "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
+    "FASTRTPS_DEFAULT_PROFILES_FILE": str(ROOT / "config" / "dds" / "fastdds_shm.xml"),
+}
+CONFIGURE, CLEANUP = Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_CLEANUP
+ACTIVATE, DEACTIVATE = Transition.TRANSITION_ACTIVATE, Transition.TRANSITION_DEACTIVATE
+_counter = itertools.count()
+
+
+def domain_id() -> int:
+    """One that no other test of this run uses; two runs at once rarely meet."""
+    return 1 + (os.getpid() * 13 + next(_counter)) % 99
+
+
+class Process:
+    """A node in a process of its own; what it prints is kept in a file."""
+
+    def __init__(self, module: str, params: dict[str, Any], folder: Path, env: dict[str, str], remaps: tuple) -> None:
+        name = module.rpartition(".")[2]
+        params_file = folder / f"{name}.yaml"
+        params_file.write_text(yaml.safe_dump({f"{NAMESPACE}/{name}": {"ros__parameters": params}}))
+        self._log = folder / f"{name}.log"
+        arguments = ["--ros-args", "-r", f"__ns:={NAMESPACE}", "--params-file", str(params_file)]
+        for remap in remaps:
+            arguments += ["-r", remap]
+        with self._log.open("wb") as log:
+            self.popen = subprocess.Popen(
+                [sys.executable, "-m", module, *arguments], env=env, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT
+            )
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text()
+
+    def wait(self, timeout_s: float = 10.0) -> int:
+        return self.popen.wait(timeout_s)
+
+    def kill(self) -> None:
+        self.popen.kill()
+        self.popen.wait()
+
+    def end(self) -> None:
+        if self.popen.poll() is None:
+            self.popen.send_signal(signal.SIGINT)
+            try:
+                self.popen.wait(8)
+            except subprocess.TimeoutExpired:
+                self.kill()
+
+
+class Heard(list):
+    """(time.monotonic(), message) of one topic, in order of arrival."""
+
+    def since(self, start_s: float) -> list[Any]:
+        return [message for at_s, message in list(self) if at_s >= start_s]
+
+    def times_since(self, start_s: float) -> list[float]:
+        return [at_s for at_s, _ in list(self) if at_s >= start_s]
+
+
+class Network:
+    """Everything a test does on its domain; spins in a thread."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.domain_id = domain_id()
+        os.environ.update(OWN)
+        self.env = {
+            **{key: value for key, value in os.environ.items() if not key.startswith(("ROS_", "RMW_"))},
+            "ROS_DOMAIN_ID": str(self.domain_id),
+            **OWN,
+            "PYTHONPATH": str(ROOT),
+            "PYTHONUNBUFFERED": "1",
+        }
+        self._context = rclpy.Context()
+        rclpy.init(context=self._context, domain_id=self.domain_id, signal_handler_options=SignalHandlerOptions.NO)
+        self.node = Node("test", namespace=NAMESPACE, context=self._context)
+        self._executor = SingleThreadedExecutor(context=self._context)
+        self._executor.add_node(self.node)
+        self._thread = threading.Thread(target=self._executor.spin, daemon=True)
+        self._thread.start()
+        self._processes: list[Process] = []
+        self._clients: dict[str, Any] = {}
+
+    def start(self, module: str, params: dict[str, Any], *, remaps: tuple = (), **env: str) -> Process:
+        folder = self.folder / str(len(self._processes))
+        folder.mkdir()
+        process = Process(f"sac_ae_ros.nodes.{module}", params, folder, {**self.env, **env}, remaps)
+        self._processes.append(process)
+        return process
+
+    def hear(self, kind: type, topic: str, *, depth: int = 1000) -> Heard:
+        heard = Heard()
+        self.node.create_subscription(kind, topic, lambda message: heard.append((time.monotonic(), message)), depth)
+        return heard
+
+    def call(self, kind: type, name: str, request: Any, timeout_s: float = 20.0) -> Any:
+        client = self._clients.get(name)
+        if client is None:
+            client = self._clients[name] = self.node.create_client(kind, name)
+        assert client.wait_for_service(timeout_s), f"no service {name}"
+        future = client.call_async(request)
+        self.until(future.done, timeout_s, f"an answer of {name}")
+        return future.result()
+
+    def trigger(self, name: str) -> Trigger.Response:
+        return self.call(Trigger, name, Trigger.Request())
+
+    def change(self, *transitions: int) -> bool:
+        """Drives policy_node; whether the last transition succeeded."""
+        success = True
+        for number in transitions:
+            request = ChangeState.Request(transition=Transition(id=number))
+            success = self.call(ChangeState, "policy_node/change_state", request).success
+        return success
+
+    def state(self) -> str:
+        return self.call(GetState, "policy_node/get_state", GetState.Request()).current_state.label
+
+    def set(self, node: str, **values: Any) -> str:
+        """Sets parameters (dots written as two underscores); returns the reason of the first refusal, or ''."""
+        parameters = [
+            Parameter(name.replace("__", "."), value=value).to_parameter_msg() for name, value in values.items()
+        ]
+        results = self.call(
+            SetParameters, f"{node}/set_parameters", SetParameters.Request(parameters=parameters)
+        ).results
+        return next((result.reason for result in results if not result.successful), "")
+
+    @staticmethod
+    def until(holds: Callable[[], Any], timeout_s: float = 10.0, what: str = "it") -> Any:
+        end_s = time.monotonic() + timeout_s
+        while True:
+            value = holds()
+            if value:
+                return value
+            assert time.monotonic() < end_s, f"waited {timeout_s} s for {what}"
+            time.sleep(0.005)
+
+    def close(self) -> None:
+        for process in self._processes:
+            process.end()
+        self._executor.shutdown(timeout_sec=5)
+        self._thread.join(5)
+        self.node.destroy_node()
+        rclpy.shutdown(context=self._context)
+
+
+class Camera:
+    """Publishes 8x8 images of one brightness at a rate, until it is stopped."""
+
+    def __init__(self, network: Network, *, topic: str = "image", rate_hz: float = 30.0) -> None:
+        self._network = network
+        qos = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
+        self._publisher = network.node.create_publisher(Image, topic, qos)
+        self._period_s = 1 / rate_hz
+        self.pixel = 140
+        self.change: Callable[[Image], None] = lambda image: None
+        self._on = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def message(self) -> Image:
+        now = self._network.node.get_clock().now().to_msg()
+        image = Image(height=8, width=8, encoding="rgb8", step=24)
+        image.header.stamp, image.header.frame_id = now, "lens"
+        image.data = array.array("B", [self.pixel] * 192)
+        self.change(image)
+        return image
+
+    def publish(self) -> Image:
+        image = self.message()
+        self._publisher.publish(image)
+        return image
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[Camera]:
+        """While this lasts, images are published."""
+        self.start()
+        try:
+            yield self
+        finally:
+            self.stop()
+
+    def start(self) -> None:
+        self._on.clear()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def stop(self) -> float:
+        """Returns when the last image was sent at the latest, time.monotonic()."""
+        self._on.set()
+        if self._thread is not None:
+            self._thread.join()
+        self._thread = None
+        return time.monotonic()
+
+    def _run(self) -> None:
+        next_s = time.monotonic()
+        while not self._on.is_set():
+            self.publish()
+            next_s += self._period_s
+            self._on.wait(max(0.0, next_s - time.monotonic()))
+
+    def close(self) -> None:
+        self.stop()
+        self._network.node.destroy_publisher(self._publisher)
