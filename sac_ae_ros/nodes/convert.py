@@ -22,6 +22,7 @@ from sac_ae_ros.core.image import CompressedImage, Image
 from sac_ae_ros.nodes.params import CommandParams
 
 ZERO_BY_DEFAULT = ("geometry_msgs/msg/Twist", "geometry_msgs/msg/TwistStamped")
+_TYPE = re.compile(r"([a-z]\w*)/(?:msg/)?([A-Z]\w*)")
 _PATH = re.compile(r"(?P<names>[a-z]\w*(\.[a-z]\w*)*)(\[(?P<index>\d{1,4})\])?")
 _NUMBER = re.compile(r"(double|float)")
 _SEQUENCE = re.compile(r"sequence<(double|float)>")
@@ -143,13 +144,13 @@ def message_class(name: str) -> Any:
     Raises:
         ConfigError: no such type on this machine.
     """
-    package, _, rest = name.partition("/")
+    match = _TYPE.fullmatch(name)
     try:
-        return getattr(importlib.import_module(f"{package}.msg"), rest.removeprefix("msg/"))
-    except (ImportError, AttributeError, ValueError):
-        raise ConfigError(
-            f"command.type: expected an installed message type like geometry_msgs/msg/Twist, got {name!r}"
-        ) from None
+        if match:
+            return getattr(importlib.import_module(f"{match[1]}.msg"), match[2])
+    except (ImportError, AttributeError):
+        pass
+    raise ConfigError(f"command.type: expected an installed message type like geometry_msgs/msg/Twist, got {name!r}")
 
 
 def _path(kind: Any, title: str, text: str) -> _Path:

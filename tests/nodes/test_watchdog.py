@@ -1,0 +1,115 @@
+"""The watchdog's thread: when it stops, how often, and when it falls silent."""
+
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from sac_ae_ros.core.command import SafetyGate, Stop
+from sac_ae_ros.core.errors import ArmError
+from sac_ae_ros.core.spec import ActionSpec
+from sac_ae_ros.nodes.watchdog import LAST_STOPS_S, Watchdog
+
+PERIOD_S, TIMEOUT_S, SLACK_S = 0.05, 0.15, 0.1
+
+
+class Rig:
+    def __init__(self) -> None:
+        self.gate = SafetyGate([ActionSpec("turn", "rad/s", -1.0, 1.0)], PERIOD_S)
+        self.stops_s: list[float] = []
+        self.on_stop: Callable[[], None] = lambda: None
+        self.watchdog = Watchdog(self.gate, self._stop, period_s=PERIOD_S, timeout_s=TIMEOUT_S)
+
+    def _stop(self) -> None:
+        self.stops_s.append(time.monotonic())
+        self.on_stop()
+
+
+@pytest.fixture
+def rig() -> Iterator[Rig]:
+    rig = Rig()
+    yield rig
+    rig.watchdog.end()
+
+
+def test_it_waits_for_the_first_frame(rig):
+    rig.gate.arm()
+    time.sleep(TIMEOUT_S + SLACK_S)
+    assert not rig.stops_s
+    assert rig.gate.state.stop is None
+
+
+def test_it_latches_on_time_and_repeats(rig):
+    rig.gate.arm()
+    used_s = time.monotonic()
+    rig.watchdog.frame_used()
+    time.sleep(TIMEOUT_S + 5.5 * PERIOD_S)
+    assert TIMEOUT_S <= rig.stops_s[0] - used_s < TIMEOUT_S + SLACK_S
+    assert 4 <= len(rig.stops_s) <= 7
+    assert rig.gate.state.stop is Stop.STALE
+
+
+def test_frames_in_time_keep_it_quiet_and_a_fresh_one_ends_the_cause_alone(rig):
+    rig.gate.arm()
+    for _ in range(6):
+        rig.watchdog.frame_used()
+        time.sleep(PERIOD_S)
+    assert not rig.stops_s
+    time.sleep(TIMEOUT_S)
+    with pytest.raises(ArmError):
+        rig.gate.arm()
+    rig.watchdog.frame_used()
+    assert rig.gate.state.stop is Stop.STALE
+    rig.gate.arm()
+    assert rig.gate.state.moving
+
+
+def test_it_bars_arming_while_disarmed_and_stale_but_sends_nothing(rig):
+    rig.watchdog.frame_used()
+    time.sleep(TIMEOUT_S + SLACK_S)
+    assert not rig.stops_s
+    with pytest.raises(ArmError):
+        rig.gate.arm()
+
+
+def test_it_looks_at_once_when_woken(rig):
+    rig.gate.arm()
+    time.sleep(PERIOD_S / 2)
+    rig.gate.report(Stop.NAN, True)
+    woken_s = time.monotonic()
+    rig.watchdog.wake()
+    time.sleep(PERIOD_S / 2)
+    assert rig.stops_s[0] - woken_s < PERIOD_S / 2
+
+
+def test_last_stops_end_after_half_a_second(rig):
+    start_s = time.monotonic()
+    rig.watchdog.last_stops()
+    rig.watchdog.wait_last_stops()
+    assert LAST_STOPS_S <= time.monotonic() - start_s < LAST_STOPS_S + SLACK_S
+    count = len(rig.stops_s)
+    assert abs(count - LAST_STOPS_S / PERIOD_S) <= 3
+    time.sleep(3 * PERIOD_S)
+    assert len(rig.stops_s) == count
+
+
+def test_last_stops_can_be_cancelled(rig):
+    rig.watchdog.last_stops()
+    time.sleep(PERIOD_S / 2)
+    rig.watchdog.cancel_last_stops()
+    time.sleep(PERIOD_S / 2)
+    count = len(rig.stops_s)
+    time.sleep(3 * PERIOD_S)
+    assert len(rig.stops_s) == count
+
+
+def test_a_stop_that_cannot_be_sent_is_tried_again(rig):
+    def fail() -> None:
+        raise RuntimeError("no network")
+
+    rig.on_stop = fail
+    rig.gate.arm()
+    rig.gate.report(Stop.NAN, True)
+    time.sleep(4 * PERIOD_S)
+    assert len(rig.stops_s) >= 3
+    assert rig.watchdog.trouble == "no network"
