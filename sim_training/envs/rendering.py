@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes.util
 import os
+from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
 import numpy as np
@@ -76,14 +77,21 @@ class StockRenderer:
     def __init__(self, physics, camera: int | str, height: int, width: int) -> None:  # type: ignore[no-untyped-def]
         """Draws `camera` (index or name) of a dm_control Physics."""
         self._physics, self._camera, self._height, self._width = physics, camera, height, width
+        # dm_control keeps its own books of which OpenGL context is current and draws into another renderer's
+        # if one was used in between; a thread of its own keeps them apart.
+        self._thread = ThreadPoolExecutor(max_workers=1)
 
     def render(self) -> NDArray[np.uint8]:
         """See Renderer."""
+        return np.asarray(self._thread.submit(self._draw).result())
+
+    def _draw(self) -> NDArray[np.uint8]:
         return np.asarray(self._physics.render(self._height, self._width, camera_id=self._camera))
 
     def close(self) -> None:
         """Frees the physics and its contexts."""
-        self._physics.free()
+        self._thread.submit(self._physics.free).result()
+        self._thread.shutdown()
 
 
 def make_renderer(kind: str, physics, camera: int | str, height: int, width: int) -> Renderer:  # type: ignore[no-untyped-def]
