@@ -154,12 +154,26 @@ class TrainConfig:
                 value = getattr(getattr(self, group), name)
                 _require(value >= 1, f"{group}.{name}", "at least 1", value)
         _require(min(self.network.strides, default=0) >= 1, "network.strides", "one or more >= 1", self.network.strides)
+        strides, height, width = self.network.strides, self.env.height, self.env.width
+        smallest = min(conv_sizes(height, width, strides)[-1])
+        _require(
+            smallest >= 1, "env.height, env.width", f"enough pixels for the strides {strides}", f"{height}x{width}"
+        )
         for name in ("discount", "critic_tau", "encoder_tau"):
             value = getattr(self.learn, name)
             _require(0 <= value <= 1, f"learn.{name}", "0..1", value)
         room = self.env.frame_stack + self.learn.batch_size
         capacity = self.learn.replay_capacity
         _require(capacity > room, "learn.replay_capacity", f"more than {room}", capacity)
+
+
+def conv_sizes(height: int, width: int, strides: tuple[int, ...]) -> list[tuple[int, int]]:
+    """Heights and widths before the first and after each 3x3 convolution without padding."""
+    sizes = [(height, width)]
+    for stride in strides:
+        rows, cols = sizes[-1]
+        sizes.append(((rows - 3) // stride + 1, (cols - 3) // stride + 1))
+    return sizes
 
 
 def _require(holds: bool, name: str, expected: str, came: object) -> None:

@@ -12,18 +12,16 @@ import math
 import torch
 from torch import Tensor, nn
 
-from sim_training.config import NetworkConfig
+from sim_training.config import NetworkConfig, conv_sizes
 
 
 class Encoder(nn.Module):
     """The shared convolutions: uint8 [B, C, H, W] -> float32 features [B, F]."""
 
     def __init__(self, channels: int, height: int, width: int, config: NetworkConfig) -> None:
-        """Raises ValueError when the image is too small for the strides."""
+        """3x3 convolutions without padding, one for each stride."""
         super().__init__()
         self.sizes = conv_sizes(height, width, config.strides)
-        if min(self.sizes[-1]) < 1:
-            raise ValueError(f"{height}x{width} pixels are too few for the strides {config.strides}")
         widths = [channels] + [config.filters] * len(config.strides)
         self.convs = nn.ModuleList(
             nn.Conv2d(widths[i], widths[i + 1], 3, stride) for i, stride in enumerate(config.strides)
@@ -109,15 +107,6 @@ class Decoder(nn.Module):
         for deconv in self.deconvs[:-1]:
             x = torch.relu(deconv(x))
         return self.deconvs[-1](x)
-
-
-def conv_sizes(height: int, width: int, strides: tuple[int, ...]) -> list[tuple[int, int]]:
-    """Heights and widths before the first and after each 3x3 convolution without padding."""
-    sizes = [(height, width)]
-    for stride in strides:
-        rows, cols = sizes[-1]
-        sizes.append(((rows - 3) // stride + 1, (cols - 3) // stride + 1))
-    return sizes
 
 
 def mlp(inputs: int, hidden: int, outputs: int) -> nn.Sequential:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes.util
 import os
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
@@ -58,6 +59,7 @@ class FastRenderer:
         model.vis.global_.offheight, model.vis.global_.offwidth = height, width
         self._off = (mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_REFLECTION)
         self._renderer = mujoco.Renderer(model, height, width)
+        self._free = weakref.finalize(self, self._renderer.close)  # left to the interpreter's exit, EGL raises
 
     def render(self) -> NDArray[np.uint8]:
         """See Renderer."""
@@ -67,8 +69,8 @@ class FastRenderer:
         return np.asarray(self._renderer.render())
 
     def close(self) -> None:
-        """Frees the context now: left to the interpreter's exit, EGL raises."""
-        self._renderer.close()
+        """Frees the context."""
+        self._free()
 
 
 class StockRenderer:

@@ -45,6 +45,7 @@ def test_the_shipped_configs_parse():
         (["--learn.batch_size=0"], "at least 1"),
         (["--learn.discount=1.5"], r"0\.\.1"),
         (["--network.strides=[]"], "strides"),
+        (["--env.height=3"], "enough pixels for the strides"),
         (["--learn.replay_capacity=100"], "more than 131"),
         (["stray"], "stray"),
     ],

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from sim_training.config import NetworkConfig
-from sim_training.networks import Actor, Critic, Decoder, Encoder, conv_sizes
+from sim_training.config import NetworkConfig, conv_sizes
+from sim_training.networks import Actor, Critic, Decoder, Encoder
 
 PAPER = NetworkConfig()
 
@@ -50,11 +50,6 @@ def test_convolutions_start_delta_orthogonal():
     assert (outside == 0).all()
     torch.testing.assert_close(centre @ centre.T, 2 * torch.eye(16), atol=1e-5, rtol=0)  # ReLU gain, squared
     assert (conv.bias == 0).all()
-
-
-def test_too_few_pixels_are_refused():
-    with pytest.raises(ValueError, match="too few"):
-        Encoder(9, 4, 4, PAPER)
 
 
 def test_conv_sizes_by_hand():

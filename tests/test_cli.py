@@ -1,0 +1,222 @@
+"""The command line as a user meets it: real processes, exit codes, one-line errors, JSON alone on stdout."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import onnx
+import pytest
+from onnx import TensorProto
+from tiny_policy import write_policy
+
+from sac_ae_ros.cli import main
+from sac_ae_ros.core.spec import PolicySpec
+
+TINY_KEYS = (
+    "--env.height=12 --env.width=12 --env.frame_stack=2 --network.filters=4 --network.strides=[2,1]"
+    " --network.latent=6 --network.hidden=16 --learn.batch_size=8 --learn.replay_capacity=500 --learn.random_steps=30"
+    " --run.env_steps=100 --run.eval_every=100 --run.eval_episodes=1 --run.checkpoint_every=100 --run.threads=1"
+).split()
+
+
+def sac_ae(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "sac_ae_ros.cli", *map(str, arguments)]
+    root = str(Path(__file__).resolve().parents[1])
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))}
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd, env=env)
+
+
+@pytest.fixture
+def refused(capfd):
+    """Runs the command line in this process and checks its one line and its exit code."""
+
+    def check(*arguments: str | Path, says: str) -> None:
+        try:
+            code = main(list(map(str, arguments)))
+        except SystemExit as error:
+            code = error.code
+        captured = capfd.readouterr()
+        lines = [line for line in captured.err.splitlines() if line.strip()]
+        assert (code, captured.out, len(lines)) == (2, "", 1), captured
+        assert lines[0].startswith("error: ")
+        assert says in lines[0]
+
+    return check
+
+
+def test_an_error_is_one_line_on_stderr_and_exit_code_2(tmp_path):
+    result = sac_ae("eval", tmp_path / "none.onnx")
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr.count("\n") == 1
+    assert result.stderr.startswith("error: policy: cannot read")
+
+
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory) -> Path:
+    """A run, trained and exported by the command line."""
+    folder = tmp_path_factory.mktemp("cli") / "run"
+    trained = sac_ae("train", "--run-dir", folder, *TINY_KEYS)
+    assert trained.returncode == 0, trained.stderr
+    assert f"sac-ae export {folder}" in trained.stderr
+    exported = sac_ae("export", folder, "--episodes", "1")
+    assert exported.returncode == 0, exported.stderr
+    return folder
+
+
+@pytest.fixture
+def policy(tmp_path) -> Path:
+    return write_policy(tmp_path / "tiny.onnx")
+
+
+def test_a_run_folder_has_what_the_readme_promises(run_dir):
+    names = {path.name for path in run_dir.iterdir()}
+    wanted = {"config.yaml", "train.csv", "eval.csv", "tensorboard", "best.pt", "checkpoints"}
+    assert names == wanted | {"learning_curve.png", "policy.onnx", "reconstructions.png"}
+
+
+def test_eval_prints_one_json_object(run_dir):
+    for judged in (run_dir / "policy.onnx", run_dir):
+        result = sac_ae("eval", judged, "--episodes", "2", "--json")
+        value = json.loads(result.stdout)
+        assert set(value) == {"mean_return", "sd", "returns"}
+        assert len(value["returns"]) == 2
+        assert value["mean_return"] == pytest.approx(sum(value["returns"]) / 2)
+
+
+def test_info_prints_the_contract(run_dir):
+    result = sac_ae("info", run_dir / "policy.onnx", "--json")
+    assert PolicySpec.from_json(result.stdout).task == "rover/chase_ball"
+    assert "m/s" in sac_ae("info", run_dir / "policy.onnx").stdout
+
+
+def test_nothing_is_overwritten_unasked(run_dir, refused):
+    before = (run_dir / "policy.onnx").read_bytes()
+    refused("export", run_dir, says="exists already")
+    refused("train", "--run-dir", run_dir, *TINY_KEYS, says="exists already")
+    refused("demo", "--run-dir", run_dir, says="exists already")
+    assert (run_dir / "policy.onnx").read_bytes() == before
+    assert sac_ae("export", run_dir, "--force", "--episodes", "1").returncode == 0
+
+
+def test_doctor_prints_one_json_object():
+    value = json.loads(sac_ae("doctor", "--json").stdout)
+    checks = {check["name"]: check for check in value["checks"]}
+    assert {"renderer", "onnxruntime", "ros", "dds profile", "/dev/shm", "cv_bridge"} <= set(checks)
+    assert all(check["fix"] for check in checks.values() if check["status"] != "ok")
+    assert checks["onnxruntime"]["status"] == "ok"
+
+
+@pytest.mark.parametrize("verb", ["train", "export", "eval", "info", "demo", "doctor"])
+def test_help_has_an_example(verb):
+    result = sac_ae(verb, "--help")
+    assert result.returncode == 0
+    assert f"example:\n  sac-ae {verb}" in result.stdout
+
+
+def _cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-400])
+
+
+def _without_spec(path: Path) -> None:
+    model = onnx.load(path)
+    del model.metadata_props[:]
+    onnx.save(model, path)
+
+
+def _contradicting(path: Path) -> None:
+    model = onnx.load(path)
+    model.metadata_props[0].value = model.metadata_props[0].value.replace('"frame_stack": 2', '"frame_stack": 4')
+    onnx.save(model, path)
+
+
+def _external(path: Path) -> None:
+    model = onnx.load(path)
+    tensor = model.graph.initializer[0]
+    tensor.data_location = TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="weights.bin")
+    path.write_bytes(model.SerializeToString())
+
+
+def _folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (_cut, "is it cut?"),
+        (lambda path: path.write_bytes(b""), "empty file"),
+        (_folder, "folder"),
+        (lambda path: path.unlink(), "cannot read"),
+        (_without_spec, "expected one 'sac_ae_ros.policy_spec'"),
+        (_contradicting, "the spec demands input 'frames' of uint8 [1, 12, 8, 8], the graph has uint8 [1, 6, 8, 8]"),
+        (_external, "external data"),
+    ],
+)
+def test_bad_policies(policy, refused, damage, says):
+    damage(policy)
+    refused("info", policy, says=says)
+
+
+def test_a_policy_for_a_task_that_is_not_here(policy, refused):
+    refused("eval", policy, says="expected `domain/task`")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["train", "--learn.nonsense=1"], "learn.nonsense"),
+        (["train", "--learn.batch_size=x"], "learn.batch_size"),
+        (["train", "--config", "none.yaml"], "expected a YAML file"),
+        (["train", "--resume", "none"], "expected a run folder"),
+        (["train", "--resume", "none", "--run.seed=3"], "takes its config from the run"),
+        (["train", "--env.task=rover/fly"], "expected `domain/task`"),
+        (["train", "--env.height=3", "--env.width=3"], "enough pixels"),
+        (["export", "none"], "config.yaml"),
+        (["eval", "none.onnx"], "cannot read"),
+        (["eval", "none.onnx", "--episodes", "0"], "at least 1"),
+        (["eval", "none.onnx", "--speed", "3"], "--speed"),
+        (["demo", "--policy", "none.onnx"], "cannot read"),
+        (["fly"], "invalid choice"),
+        ([], "VERB"),
+    ],
+)
+def test_bad_arguments_leave_nothing_behind(tmp_path, monkeypatch, refused, arguments, says):
+    monkeypatch.chdir(tmp_path)
+    refused(*arguments, says=says)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_debug_shows_the_traceback(tmp_path):
+    result = sac_ae("info", tmp_path / "none.onnx", "--debug")
+    assert result.returncode == 1
+    assert "Traceback" in result.stderr
+    assert "ModelError" in result.stderr
+
+
+def test_an_interrupted_run_says_how_to_go_on_and_does(tmp_path):
+    folder = tmp_path / "run"
+    keys = [key for key in TINY_KEYS if not key.startswith("--run.env_steps")] + ["--run.env_steps=100000"]
+    command = [sys.executable, "-m", "sac_ae_ros.cli", "train", "--run-dir", str(folder), *keys]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        for _ in range(600):
+            if list(folder.glob("checkpoints/[0-9]*")):
+                break
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert f"sac-ae train --resume {folder}" in said
+    step = int(next(folder.glob("checkpoints/[0-9]*")).name)
+    config = (folder / "config.yaml").read_text()
+    (folder / "config.yaml").write_text(config.replace("env_steps: 100000", f"env_steps: {step + 100}"))
+    resumed = sac_ae("train", "--resume", folder)
+    assert resumed.returncode == 0, resumed.stderr
+    assert f"{step + 100:09d}" in {path.name for path in folder.glob("checkpoints/*")}
+    shutil.rmtree(folder)
