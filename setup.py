@@ -67,7 +67,6 @@ setup(
             "colcon-common-extensions>=0.3",
             "hypothesis>=6.100",
             "mypy>=2.4",
-            "psutil>=5.9",
             "pytest>=7.4,<9",
             "pytest-timeout>=2.2",
             "ruff>=0.17",
