@@ -32,11 +32,11 @@ def draw(moment: Moment, actions: Sequence[ActionSpec]) -> NDArray[np.uint8]:
     height, width = moment.picture.shape[:2]
     rows = round(height * WIDTH_PX / width / 2) * 2
     picture = np.asarray(cv2.resize(moment.picture, (WIDTH_PX, rows), interpolation=cv2.INTER_CUBIC), np.uint8)
-    _text(picture, moment.caption, (12, 26), INK, shadow=True)
-    panel = np.full((BAR_HEIGHT_PX * len(actions) + 16, WIDTH_PX, 3), PAPER, np.uint8)
+    panel = np.full((BAR_HEIGHT_PX * (len(actions) + 1) + 10, WIDTH_PX, 3), PAPER, np.uint8)
+    _text(panel, moment.caption, (12, BAR_HEIGHT_PX // 2 + 8), INK)
     for i, action in enumerate(actions):
         value = None if moment.command is None else float(moment.command[i])
-        _bar(panel, 8 + i * BAR_HEIGHT_PX, action, value)
+        _bar(panel, (i + 1) * BAR_HEIGHT_PX, action, value)
     return np.vstack([picture, panel])
 
 
@@ -81,7 +81,5 @@ def _bar(panel: NDArray[np.uint8], top: int, action: ActionSpec, value: float | 
     _text(panel, text, (right + 12, middle + 6), QUIET if value is None else INK)
 
 
-def _text(image: NDArray[np.uint8], text: str, at: tuple[int, int], color: tuple, *, shadow: bool = False) -> None:
-    if shadow:
-        cv2.putText(image, text, (at[0] + 1, at[1] + 1), cv2.FONT_HERSHEY_SIMPLEX, 0.55, (0, 0, 0), 2, cv2.LINE_AA)
+def _text(image: NDArray[np.uint8], text: str, at: tuple[int, int], color: tuple[int, int, int]) -> None:
     cv2.putText(image, text, at, cv2.FONT_HERSHEY_SIMPLEX, 0.55, color, 1, cv2.LINE_AA)
