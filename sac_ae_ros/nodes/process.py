@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import TypeVar
@@ -17,6 +18,9 @@ from rclpy.signals import SignalHandlerOptions
 
 from sac_ae_ros.core.errors import SacAeError
 
+# A terminal and a supervisor may each pass the same Ctrl-C on: the last stops must survive that.
+SAME_REQUEST_S = 0.2
+
 SomeNode = TypeVar("SomeNode", bound=Node)
 
 
@@ -26,6 +30,7 @@ class EndRequest:
     def __init__(self) -> None:
         """Takes both signals; call it in the main thread."""
         self._event = threading.Event()
+        self._first_s = 0.0
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._take)
 
@@ -38,9 +43,12 @@ class EndRequest:
         self._event.set()
 
     def _take(self, number: int, _: FrameType | None) -> None:
-        if self._event.is_set():
+        now_s = time.monotonic()
+        if not self._event.is_set():
+            self._first_s = now_s
+            self._event.set()
+        elif now_s - self._first_s > SAME_REQUEST_S:
             os._exit(128 + number)
-        self._event.set()
 
 
 def run(make: Callable[[], SomeNode], use: Callable[[SomeNode, EndRequest], int], args: Sequence[str] | None) -> int:
@@ -49,14 +57,21 @@ def run(make: Callable[[], SomeNode], use: Callable[[SomeNode, EndRequest], int]
     A node that cannot start gets one line on stderr that says why, and exit code 2.
     """
     end = EndRequest()
-    rclpy.init(args=list(args) if args is not None else None, signal_handler_options=SignalHandlerOptions.NO)
+    try:
+        rclpy.init(args=None if args is None else list(args), signal_handler_options=SignalHandlerOptions.NO)
+    except RuntimeError as error:  # the base of what rclpy raises for ROS arguments that it cannot read
+        return _refuse(error)
     try:
         node = make()
     except (SacAeError, ParameterException, InvalidParameterTypeException) as error:
-        print(f"error: {str(error).strip()}", file=sys.stderr)
-        rclpy.shutdown()
-        return 2
+        return _refuse(error)
     code = use(node, end)
     node.destroy_node()
     rclpy.shutdown()
     return code
+
+
+def _refuse(error: Exception) -> int:
+    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+    rclpy.try_shutdown()
+    return 2

@@ -96,5 +96,6 @@ class Watchdog:
     def _send_stop(self) -> None:
         try:
             self._stop()
+            self.trouble = None
         except Exception as error:  # whatever it is, the next stop must still be tried
             self.trouble = str(error)

@@ -96,7 +96,10 @@ def test_a_signal_is_taken_while_inference_hangs_and_a_second_one_ends_at_once(n
         time.sleep(0.15)
         signal_s = time.monotonic()
         process.popen.send_signal(signal.SIGTERM)
+        process.popen.send_signal(signal.SIGTERM)
         network.until(lambda: [t for t in commands.since(signal_s) if t == Twist()], 3, "a stop")
+        time.sleep(0.3)
+        assert process.popen.poll() is None, "signals within moments are one request"
         process.popen.send_signal(signal.SIGTERM)
         assert process.wait(3) == 128 + signal.SIGTERM
 

@@ -113,3 +113,6 @@ def test_a_stop_that_cannot_be_sent_is_tried_again(rig):
     time.sleep(4 * PERIOD_S)
     assert len(rig.stops_s) >= 3
     assert rig.watchdog.trouble == "no network"
+    rig.on_stop = lambda: None
+    time.sleep(2 * PERIOD_S)
+    assert rig.watchdog.trouble is None
