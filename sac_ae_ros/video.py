@@ -61,7 +61,7 @@ def write(path: Path, moments: Iterable[Moment], actions: Sequence[ActionSpec], 
         if frames:
             container.mux(stream.encode())
     if not frames:
-        partial.unlink()
+        partial.unlink(missing_ok=True)
         raise ValueError("video: expected at least one frame")
     partial.replace(path)
 
