@@ -1,0 +1,44 @@
+"""The doctor survives what it examines, and every finding that is not fine says how to mend it."""
+
+import pytest
+
+from sac_ae_ros import doctor
+
+
+@pytest.mark.parametrize(
+    ("code", "says"),
+    [
+        ("import os; os.abort()", "exit code -6"),
+        ("raise RuntimeError('no display')", "no display"),
+        ("import nowhere", "No module named 'nowhere'"),
+    ],
+)
+def test_a_probe_that_dies_is_a_finding(code, says):
+    done, text = doctor._probe(code)
+    assert not done
+    assert says in text
+
+
+def test_a_probe_that_hangs_is_a_finding(monkeypatch):
+    monkeypatch.setattr(doctor, "PROBE_TIMEOUT_S", 1)
+    done, text = doctor._probe("import time; time.sleep(60)")
+    assert (done, text) == (False, "no answer within 1 s")
+
+
+def test_the_dds_profile_in_use_is_named(monkeypatch, tmp_path):
+    for name in doctor.PROFILE_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    assert doctor._dds_profile().status == doctor.WARN
+    monkeypatch.setenv(doctor.PROFILE_VARIABLES[0], str(tmp_path / "gone.xml"))
+    assert doctor._dds_profile().status == doctor.FAIL
+    (tmp_path / "gone.xml").touch()
+    found = doctor._dds_profile()
+    assert (found.status, str(tmp_path) in found.detail) == (doctor.OK, True)
+
+
+def test_a_machine_is_fit_unless_something_failed():
+    fine, missing = doctor.Check("a", doctor.OK, "x"), doctor.Check("b", doctor.WARN, "y", "do z")
+    broken = doctor.Check("c", doctor.FAIL, "w", "do v")
+    assert doctor.to_dict([fine, missing])["ok"] is True
+    assert doctor.to_dict([fine, broken])["ok"] is False
+    assert "-> do z" in doctor.render([fine, missing])
