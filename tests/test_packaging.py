@@ -118,7 +118,7 @@ def test_package_xml_agrees_with_the_python_package(tmp_path: Path) -> None:
     run(sys.executable, "setup.py", "--quiet", "dist_info", "--output-dir", tmp_path, cwd=ROOT)
     metadata = PathDistribution(next(tmp_path.glob("*.dist-info"))).metadata
     assert manifest.get("format") == "3"
-    assert manifest.findtext("name") == metadata["Name"]
+    assert manifest.findtext("name") == metadata["Name"].replace("-", "_")
     assert manifest.findtext("version") == metadata["Version"]
     assert manifest.findtext("license") == (metadata["License-Expression"] or metadata["License"])
     assert manifest.findtext("export/build_type") == "ament_python"
