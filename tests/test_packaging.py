@@ -82,28 +82,28 @@ def test_nodes_are_executables_that_run_on_the_python_of_path(prefix: Path) -> N
         assert path.read_text().splitlines()[0] == "#!/usr/bin/env python3"
 
 
+def is_colcons(prefix: Path) -> bool:
+    return (prefix.parent / "setup.bash").exists()
+
+
+def in_shell(prefix: Path, command: str) -> str:
+    """Run a command where the installed package is found: as `setup.bash` has it, or as a user of pip would."""
+    library = next(prefix.glob("lib/python3.*/site-packages"))
+    pip = f"export AMENT_PREFIX_PATH={prefix} PYTHONPATH={library}:$PYTHONPATH"
+    setup = f". {prefix.parent / 'setup.bash'}" if is_colcons(prefix) else pip
+    return run("bash", "-c", f"{setup} && {command}", cwd=prefix).strip()
+
+
+def test_ament_finds_share(prefix: Path) -> None:
+    code = f"from ament_index_python.packages import get_package_share_directory as f; print(f('{NAME}'))"
+    assert in_shell(prefix, f'python3 -c "{code}"') == str(prefix / "share" / NAME)
+
+
 def test_the_command_runs_from_the_prefix(prefix: Path) -> None:
-    places = [prefix / "lib" / NAME / "sac-ae", prefix / "bin" / "sac-ae"]
-    command = next(path for path in places if path.exists())
-    colcon = (prefix / "share" / NAME / "package.bash").exists()
-    assert command == places[0 if colcon else 1]
-    if colcon:
-        setup = f". {prefix.parent / 'setup.bash'} && "
-    else:
-        setup = f"export PYTHONPATH={next(prefix.glob('lib/python3.*/site-packages'))}:$PYTHONPATH && "
-    assert "train" in run("bash", "-c", f"{setup}{command} --help", cwd=prefix, PYTHONPATH="")
-    where = run(
-        "bash", "-c", f"{setup}python3 -c 'import {NAME}.cli as m; print(m.__file__)'", cwd=prefix, PYTHONPATH=""
-    )
-    assert Path(where.strip()).is_relative_to(prefix.parent.parent if colcon else prefix)
-
-
-def test_colcon_tells_ament_where_it_is(prefix: Path) -> None:
-    setup = prefix.parent / "setup.bash"
-    if not setup.exists():
-        pytest.skip("installed by pip: whoever installs sets AMENT_PREFIX_PATH")
-    found = run("bash", "-c", f". {setup} && echo $AMENT_PREFIX_PATH", cwd=prefix)
-    assert str(prefix) in found.strip().split(":")
+    command = prefix / (f"lib/{NAME}/sac-ae" if is_colcons(prefix) else "bin/sac-ae")
+    assert "train" in in_shell(prefix, f"{command} --help")
+    where = Path(in_shell(prefix, f"python3 -c 'import {NAME}.cli as m; print(m.__file__)'"))
+    assert where.is_relative_to(prefix.parent.parent if is_colcons(prefix) else prefix)
 
 
 def test_both_packages_and_nothing_else_are_installed(prefix: Path) -> None:
