@@ -82,15 +82,23 @@ class Scorer:
     def __init__(self, node: Node, *, images: bool) -> None:
         """Listens on `reward`, `episode_end` and `policy_node/executed`, and on `image` if wanted."""
         self.recording = Recording()
+        self._node = node
         topics: list[tuple[type, str, list[Heard], QoSProfile, Callable[[Any], Any]]] = [
             (Float64, "reward", self.recording.rewards, DEEP, lambda message: message.data),
             (Bool, "episode_end", self.recording.ends, DEEP, lambda message: message.data),
             (JointState, "policy_node/executed", self.recording.commands, DEEP, _command),
         ]
-        if images:
-            topics.append((Image, "image", self.recording.images, FEW, _picture))
         for kind, topic, into, qos, content in topics:
             node.create_subscription(kind, topic, _listener(into, content), qos)
+        self._images: Any = None
+        if images:
+            self._images = node.create_subscription(Image, "image", _listener(self.recording.images, _picture), FEW)
+
+    def stop_images(self) -> None:
+        """Listens no more on `image`."""
+        if self._images is not None:
+            self._node.destroy_subscription(self._images)
+            self._images = None
 
 
 def _listener(into: list[Heard], content: Callable[[Any], Any]) -> Any:

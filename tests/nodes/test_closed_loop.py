@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from ros_network import ROOT
+from ros_network import ROOT, kill
 from tiny_policy import SPEC, write_policy
 
 pytest.importorskip("dm_control", reason="the extra `sim` is not installed: no simulated robot")
@@ -75,7 +75,7 @@ def test_its_children_end_with_it(policy, number):
     pids = children(process.pid)
     time.sleep(1.0)
     assert all(alive(pid) for pid in pids)
-    os.kill(process.pid, number)
+    kill(process.pid) if number is signal.SIGKILL else os.kill(process.pid, number)
     process.communicate(timeout=15)
     wait_until(lambda: not any(alive(pid) for pid in pids), 10)
 
