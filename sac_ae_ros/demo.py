@@ -119,7 +119,7 @@ def _random(policy: OnnxPolicy, seeds: range) -> dict[str, object]:
 
 
 def _closed_loop(request: Request, policy: OnnxPolicy, policy_path: Path, run_dir: Path) -> dict[str, Any]:
-    """Runs the two nodes and the scorer in processes of their own: rclpy's wheels restart Python when imported."""
+    """Runs the two nodes and the scorer in processes of their own."""
     recording = run_dir / "closed_loop.npz"
     command = [sys.executable, "-m", "sac_ae_ros.nodes.closed_loop", "--json", "--policy", str(policy_path)]
     command += ["--task", policy.spec.task, "--episodes", str(request.episodes), "--seed", str(request.seed)]

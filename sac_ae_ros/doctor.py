@@ -183,7 +183,12 @@ def _probe(code: str) -> tuple[bool, str]:
     """Runs Python code in a process of its own; returns whether it worked, and its last line."""
     try:
         result = subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, timeout=PROBE_TIMEOUT_S, check=False
+            [sys.executable, "-c", code],
+            capture_output=True,
+            text=True,
+            timeout=PROBE_TIMEOUT_S,
+            check=False,
+            env={**os.environ, "ORT_DISABLE_TELEMETRY": "1"},
         )
     except subprocess.TimeoutExpired:
         return False, f"no answer within {PROBE_TIMEOUT_S} s"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import random
 import signal
@@ -34,6 +35,7 @@ from sac_ae_ros.nodes.scorer import Episode
 DOMAINS = range(100, 231)
 PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
 # A busy machine that stumbles harms no simulated robot, but a latched stop would end the run.
+PICTURE_WIDTH_PX = 320
 WATCHDOG_TIMEOUT_S = 10.0
 
 
@@ -86,15 +88,16 @@ def _children(request: Request, spec: PolicySpec) -> Iterator[list[Child]]:
 
 
 def _parameters(request: Request, spec: PolicySpec) -> dict[str, Any]:
-    """The nodes' parameters: the camera as in training, the command type that the units suggest."""
+    """The nodes' parameters: the camera's ratio as in training, the command type that the units suggest."""
+    enlarged = math.ceil(PICTURE_WIDTH_PX / spec.camera.source_width)  # so that a person can watch the recording
     command: dict[str, Any] = {}
     if [action.unit for action in spec.actions] != ["m/s", "rad/s"]:
         fields = [f"data[{i}]" for i in range(len(spec.actions))]
         command = {"command": {"type": "std_msgs/msg/Float64MultiArray", "fields": fields, "stop": "zero"}}
     sim = {
         "task": request.task,
-        "image_height": spec.camera.source_height,
-        "image_width": spec.camera.source_width,
+        "image_height": spec.camera.source_height * enlarged,
+        "image_width": spec.camera.source_width * enlarged,
         "camera_rate_hz": 2 / spec.control_period_s,
         "real_time_factor": request.real_time_factor,
         "episode_seed": request.seed,

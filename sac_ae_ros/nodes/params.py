@@ -111,7 +111,7 @@ class SimParams:
 
     task: str = _parameter("rover/chase_ball", "what to simulate, domain/task", read_only=True)
     renderer: str = _parameter("fast", "fast, or stock for dm_control's own", choices=("fast", "stock"), read_only=True)
-    image_height: int = _parameter(240, "height of the images, pixels", low=1, high=4096, read_only=True)
+    image_height: int = _parameter(180, "height of the images, pixels", low=1, high=4096, read_only=True)
     image_width: int = _parameter(320, "width of the images, pixels", low=1, high=4096, read_only=True)
     camera_rate_hz: float = _parameter(20.0, "images per simulated second", low=0.1, high=1000.0, read_only=True)
     camera_frame_id: str = _parameter("camera", "header.frame_id of the images", read_only=True)

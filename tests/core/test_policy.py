@@ -1,6 +1,10 @@
 """OnnxPolicy loads, warms up and acts; what it cannot run it refuses at load."""
 
 import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -53,3 +57,13 @@ def test_actions_that_are_not_finite_at_warm_up_are_refused(path):
             tensor.CopyFrom(numpy_helper.from_array(np.full((1, 2), np.nan, np.float32), "signs"))
     with pytest.raises(ModelError, match="finite actions"):
         OnnxPolicy(model.SerializeToString(), "it")
+
+
+def test_onnxruntime_reports_to_nobody(path, tmp_path):
+    """Its telemetry keeps a database in the home folder and a thread; neither may appear."""
+    code = f"from sac_ae_ros.core.policy import OnnxPolicy; OnnxPolicy.load({str(path)!r})"
+    root = str(Path(__file__).resolve().parents[2])
+    env = {key: value for key, value in os.environ.items() if key != "ORT_DISABLE_TELEMETRY"}
+    env |= {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache"), "PYTHONPATH": root}
+    subprocess.run([sys.executable, "-c", code], env=env, check=True, timeout=60)
+    assert [found for found in tmp_path.rglob("*") if "onnxruntime" in found.name.lower()] == []
