@@ -61,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _extras_hint() -> str:
-    return " install this package's extras, e.g. `pip install '.[cpu,sim,train]'`"
+    return " install this package's extras, e.g. `pip install '.[ros,cpu,sim,train]'`"
 
 
 def _parser() -> argparse.ArgumentParser:

