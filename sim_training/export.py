@@ -5,7 +5,6 @@ The graph is built node by node: it is small, and what stands in it is exactly w
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -83,7 +82,7 @@ def export_run(run_dir: Path, out: Path, *, name: str = "", episodes: int = 10, 
     config, agent, state = load_agent(run_dir)
     env = make_env(config.env)
     try:
-        facts = TrainingFacts(int(state["env_step"]), config.run.seed, _revision(), 0.0, 0.0, 0)
+        facts = TrainingFacts(int(state["env_step"]), config.run.seed, state["revision"], 0.0, 0.0, 0)
         spec = make_spec(env, config, facts, name or config.env.task.replace("/", "_"))
         policy = OnnxPolicy(build(agent, spec, half=half), f"export of {run_dir}")
         parity = check_parity(agent, policy, collect_frames(env, agent), half=half)
@@ -320,12 +319,3 @@ def _model(graph: _Graph, agent: SacAeAgent, spec: PolicySpec) -> bytes:
 
 def _float(name: str, shape: Iterable[int | str]) -> onnx.ValueInfoProto:
     return helper.make_tensor_value_info(name, TensorProto.FLOAT, list(shape))
-
-
-def _revision() -> str:
-    """The source revision, where git knows it."""
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return "unknown"

@@ -66,6 +66,7 @@ class Trainer:
         self.env_step = self.agent_step = self.episode = 0
         self.seconds = 0.0
         self.best = -np.inf
+        self._revision = checkpoint.source_revision()
         self._held = np.zeros(len(self.env.task.actions), np.float32)
         self._next_eval = config.run.eval_every or config.run.env_steps
         self._next_checkpoint = config.run.checkpoint_every
@@ -180,8 +181,8 @@ class Trainer:
         self.metrics.evaluation({**self._counters(), **row})
         if result.mean > self.best:
             self.best = result.mean
-            state = {"agent": self.agent.state_dict(), "env_step": self.env_step, "eval_return_mean": result.mean}
-            checkpoint.save_tensors(self.run_dir / "best.pt", state)
+            facts = {"env_step": self.env_step, "eval_return_mean": result.mean, "revision": self._revision}
+            checkpoint.save_tensors(self.run_dir / "best.pt", {"agent": self.agent.state_dict(), **facts})
         while self._next_eval <= self.env_step:
             self._next_eval += self.config.run.eval_every or self.config.run.env_steps
         self._log_started += time.monotonic() - started

@@ -36,7 +36,7 @@ def run_dir(agent, config, tmp_path):
     folder = tmp_path / "run"
     folder.mkdir()
     configs.save(config, folder / "config.yaml")
-    state = {"agent": agent.state_dict(), "env_step": 60, "eval_return_mean": 1.0}
+    state = {"agent": agent.state_dict(), "env_step": 60, "eval_return_mean": 1.0, "revision": "abc"}
     checkpoint.save_tensors(folder / "best.pt", state)
     return folder
 
@@ -97,7 +97,7 @@ def test_export_run_writes_a_file_that_carries_its_facts(run_dir):
     assert isinstance(spec, PolicySpec)
     assert (spec.name, spec.task, spec.control_period_s) == ("mine", "rover/chase_ball", 0.1)
     assert [action.name for action in spec.actions] == ["linear", "angular"]
-    assert spec.training.env_steps == 60
+    assert (spec.training.env_steps, spec.training.revision) == (60, "abc")
     assert spec.training.eval_episodes == 2
     assert spec.novelty.frames == 200
     quantiles = list(spec.novelty.quantiles.values())
