@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -84,7 +85,7 @@ class Trainer:
             while self.env_step < self.config.run.env_steps:
                 episode_return = self._episode(bar)
                 self._log_episode(episode_return)
-                bar.set_postfix_str(f"return {episode_return:.1f}, best eval {max(self.best, 0):.1f}")
+                self._tell(bar, f"return {episode_return:.1f}")
                 over = self.env_step >= self.config.run.env_steps
                 if over or self.env_step >= self._next_eval:
                     result = self._evaluate()
@@ -128,13 +129,10 @@ class Trainer:
             return
         catching_up = self.agent_step == learn.random_steps
         for i in range(learn.random_steps if catching_up else learn.updates_per_step):
-            started = time.monotonic()
-            batch = self.replay.sample(learn.batch_size, self.rng, self.config.run.device)
-            self._losses |= self.agent.update(batch)
-            self.seconds += time.monotonic() - started
+            self._losses |= self.agent.update(self.replay.sample(learn.batch_size, self.rng, self.config.run.device))
             self._updates += 1
             if catching_up and i % 10 == 0:
-                bar.set_postfix_str(f"catch-up update {i} of {learn.random_steps}")
+                self._tell(bar, f"catch-up {i} of {learn.random_steps}")
         if self.agent_step % self.config.run.log_every == 0:
             self._log_losses()
 
@@ -143,32 +141,41 @@ class Trainer:
     _losses: dict[str, Tensor]
 
     def _progress(self) -> tqdm:
-        self._losses, self._updates = {}, 0
-        self._log_started = time.monotonic()
+        self._losses, self._updates, self._rate = {}, 0, 0.0
+        self._started = self._log_started = time.monotonic()
+        self._interactive = sys.stderr.isatty()
         return tqdm(
             total=self.config.run.env_steps,
             initial=self.env_step,
             unit=" env steps",
             desc=f"train {self.config.env.task}",
-            mininterval=0.5,
+            mininterval=0.5 if self._interactive else 15,  # a log file wants a line now and then
             dynamic_ncols=True,
         )
+
+    def _tell(self, bar: tqdm, text: str) -> None:
+        best = f"{self.best:.1f}" if np.isfinite(self.best) else "none yet"
+        bar.set_postfix_str(f"{self._rate:.0f} updates/s, {text}, best eval {best}", refresh=self._interactive)
 
     def _counters(self) -> dict[str, Any]:
         return {
             "env_step": self.env_step,
             "agent_step": self.agent_step,
             "update_step": self.agent.update_step,
-            "seconds": self.seconds,
+            "seconds": self._elapsed_s(),
         }
+
+    def _elapsed_s(self) -> float:
+        """Seconds spent in this run, those before a resume included."""
+        return self.seconds + time.monotonic() - self._started
 
     def _log_losses(self) -> None:
         """The one place where the host waits for the device."""
         losses = {key: float(value) for key, value in self._losses.items() if key != "batch_reward"}
         now = time.monotonic()
-        rate = self._updates / (now - self._log_started)
+        self._rate = self._updates / (now - self._log_started)
         self._log_started, self._updates = now, 0
-        self.metrics.train({**self._counters(), **losses, "updates_per_s": rate})
+        self.metrics.train({**self._counters(), **losses, "updates_per_s": self._rate})
 
     def _log_episode(self, episode_return: float) -> None:
         self.metrics.train({**self._counters(), "episode_return": episode_return})
@@ -200,7 +207,7 @@ class Trainer:
             "agent": self.agent.state_dict(),
             **self.agent.optimizer_state(),
             "counters": [self.env_step, self.agent_step, self.episode, self._next_eval, self._next_checkpoint],
-            "seconds": self.seconds,
+            "seconds": self._elapsed_s(),
             "best": float(self.best),
             "held": self._held.tolist(),
             "torch_rng": torch.get_rng_state(),
