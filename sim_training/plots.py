@@ -35,7 +35,7 @@ def learning_curve(run_dir: Path, out: Path) -> None:
     axes.set(xlabel="env steps", ylabel="episode return", title=run_dir.name)
     axes.set_ylim(bottom=min(0.0, float(mean.min(initial=0.0))))
     axes.grid(alpha=0.3)
-    axes.legend(loc="upper left")
+    axes.legend(loc="lower right")
     figure.savefig(out, dpi=120)
     plt.close(figure)
 
@@ -56,7 +56,8 @@ def reconstructions(config: TrainConfig, agent: SacAeAgent, out: Path, count: in
     picked = np.linspace(0, len(stacks) - 1, count).round().astype(int)
     inputs = np.stack([stacks[i] for i in picked])
     rows = (("camera", inputs), ("reconstruction", agent.reconstruct(inputs)))
-    figure, axes = plt.subplots(2, count, figsize=(1.5 * count, 3.4), layout="constrained")
+    tall = 1.5 * config.env.height / config.env.width
+    figure, axes = plt.subplots(2, count, figsize=(1.5 * count + 0.4, 2 * tall + 0.6), layout="constrained")
     for row, (label, pictures) in enumerate(rows):
         for column in range(count):
             panel = axes[row, column]
