@@ -173,6 +173,8 @@ def _decode_compressed(image: CompressedImage) -> NDArray[np.uint8]:
         bgr = cv2.imdecode(raw, cv2.IMREAD_COLOR)
     except cv2.error as error:
         raise ImageError(f"compressed image: OpenCV cannot decode it ({error.err})") from None
+    if bgr is not None and sorted(bgr.shape[:2]) != sorted((height, width)):  # EXIF may turn it
+        raise ImageError(f"compressed image: its header says {height}x{width}, it decodes to {bgr.shape[:2]}")
     if bgr is None:
         raise ImageError(f"compressed image: {raw.size} bytes start like JPEG or PNG but do not decode; is it cut?")
     return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)
@@ -192,6 +194,8 @@ def _compressed_size(data: bytes) -> tuple[int, int]:
             break
         if marker == 0xFF:  # fill byte
             at += 1
+        elif marker == 0x01 or 0xD0 <= marker <= 0xD7:  # these stand without a length
+            at += 2
         elif 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
             height, width = struct.unpack(">HH", data[at + 5 : at + 9])
             return height, width

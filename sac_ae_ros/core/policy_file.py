@@ -19,6 +19,8 @@ from sac_ae_ros.core.spec import METADATA_KEY, PolicySpec
 MAX_FILE_BYTES = 256 * 1024 * 1024
 MAX_ELEMENTS = 64 * 1024 * 1024
 MAX_NODES = 2000
+MAX_WORK = 100_000_000_000  # some seconds on one core; the published networks take a thousandth
+HEAVY = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 MAX_OPSET = 26
 OPERATORS = frozenset(
     "Add Cast Clip Concat Constant Conv ConvTranspose Div Flatten Gemm Identity If LayerNormalization MatMul Mul"
@@ -26,6 +28,8 @@ OPERATORS = frozenset(
 )
 # These stand under the graph's If and have no rows when novelty is not wanted; both branches are bounded.
 MAY_BE_EMPTY = ("latent", "reconstruction", "novelty")
+
+_Shape = tuple[int | None, ...] | None
 
 
 def read_bytes(path: Path) -> bytes:
@@ -55,11 +59,14 @@ def vet(data: bytes, title: str) -> PolicySpec:
         ModelError: truncated or not ONNX, foreign operators, external data, unbounded or dynamic shapes.
         SpecError: no PolicySpec, a malformed one, or one that contradicts the graph.
     """
-    model = _parse(data, title)
-    _check_contents(model, title)
-    spec = _read_spec(model, title)
-    _check_graph(model, spec, title)
-    _check_shapes(model, title)
+    try:
+        model = _parse(data, title)
+        _check_contents(model, title)
+        spec = _read_spec(model, title)
+        _check_graph(model, spec, title)
+        _check_shapes(model, title)
+    except (UnicodeDecodeError, TypeError, ValueError, OverflowError) as error:  # names that are no text, and the like
+        raise ModelError(f"{title}: expected a valid ONNX file, got one that is damaged ({str(error)[:120]})") from None
     return spec
 
 
@@ -80,9 +87,10 @@ def _graphs(graph: onnx.GraphProto, depth: int = 0) -> Iterator[onnx.GraphProto]
     yield graph
     for node in graph.node:
         for attribute in node.attribute:
-            for inner in (attribute.g, *attribute.graphs):
-                if inner.node or inner.initializer:
-                    yield from _graphs(inner, depth + 1)
+            if attribute.HasField("g"):
+                yield from _graphs(attribute.g, depth + 1)
+            for inner in attribute.graphs:
+                yield from _graphs(inner, depth + 1)
 
 
 def _check_contents(model: onnx.ModelProto, title: str) -> None:
@@ -98,12 +106,14 @@ def _check_contents(model: onnx.ModelProto, title: str) -> None:
     unknown = sorted({node.op_type for node in nodes if node.domain or node.op_type not in OPERATORS})
     if unknown:
         raise ModelError(f"{title}: expected only known operators, got {', '.join(unknown)}")
+    attributes = [attribute for node in nodes for attribute in node.attribute]
+    sparse = any(a.HasField("sparse_tensor") or a.sparse_tensors or a.tensors for a in attributes)
+    if sparse or any(graph.sparse_initializer or graph.quantization_annotation for graph in graphs):
+        raise ModelError(f"{title}: expected dense float weights, got sparse, listed or quantised ones")
     tensors = [tensor for graph in graphs for tensor in graph.initializer]
-    tensors += [attribute.t for node in nodes for attribute in node.attribute if attribute.HasField("t")]
+    tensors += [attribute.t for attribute in attributes if attribute.HasField("t")]
     for tensor in tensors:
         _check_tensor(tensor, title)
-    if any(graph.sparse_initializer or graph.quantization_annotation for graph in graphs):
-        raise ModelError(f"{title}: expected dense float weights, got sparse or quantised ones")
 
 
 def _check_tensor(tensor: onnx.TensorProto, title: str) -> None:
@@ -171,20 +181,51 @@ def _check_shapes(model: onnx.ModelProto, title: str) -> None:
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0][:160]
         raise ModelError(f"{title}: expected a valid ONNX graph, got one that is not ({reason})") from None
-    shapes: dict[str, tuple[int | None, ...] | None] = {}
-    for graph in _graphs(inferred.graph):
-        shapes |= {value.name: _shape(value) for value in (*graph.value_info, *graph.input, *graph.output)}
-        shapes |= {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
-    for graph in _graphs(inferred.graph):
-        for name in (name for node in graph.node for name in node.output if name not in MAY_BE_EMPTY):
-            shape = shapes.get(name)
-            if shape is None or any(side is None for side in shape):
-                raise ModelError(f"{title}: expected static shapes, got {_text(shape)} for the tensor {name!r}")
-            if math.prod(side or 0 for side in shape) > MAX_ELEMENTS:
-                raise ModelError(f"{title}: expected at most {MAX_ELEMENTS} elements, got {_text(shape)} for {name!r}")
+    work = _check_graph_shapes(inferred.graph, {}, title)
+    if work > MAX_WORK:
+        raise ModelError(f"{title}: expected at most {MAX_WORK:.0e} multiplications for an action, got {work:.0e}")
 
 
-def _shape(value: onnx.ValueInfoProto) -> tuple[int | None, ...] | None:
+def _check_graph_shapes(graph: onnx.GraphProto, outer: dict[str, _Shape], title: str) -> int:
+    """Checks one graph and those inside it; returns how many multiplications all of them take."""
+    shapes = dict(outer)
+    shapes |= {value.name: _shape(value) for value in (*graph.value_info, *graph.input, *graph.output)}
+    shapes |= {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
+    work = 0
+    for node in graph.node:
+        for name in (name for name in node.output if name and name not in MAY_BE_EMPTY):
+            _check_shape(name, shapes.get(name), title)
+        work += _work(node, shapes)
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                work += _check_graph_shapes(attribute.g, shapes, title)
+    return work
+
+
+def _check_shape(name: str, shape: _Shape, title: str) -> None:
+    if shape is None or any(side is None or side < 0 for side in shape):
+        raise ModelError(f"{title}: expected static shapes, got {_text(shape)} for the tensor {name!r}")
+    if math.prod(side or 0 for side in shape) > MAX_ELEMENTS:
+        raise ModelError(f"{title}: expected at most {MAX_ELEMENTS} elements, got {_text(shape)} for {name!r}")
+
+
+def _work(node: onnx.NodeProto, shapes: dict[str, _Shape]) -> int:
+    """Multiplications of one operator, from above: as many as there are pairs of what it reads and writes."""
+    read, written = (
+        [math.prod(side or 1 for side in shapes.get(name) or ()) for name in names]
+        for names in (node.input, node.output)
+    )
+    if node.op_type not in HEAVY:
+        return sum(written)
+    weights = shapes.get(node.input[1]) or (1,)
+    if node.op_type == "Conv":  # each output element reads one filter
+        return written[0] * math.prod(side or 1 for side in weights[1:])
+    if node.op_type == "ConvTranspose":  # each input element writes one filter
+        return read[0] * math.prod(side or 1 for side in weights[1:])
+    return written[0] * max(side or 1 for side in (*weights, *(shapes.get(node.input[0]) or (1,))))
+
+
+def _shape(value: onnx.ValueInfoProto) -> _Shape:
     if not value.type.tensor_type.HasField("shape"):
         return None
     return tuple(side.dim_value if side.HasField("dim_value") else None for side in value.type.tensor_type.shape.dim)

@@ -135,7 +135,7 @@ class PolicySpec:
             SpecError: not JSON, an unknown or missing field, a wrong type or a value out of range.
         """
         try:
-            value = json.loads(text)
+            value = json.loads(text, parse_constant=_refuse_constant)
         except (ValueError, RecursionError) as error:
             raise SpecError(f"policy spec: expected a JSON object, got text that does not parse ({error})") from None
         return typing.cast(PolicySpec, _build(PolicySpec, value, "spec"))
@@ -177,8 +177,11 @@ def _build(kind: Any, value: Any, path: str) -> Any:
         _require(isinstance(value, dict), path, "an object", _kind(value))
         return {key: _build(typing.get_args(kind)[1], item, f"{path}.{key}") for key, item in value.items()}
     if kind is float and type(value) is int:
+        _require(abs(value) < 2**53, path, "a number that a float can hold", "a larger one")
         return float(value)
     _require(type(value) is kind, path, kind.__name__, _kind(value))
+    if kind is float:
+        _require(math.isfinite(value), path, "a finite number", value)
     return value
 
 
@@ -193,6 +196,10 @@ def _build_dataclass(kind: type, value: Any, path: str) -> Any:
     )
     _require(not missing, path, f"the fields {missing}", "none of them" if len(missing) > 1 else "nothing there")
     return kind(**{name: _build(hints[name], item, f"{path}.{name}") for name, item in value.items()})
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is no JSON number")
 
 
 def _kind(value: Any) -> str:

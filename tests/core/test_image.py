@@ -161,3 +161,11 @@ def test_fit_crops_the_centre_to_the_ratio_and_averages():
 def test_fit_leaves_an_image_of_the_right_size_untouched():
     assert fit(RGB, H, W, "center") is not None
     np.testing.assert_array_equal(fit(RGB, H, W, "center"), RGB)
+
+
+def test_a_jpeg_cannot_hide_its_size_behind_a_marker_without_length():
+    """A restart marker, then bytes that would read as a small frame header if it had a length."""
+    data = cv2.imencode(".jpg", SMOOTH)[1].tobytes()
+    fake = b"\xff\xd0\x00\x02\xff\xc0\x00\x0b\x08\x00\x08\x00\x08"
+    with pytest.raises(ImageError):
+        decode(CompressedImage(data[:2] + fake + data[2:]))

@@ -1,5 +1,7 @@
 """Untrusted policy files: each is refused with one clear error before onnxruntime sees it."""
 
+import contextlib
+
 import numpy as np
 import onnx
 import pytest
@@ -140,3 +142,50 @@ def test_a_tensor_that_claims_more_than_it_holds(model):
 def test_too_many_operators(model, monkeypatch):
     monkeypatch.setattr(policy_file, "MAX_NODES", 3)
     refused(model, ModelError, "at most 3 operators")
+
+
+def test_external_data_in_a_sparse_constant(model):
+    """onnxruntime would read the file that it names."""
+    values = TensorProto(name="v", data_type=1, dims=[1], data_location=TensorProto.EXTERNAL)
+    values.external_data.add(key="location", value="secret.bin")
+    indices = numpy_helper.from_array(np.array([0]), "i")
+    node = helper.make_node("Constant", [], ["leak"])
+    sparse = onnx.SparseTensorProto(values=values, indices=indices, dims=[2])
+    node.attribute.append(onnx.AttributeProto(name="sparse_value", type=onnx.AttributeProto.SPARSE_TENSOR))
+    node.attribute[0].sparse_tensor.CopyFrom(sparse)
+    model.graph.node.insert(0, node)
+    refused(model, ModelError, "sparse")
+
+
+def test_a_huge_tensor_in_one_branch_with_a_small_namesake_in_the_other(model):
+    def branch(name: str, rows: int) -> onnx.GraphProto:
+        side = numpy_helper.from_array(np.ones((rows, 1), np.float32), f"{name}_side")
+        turned = helper.make_node("Transpose", [f"{name}_side"], [f"{name}_across"])
+        product = helper.make_node("MatMul", [f"{name}_side", f"{name}_across"], ["big"])
+        mean = helper.make_node("ReduceMean", ["big"], [f"{name}_mean"], keepdims=0)
+        output = helper.make_tensor_value_info(f"{name}_mean", TensorProto.FLOAT, [])
+        return helper.make_graph([turned, product, mean], name, [], [output], [side])
+
+    node = helper.make_node("If", ["want_novelty"], ["m"], then_branch=branch("a", 2), else_branch=branch("b", 60_000))
+    model.graph.node.append(node)
+    refused(model, ModelError, "elements")
+
+
+def test_more_work_than_a_robot_has_time_for(model):
+    model.graph.initializer.append(numpy_helper.from_array(np.ones((4000, 4000), np.float32), "m"))
+    last = "m"
+    for i in range(3):
+        model.graph.node.append(helper.make_node("MatMul", [last, "m"], [f"product{i}"]))
+        last = f"product{i}"
+    refused(model, ModelError, "multiplications")
+
+
+def test_flipped_bytes_give_a_policy_or_one_clear_error(model):
+    data = model.SerializeToString()
+    rng = np.random.default_rng(0)
+    for _ in range(1500):
+        damaged = np.frombuffer(data, np.uint8).copy()
+        at = rng.integers(0, len(data), rng.integers(1, 5))
+        damaged[at] = rng.integers(0, 256, len(at))
+        with contextlib.suppress(SacAeError):
+            vet(damaged.tobytes(), "it")

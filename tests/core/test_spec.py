@@ -52,8 +52,10 @@ def test_round_trip():
         (changed(actions__0__low=7.0), "finite low < high"),
         (changed(actions__0__name="angular"), "distinct names"),
         (changed(novelty__quantiles={"0.5": "x"}), "quantiles.0.5"),
-        (SPEC.to_json().replace("-1.5", "NaN"), "actions.angular"),
+        (SPEC.to_json().replace("-1.5", "NaN"), "NaN is no JSON number"),
         (SPEC.to_json().replace("0.1,", "1e999,"), "control_period_s"),
+        (SPEC.to_json().replace("0.1,", "1" + 400 * "0" + ","), "control_period_s"),
+        (SPEC.to_json().replace('"eval_return_mean": 0.0', '"eval_return_mean": 1e999'), "eval_return_mean"),
     ],
 )
 def test_what_does_not_hold_is_named(text, says):
