@@ -55,6 +55,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(f"error: `sac-ae {args.verb}` needs the Python package {error.name!r};{_extras_hint()}", file=sys.stderr)
         return BAD_INPUT
+    except OSError as error:
+        if args.debug:
+            raise
+        print(f"error: {error.strerror or error}: {error.filename or 'no file'}", file=sys.stderr)
+        return BAD_INPUT
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
@@ -146,6 +151,8 @@ def _export(args: argparse.Namespace, _: list[str]) -> int:
     from sim_training.plots import reconstructions
 
     out = args.out or args.run / "policy.onnx"
+    if args.out and (out.is_dir() or not out.resolve().parent.is_dir()):
+        raise ModelError(f"export: expected --out to name a file in an existing folder, got {out}")
     if out.exists() and not args.force:
         raise ModelError(f"export: {out} exists already; give --force to replace it, or another --out")
     exported = export_run(args.run, out, name=args.name, episodes=args.episodes)
@@ -164,7 +171,7 @@ def _export(args: argparse.Namespace, _: list[str]) -> int:
 def _eval_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("policy", type=Path, help="an ONNX policy file, or a run folder for its torch networks")
     parser.add_argument("--episodes", type=_positive, default=10, help="how many episodes (default: 10)")
-    parser.add_argument("--seed", type=int, default=3_000_000, help="seed of the first episode (default: 3000000)")
+    parser.add_argument("--seed", type=_seed, default=3_000_000, help="seed of the first episode (default: 3000000)")
     parser.add_argument("--renderer", choices=("fast", "stock"), default="fast", help="(default: fast)")
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
 
@@ -248,14 +255,18 @@ def _demo_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--episodes", type=_positive, default=10, help="episodes for each row of the table (default: 10)"
     )
-    parser.add_argument("--seed", type=int, default=3_000_000, help="seed of the first episode (default: 3000000)")
-    parser.add_argument("--real-time-factor", type=float, default=2.0, help="speed of the ROS simulation (default: 2)")
+    parser.add_argument("--seed", type=_seed, default=3_000_000, help="seed of the first episode (default: 3000000)")
+    parser.add_argument(
+        "--real-time-factor", type=_factor, default=2.0, help="speed of the ROS simulation (default: 2)"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
 
 
 def _demo(args: argparse.Namespace, overrides: list[str]) -> int:
     from sac_ae_ros import demo
 
+    if args.policy is not None and (overrides or args.config):
+        raise ConfigError(f"--policy skips the training; drop {' '.join(overrides) or '--config'}")
     run_dir = args.run_dir or default_run_dir("demo")
     request = demo.Request(args.policy, args.config, tuple(overrides), args.episodes, args.seed, args.real_time_factor)
     table = demo.run(request, run_dir)
@@ -285,6 +296,20 @@ def _positive(text: str) -> int:
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"expected at least 1, got {text}")
+    return value
+
+
+def _seed(text: str) -> int:
+    value = int(text)
+    if not 0 <= value < 2**31 - 10_000:
+        raise argparse.ArgumentTypeError(f"expected a seed of 0 to two thousand million, got {text}")
+    return value
+
+
+def _factor(text: str) -> float:
+    value = float(text)
+    if not 0.01 <= value <= 100:
+        raise argparse.ArgumentTypeError(f"expected 0.01..100, got {text}")
     return value
 
 

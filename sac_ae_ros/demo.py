@@ -46,28 +46,45 @@ def run(request: Request, run_dir: Path) -> dict[str, Any]:
     Raises:
         RunError: the folder exists already, or the ROS processes failed.
     """
-    if run_dir.exists() and any(run_dir.iterdir()):
+    from sim_training.evaluate import env_for
+    from sim_training.trainer import is_free
+
+    if not is_free(run_dir):
         raise RunError(f"run folder: {run_dir} exists already; choose another with --run-dir")
     if request.policy is not None:
-        policy = OnnxPolicy.load(request.policy)  # a bad file is refused before anything starts
+        env_for(OnnxPolicy.load(request.policy).spec).close()  # a bad file is refused before anything is left behind
         run_dir.mkdir(parents=True, exist_ok=True)
-        policy_path = request.policy
     else:
         _train_and_export(request, run_dir)
-        policy_path = run_dir / "policy.onnx"
-        policy = OnnxPolicy.load(policy_path)
+    policy_path = request.policy or run_dir / "policy.onnx"
+    policy = OnnxPolicy.load(policy_path)
     seeds = range(request.seed, request.seed + request.episodes)
     _say("evaluating in process")
     rows: dict[str, Any] = {
         "random": _random(policy, seeds),
         "torch": None if request.policy is not None else evaluate_run(run_dir, seeds).to_dict(),
         "onnx": evaluate_file(policy_path, seeds).to_dict(),
+        "ros": None,
     }
+    _write_table(rows, request, run_dir)  # what is known is not lost if ROS fails
     _say("driving the simulated robot over ROS 2: two processes and a scorer")
     rows["ros"] = _closed_loop(request, policy, policy_path, run_dir)
+    table = _write_table(rows, request, run_dir)
+    recording = run_dir / "closed_loop.npz"
+    try:
+        video.write(run_dir / "closed_loop.mp4", _moments(recording), policy.spec.actions, _frame_rate(recording))
+    except (ValueError, OSError) as error:
+        _say(f"warning: no video was written ({error})")
+    return table
+
+
+def _write_table(rows: dict[str, Any], request: Request, run_dir: Path) -> dict[str, Any]:
+    """Writes table.json; returns the mean returns alone."""
+    from sim_training.config import write_text
+
     table = {key: row["mean_return"] if row else None for key, row in rows.items()}
     details = {**table, "episodes": request.episodes, "seed": request.seed, "rows": rows}
-    (run_dir / "table.json").write_text(json.dumps(details, indent=1) + "\n")
+    write_text(run_dir / "table.json", json.dumps(details, indent=1) + "\n")
     return table
 
 
@@ -127,7 +144,6 @@ def _closed_loop(request: Request, policy: OnnxPolicy, policy_path: Path, run_di
     result = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     if result.returncode:
         raise RunError("closed loop: the ROS processes failed, see above; `sac-ae doctor` checks ROS on this machine")
-    video.write(run_dir / "closed_loop.mp4", _moments(recording), policy.spec.actions, _frame_rate(recording))
     return dict(json.loads(result.stdout))
 
 

@@ -5,7 +5,9 @@ Defaults are the published recipe (arXiv 1910.01741, appendix, and its authors' 
 
 from __future__ import annotations
 
+import math
 import os
+import re
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
@@ -14,6 +16,8 @@ from pathlib import Path
 import yaml
 
 from sac_ae_ros.core.errors import ConfigError
+
+DEVICE = re.compile(r"cpu|cuda(:\d+)?")
 
 
 @dataclass(frozen=True)
@@ -153,6 +157,15 @@ class TrainConfig:
             for name in names.split():
                 value = getattr(getattr(self, group), name)
                 _require(value >= 1, f"{group}.{name}", "at least 1", value)
+        for name in ("run.eval_every", "run.threads", "run.seed", "learn.updates_per_step"):
+            value = getattr(getattr(self, name.split(".")[0]), name.split(".")[1])
+            _require(value >= 0, name, "at least 0", value)
+        for name in ("critic_lr", "actor_lr", "autoencoder_lr", "alpha_lr", "init_alpha"):
+            value = getattr(self.learn, name)
+            _require(0 < value < math.inf, f"learn.{name}", "a positive number", value)
+        low, high = self.network.log_std_min, self.network.log_std_max
+        _require(-math.inf < low < high < math.inf, "network.log_std_min", f"less than log_std_max {high}", low)
+        _require(bool(DEVICE.fullmatch(self.run.device)), "run.device", "cpu, cuda or cuda:N", self.run.device)
         _require(min(self.network.strides, default=0) >= 1, "network.strides", "one or more >= 1", self.network.strides)
         strides, height, width = self.network.strides, self.env.height, self.env.width
         smallest = min(conv_sizes(height, width, strides)[-1])

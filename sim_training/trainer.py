@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from sac_ae_ros.core.errors import RunError
+from sac_ae_ros.core.errors import ConfigError, RunError
 from sim_training import checkpoint
 from sim_training import config as configs
 from sim_training.agent import SacAeAgent
@@ -40,6 +40,11 @@ def make_env(config: EnvConfig) -> PixelEnv:
     )
 
 
+def is_free(run_dir: Path) -> bool:
+    """Whether a run may be written there: no such path yet, or an empty folder."""
+    return not run_dir.exists() or (run_dir.is_dir() and not any(run_dir.iterdir()))
+
+
 def to_physical(env: PixelEnv, action: NDArray[np.float32]) -> NDArray[np.float64]:
     """Maps an action [A] in [-1, 1] onto the task's range, as core.command does on the robot."""
     return env.task.low + (np.clip(action.astype(np.float64), -1, 1) + 1) / 2 * (env.task.high - env.task.low)
@@ -54,15 +59,13 @@ class Trainer:
         Raises:
             RunError: the folder exists already (or, on resume, has no checkpoint).
         """
-        if not resume and run_dir.exists() and any(run_dir.iterdir()):
+        if not resume and not is_free(run_dir):
             raise RunError(f"run folder: {run_dir} exists already; resume it (--resume {run_dir}) or choose another")
         self.config, self.run_dir = config, run_dir
         _prepare_process(config)
         self.env = make_env(config.env)
         self.agent = SacAeAgent(config, len(self.env.task.actions))
-        frame_shape = (3, config.env.height, config.env.width)
-        capacity = config.learn.replay_capacity
-        self.replay = Replay(capacity, frame_shape, len(self.env.task.actions), config.env.frame_stack)
+        self.replay = self._make_replay()
         self.rng = np.random.default_rng(config.run.seed)
         self.env_step = self.agent_step = self.episode = 0
         self.seconds = 0.0
@@ -77,6 +80,19 @@ class Trainer:
             run_dir.mkdir(parents=True, exist_ok=True)
             configs.save(config, run_dir / "config.yaml")
         self.metrics = Metrics(run_dir, self.env_step)
+
+    def _make_replay(self) -> Replay:
+        """Room for no more than the budget can fill: a frame for each step and, at worst, one more for each."""
+        env, learn, actions = self.config.env, self.config.learn, len(self.env.task.actions)
+        steps = -(-self.config.run.env_steps // env.action_repeat) + self.env.task.episode_steps
+        capacity = min(learn.replay_capacity, 2 * steps)
+        try:
+            return Replay(capacity, (3, env.height, env.width), actions, env.frame_stack)
+        except MemoryError:
+            needed = capacity * 3 * env.height * env.width / 2**30
+            raise ConfigError(
+                f"learn.replay_capacity: {capacity} frames need {needed:.0f} GiB; give a smaller one"
+            ) from None
 
     def run(self) -> Returns:
         """Trains until the budget is spent; returns the last evaluation. Checkpoints stand at episodes' ends."""

@@ -183,6 +183,9 @@ def test_a_policy_for_a_task_that_is_not_here(policy, refused):
         (["eval", "none.onnx", "--episodes", "0"], "at least 1"),
         (["eval", "none.onnx", "--speed", "3"], "--speed"),
         (["demo", "--policy", "none.onnx"], "cannot read"),
+        (["demo", "--policy", "none.onnx", "--learn.discount=1"], "--policy skips the training"),
+        (["demo", "--real-time-factor", "0"], "expected 0.01..100"),
+        (["eval", "none.onnx", "--seed", "-1"], "expected a seed"),
         (["fly"], "invalid choice"),
         ([], "VERB"),
     ],
@@ -191,6 +194,19 @@ def test_bad_arguments_leave_nothing_behind(tmp_path, monkeypatch, refused, argu
     monkeypatch.chdir(tmp_path)
     refused(*arguments, says=says)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_folder_that_is_a_file(tmp_path, refused):
+    path = tmp_path / "file"
+    path.write_text("mine")
+    refused("train", "--run-dir", path, *TINY_KEYS, says="exists already")
+    refused("demo", "--run-dir", path, says="exists already")
+    assert path.read_text() == "mine"
+
+
+def test_an_export_that_could_not_be_written_is_refused_before_the_work(run_dir, tmp_path, refused):
+    refused("export", run_dir, "--out", tmp_path, says="name a file")
+    refused("export", run_dir, "--out", tmp_path / "no" / "p.onnx", says="existing folder")
 
 
 def test_debug_shows_the_traceback(tmp_path):

@@ -51,7 +51,8 @@ class Task:
 
 def task_names() -> list[str]:
     """Every `domain/task` that `load` knows."""
-    return [*OWN_TASKS, *(f"{domain}/{task}" for domain, task in suite.ALL_TASKS)]
+    endless = {"lqr"}  # episodes without a time limit, which no return can be taken over
+    return [*OWN_TASKS, *(f"{domain}/{task}" for domain, task in suite.ALL_TASKS if domain not in endless)]
 
 
 def load(name: str, seed: int = 0) -> Task:

@@ -48,6 +48,13 @@ def test_the_shipped_configs_parse():
         (["--env.height=3"], "enough pixels for the strides"),
         (["--learn.replay_capacity=100"], "more than 131"),
         (["stray"], "stray"),
+        (["--run.eval_every=-1"], "at least 0"),
+        (["--run.seed=-1"], "at least 0"),
+        (["--learn.updates_per_step=-3"], "at least 0"),
+        (["--learn.critic_lr=-1"], "a positive number"),
+        (["--learn.init_alpha=-1"], "a positive number"),
+        (["--network.log_std_min=3"], "less than log_std_max"),
+        (["--run.device=foo"], "cuda:N"),
     ],
 )
 def test_bad_arguments(arguments, says):

@@ -122,6 +122,30 @@ def test_a_disagreement_writes_nothing(run_dir, monkeypatch):
     assert sorted(path.name for path in run_dir.iterdir()) == ["best.pt", "config.yaml"]
 
 
+def test_parity_takes_no_nan_and_no_other_novelty(agent, config, env):
+    spec = export.make_spec(env, config, FACTS, "tiny")
+    policy = OnnxPolicy(export.build(agent, spec, half=False), "it")
+    stacks = export.collect_frames(env, agent)[:3]
+
+    def lie(field: str, value: object) -> None:
+        def act(stack: np.ndarray, want_novelty: bool = False):
+            return replace(OnnxPolicy.act(policy, stack, want_novelty), **{field: value})
+
+        policy.act = act
+        with pytest.raises(ModelError, match=field):
+            export.check_parity(agent, policy, stacks, half=False)
+
+    lie("action", np.array([np.nan, 0.0], np.float32))
+    lie("novelty", 0.0)
+    lie("novelty", float("nan"))
+
+
+def test_networks_of_another_config_are_refused(run_dir, config):
+    configs.save(replace(config, network=replace(config.network, hidden=17)), run_dir / "config.yaml")
+    with pytest.raises(RunError, match="does not fit its config"):
+        export.load_agent(run_dir)
+
+
 def test_run_folders_that_are_none(run_dir, tmp_path):
     with pytest.raises(RunError, match=r"expected .*config.yaml, found none"):
         export.load_agent(tmp_path)
