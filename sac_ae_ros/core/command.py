@@ -109,8 +109,9 @@ class SafetyGate:
             if self._causes:
                 causes = ", ".join(sorted(cause.value for cause in self._causes))
                 raise ArmError(f"arm refused: expected no cause to stop, but this lasts: {causes}")
+            if not self._armed or self._stop is not None:
+                self._previous = self.rest  # a robot that moves goes on from its last command
             self._armed, self._stop = True, None
-            self._previous = self.rest
 
     def disarm(self) -> bool:
         """Lets nothing pass any more; returns whether the gate was armed, so that the caller sends stops."""

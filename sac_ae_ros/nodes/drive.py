@@ -56,7 +56,7 @@ class Drive:
             gate,
             sink.stop,
             period_s=period_s,
-            timeout_s=params.watchdog_timeout_s or max_age_s(params, period_s),
+            timeout_s=params.watchdog_timeout_s or GAP_PERIODS * period_s,
         )
 
     @property
@@ -71,6 +71,7 @@ class Drive:
 
     def process(self, image: Image | CompressedImage, stamp_ns: int) -> Step | None:
         """Takes one camera image, as ImageToCommand.process does; a used one keeps the watchdog quiet."""
+        self._watchdog.frame_begun()
         step = self._pipeline.process(image, stamp_ns)
         if step is not None:
             self._watchdog.frame_used()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import numpy as np
@@ -47,6 +48,7 @@ class LoadedPolicy:
             f"policy {spec.name} {spec.version} ({self.policy.sha256[:12]}) on {self.policy.provider}:"
             f" every {spec.control_period_s:g} s -> {', '.join(self._names)}"
         )
+        self._warn_if_slow()
 
     def gate(self) -> SafetyGate:
         """A fresh, disarmed gate."""
@@ -90,6 +92,18 @@ class LoadedPolicy:
                 " synchronise the camera's clock or set stamp_source: arrival"
             )
         return stamp_ns
+
+    def _warn_if_slow(self) -> None:
+        spec = self.policy.spec
+        frames = np.zeros((3 * spec.frame_stack, spec.camera.height, spec.camera.width), np.uint8)
+        start_s = time.monotonic()
+        self.policy.act(frames)
+        took_s = time.monotonic() - start_s
+        if took_s > spec.control_period_s:
+            self._node.get_logger().warning(
+                f"this machine is too slow: expected inference within the policy period of {spec.control_period_s:g} s,"
+                f" it took {took_s:.3g} s; commands come late or not at all"
+            )
 
     def _now(self) -> Any:
         return self._node.get_clock().now()

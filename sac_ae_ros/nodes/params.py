@@ -94,7 +94,7 @@ class PolicyParams:
     watchdog_timeout_s: float = _parameter(
         0.0,
         "an armed robot is stopped when no frame was used for this long by the steady clock, s;"
-        " 0 means max_age_s; raise it for a simulation slower than real time",
+        " 0 means 2.5 policy periods; raise it for a simulation slower than real time",
         low=0.0,
         high=HOUR_S,
     )

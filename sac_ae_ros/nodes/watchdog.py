@@ -29,7 +29,7 @@ class Watchdog:
         """
         self._gate, self._stop = gate, stop
         self._period_s, self._timeout_s = period_s, timeout_s
-        self._used_s: float | None = None
+        self._used_s: float | None = None  # None until the first frame has begun
         self._last_stops_until_s: float | None = None
         self._ended = False
         self.trouble: str | None = None  # why the last stop could not be sent
@@ -37,6 +37,11 @@ class Watchdog:
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
         self._thread.start()
+
+    def frame_begun(self) -> None:
+        """Notes that a frame is about to be worked on: the first one starts the clock, since even it may hang."""
+        if self._used_s is None:
+            self._used_s = time.monotonic()
 
     def frame_used(self) -> None:
         """Notes that a frame has gone through the policy: ends the cause of a stale stop, not the latch."""

@@ -51,6 +51,18 @@ def test_slew_is_limited_from_rest_and_from_the_last_command_sent():
     assert np.allclose(passed(armed, 1, 1), [[0.1, 1.5]])
 
 
+def test_arming_what_moves_does_not_set_slew_back_to_rest():
+    armed = gate(max_slew=(1.0, 1.0))
+    armed.arm()
+    for _ in range(5):
+        passed(armed, 1, 1)
+    armed.arm()
+    assert np.allclose(passed(armed, -1, -1), [[0.4, 0.4]])
+    armed.disarm()
+    armed.arm()
+    assert np.allclose(passed(armed, 1, 1), [[0.1, 0.1]])
+
+
 def test_slew_starts_from_what_a_stop_sends():
     armed = gate(max_slew=(1.0, 1.0), rest=(0.5, 1.0))
     armed.arm()

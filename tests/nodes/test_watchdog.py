@@ -39,6 +39,17 @@ def test_it_waits_for_the_first_frame(rig):
     assert rig.gate.state.stop is None
 
 
+def test_it_counts_from_the_moment_the_first_frame_begins(rig):
+    rig.gate.arm()
+    rig.watchdog.frame_begun()
+    time.sleep(TIMEOUT_S / 2)
+    rig.watchdog.frame_begun()
+    assert not rig.stops_s
+    time.sleep(TIMEOUT_S / 2 + SLACK_S)
+    assert rig.stops_s
+    assert rig.gate.state.stop is Stop.STALE
+
+
 def test_it_latches_on_time_and_repeats(rig):
     rig.gate.arm()
     used_s = time.monotonic()
