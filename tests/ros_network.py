@@ -60,6 +60,11 @@ def kill(pid: int) -> None:
             Path(str(lock).removesuffix("_el")).unlink(missing_ok=True)
 
 
+def _as_from_a_terminal() -> None:
+    _libc.prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: no orphans of a killed test
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # even where the tests run under nohup
+
+
 class Process:
     """A node in a process of its own; what it prints is kept in a file."""
 
@@ -78,7 +83,7 @@ class Process:
                 cwd=ROOT,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                preexec_fn=lambda: _libc.prctl(1, signal.SIGKILL),  # PR_SET_PDEATHSIG: no orphans of a killed test
+                preexec_fn=_as_from_a_terminal,
             )
 
     @property

@@ -18,7 +18,7 @@ from std_msgs.msg import Bool
 from std_srvs.srv import Trigger
 
 from sac_ae_ros.core.command import GateState
-from sac_ae_ros.core.errors import SacAeError
+from sac_ae_ros.core.errors import RunError, SacAeError
 from sac_ae_ros.nodes import process
 from sac_ae_ros.nodes.convert import to_image
 from sac_ae_ros.nodes.drive import Drive, Sink
@@ -61,6 +61,7 @@ class PolicyNode(LifecycleNode):
         self._drive: Drive | None = None
         self._subscriptions_of_drive: list[Any] = []
         self._told = GateState(False, None, frozenset())
+        self._ending = False
         declare(self, PolicyParams, self._locked)
         self.create_service(Trigger, "~/arm", self._on_arm)
         self.create_service(Trigger, "~/disarm", self._on_disarm)
@@ -75,10 +76,11 @@ class PolicyNode(LifecycleNode):
         """Starts inference; arms only if the parameter arm_on_activate says so."""
         loaded = self._ready()
         params = loaded.params
-        drive = Drive(loaded.policy, params, loaded.gate(), Sink(loaded.send, loaded.stop))
+        drive = self._drive = Drive(loaded.policy, params, loaded.gate(), Sink(loaded.send, loaded.stop))
+        if self._ending:  # asked only now, so that either this or end_for_good sees the other
+            raise RunError("expected a node that goes on, but this one is about to end")
         if params.arm_on_activate:
             drive.arm()
-        self._drive = drive
         # before the images, so that an episode's end is heard before the next episode's first frame
         self._subscriptions_of_drive = [
             self.create_subscription(Bool, "episode_end", self._on_episode_end, 10),
@@ -109,6 +111,11 @@ class PolicyNode(LifecycleNode):
             return
         drive.end()
         self._loaded.wait_acknowledged()
+
+    def end_for_good(self) -> None:
+        """Ends the drive as end_drive does, and lets no other begin."""
+        self._ending = True
+        self.end_drive()
 
     def tell(self) -> None:
         """Logs what has changed; called often, from a thread that inference cannot hang."""
@@ -185,13 +192,14 @@ class PolicyNode(LifecycleNode):
 
 
 def _spin(executor: SingleThreadedExecutor, node: PolicyNode, end: process.EndRequest) -> None:
+    code = 1
     try:
         executor.spin()
+        code = 0
     except Exception:
         node.get_logger().fatal(f"a defect ends this node: {traceback.format_exc()}")
-        raise
     finally:
-        end.give()
+        end.give(code)
 
 
 def _use(node: PolicyNode, end: process.EndRequest) -> int:
@@ -200,21 +208,23 @@ def _use(node: PolicyNode, end: process.EndRequest) -> int:
     executor.add_node(node)
     spinning = threading.Thread(target=_spin, args=(executor, node, end), name="spin", daemon=True)
     spinning.start()
-    while not end.wait(LOOK_EVERY_S):
-        node.tell()
-    died = not spinning.is_alive()
-    node.end_drive()
+    try:
+        while not end.wait(LOOK_EVERY_S):
+            node.tell()
+    finally:
+        node.end_for_good()
     executor.shutdown(timeout_sec=1.0)
     spinning.join(timeout=1.0)
+    node.end_drive()  # of an activate that was under way
     if spinning.is_alive():
         node.get_logger().error("inference hangs: ending without it")
         time.sleep(0.1)
         os._exit(1)
-    return 1 if died else 0
+    return end.code
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Runs the node until SIGINT or SIGTERM; returns the process's exit code."""
+    """Runs the node until a signal asks for its end; returns the process's exit code."""
     return process.run(PolicyNode, _use, args)
 
 

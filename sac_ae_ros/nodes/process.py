@@ -25,21 +25,24 @@ SomeNode = TypeVar("SomeNode", bound=Node)
 
 
 class EndRequest:
-    """SIGINT and SIGTERM: the first asks for an orderly end, a second one ends the process at once."""
+    """SIGINT, SIGTERM, SIGHUP: the first asks for an orderly end, a second one ends the process at once."""
 
     def __init__(self) -> None:
-        """Takes both signals; call it in the main thread."""
+        """Takes the signals; call it in the main thread. Under nohup SIGHUP stays ignored."""
+        self.code = 0
         self._event = threading.Event()
         self._first_s = 0.0
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._take)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, self._take)
 
     def wait(self, timeout_s: float) -> bool:
         """Waits for a signal; returns whether there was one."""
         return self._event.wait(timeout_s)
 
-    def give(self) -> None:
-        """Asks for an end from within."""
+    def give(self, code: int) -> None:
+        """Asks for an end from within, with that exit code."""
+        self.code = code
         self._event.set()
 
     def _take(self, number: int, _: FrameType | None) -> None:

@@ -201,7 +201,7 @@ def _use(node: SimRobotNode, end: process.EndRequest) -> int:
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Runs the node until SIGINT or SIGTERM; returns the process's exit code."""
+    """Runs the node until a signal asks for its end; returns the process's exit code."""
     return process.run(SimRobotNode, _use, args)
 
 

@@ -3,24 +3,32 @@
 import signal
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
+import rclpy
 from geometry_msgs.msg import Twist, TwistStamped
-from ros_network import ACTIVATE, CONFIGURE, ROOT, Camera
+from rclpy.lifecycle import TransitionCallbackReturn
+from rclpy.signals import SignalHandlerOptions
+from ros_network import ACTIVATE, CONFIGURE, OWN, ROOT, Camera, domain_id
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray
 from tiny_policy import SLOW_PIXEL, expected_values, write_policy
 
+from sac_ae_ros.nodes import policy_node
 from sac_ae_ros.nodes.convert import from_ns
+from sac_ae_ros.nodes.process import EndRequest
 
 
 @pytest.fixture
 def policy(tmp_path: Path) -> Path:
-    return write_policy(tmp_path / "tiny.onnx", slow=100)
+    return write_policy(tmp_path / "tiny.onnx", slow=90)
 
 
 def errors(log: str) -> list[str]:
@@ -58,6 +66,15 @@ def test_a_missing_policy_is_explained(network):
     assert "policy:=FILE" in errors(process.log)[0]
 
 
+def test_inference_slower_than_the_policy_period_is_said_when_configured(network, tmp_path):
+    policy = write_policy(tmp_path / "tiny.onnx", spec={"control_period_s": 1e-6})
+    process = network.start("policy_node", {"policy": str(policy)})
+    assert network.change(CONFIGURE)
+    warnings = [line for line in process.log.splitlines() if "WARN" in line]
+    assert len(warnings) == 1
+    assert "too slow" in warnings[0]
+
+
 def test_a_parameter_of_the_wrong_type_ends_the_process_in_one_line(network):
     process = network.start("policy_node", {"max_age_s": "soon"})
     assert process.wait() == 2
@@ -67,7 +84,7 @@ def test_a_parameter_of_the_wrong_type_ends_the_process_in_one_line(network):
     assert "max_age_s" in lines[0]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_while_armed_sends_stops_and_ends_cleanly(network, policy, number):
     process = network.start("policy_node", {"policy": str(policy), "arm_on_activate": True})
     commands = network.hear(Twist, "cmd_vel")
@@ -168,3 +185,51 @@ def test_float64_multi_array_must_say_what_a_stop_is(network, policy):
     assert np.allclose(message.data, expected_values(140)[::-1], atol=1e-5)
     network.until(lambda: [m for _, m in commands if list(m.data) == [-0.5, 0.25]], 3, "a custom stop")
     assert all(np.allclose(m.position, expected_values(140), atol=1e-5) for _, m in executed), "stops are not executed"
+
+
+@pytest.fixture
+def end() -> Iterator[EndRequest]:
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    yield EndRequest()
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize(("crash", "code"), [(RuntimeError("a defect"), 1), (None, 0)])
+def test_a_defect_while_spinning_gives_an_exit_code_however_slowly_it_is_reported(monkeypatch, end, crash, code):
+    def spin() -> None:
+        if crash:
+            raise crash
+        end.wait(5)
+
+    monkeypatch.setattr(policy_node, "SingleThreadedExecutor", lambda: MagicMock(spin=spin))
+    monkeypatch.setattr(threading, "excepthook", lambda _: time.sleep(0.5))
+    if not crash:
+        threading.Timer(0.1, signal.raise_signal, [signal.SIGTERM]).start()
+    node = MagicMock()
+    assert policy_node._use(node, end) == code
+    node.end_for_good.assert_called_once()
+
+
+def test_stops_are_sent_even_if_the_main_loop_has_a_defect(monkeypatch, end):
+    monkeypatch.setattr(policy_node, "SingleThreadedExecutor", lambda: MagicMock(spin=lambda: time.sleep(0.3)))
+    node = MagicMock(tell=MagicMock(side_effect=RuntimeError("a defect")))
+    with pytest.raises(RuntimeError):
+        policy_node._use(node, end)
+    node.end_for_good.assert_called_once()
+
+
+def test_a_node_that_ends_cannot_be_activated(monkeypatch, policy):
+    for name, value in OWN.items():
+        monkeypatch.setenv(name, value)
+    arguments = ["--ros-args", "-p", f"policy:={policy}", "-p", "arm_on_activate:=true"]
+    rclpy.init(args=arguments, domain_id=domain_id(), signal_handler_options=SignalHandlerOptions.NO)
+    node = policy_node.PolicyNode()
+    try:
+        assert node.trigger_configure() is TransitionCallbackReturn.SUCCESS
+        node.end_for_good()
+        assert node.trigger_activate() is TransitionCallbackReturn.FAILURE
+        assert node._drive is None
+    finally:
+        node.destroy_node()
+        rclpy.shutdown()
