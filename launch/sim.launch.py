@@ -1,6 +1,5 @@
 """A simulated robot and an armed policy node, on this machine only and in a namespace and domain of their own."""
 
-import os
 from pathlib import Path
 
 from ament_index_python.packages import get_package_share_directory
@@ -11,13 +10,14 @@ from launch.actions import (
     LogInfo,
     SetEnvironmentVariable,
     Shutdown,
+    UnsetEnvironmentVariable,
 )
 from launch.substitutions import EnvironmentVariable, LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
 SHARE = Path(get_package_share_directory("sac_ae_ros"))
-OWN_NETWORK = {"ROS_DOMAIN_ID": "87", "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
+WAYS_OUT = ("ROS_STATIC_PEERS", "ROS_DISCOVERY_SERVER")
 
 
 def generate_launch_description() -> LaunchDescription:
@@ -35,12 +35,20 @@ def generate_launch_description() -> LaunchDescription:
             default_value=str(SHARE / "config" / "policy.yaml"),
             description="parameters of the policy node (YAML)",
         ),
+        DeclareLaunchArgument(
+            "domain_id", default_value="87", description="ROS domain of both nodes; ROS_DOMAIN_ID is not heeded"
+        ),
         DeclareLaunchArgument("namespace", default_value="sim", description="namespace of both nodes"),
         DeclareLaunchArgument("use_sim_time", default_value="true", description="policy node follows /clock"),
         DeclareLaunchArgument("log_level", default_value="info", description="debug, info, warn or error"),
     ]
-    network = [SetEnvironmentVariable(name, value) for name, value in OWN_NETWORK.items() if name not in os.environ]
-    where = [part for name in OWN_NETWORK for part in (f" {name}=", EnvironmentVariable(name))]
+    # whatever the user's shell says: an armed simulation and its /clock must not reach a robot
+    own_network = {"ROS_DOMAIN_ID": LaunchConfiguration("domain_id"), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
+    network = [
+        *(SetEnvironmentVariable(name, value) for name, value in own_network.items()),
+        *(UnsetEnvironmentVariable(name) for name in WAYS_OUT),
+    ]
+    where = [part for name in own_network for part in (f" {name}=", EnvironmentVariable(name))]
     policy = IncludeLaunchDescription(
         str(SHARE / "launch" / "policy.launch.py"), launch_arguments={"arm_on_activate": "true"}.items()
     )

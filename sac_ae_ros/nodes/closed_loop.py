@@ -32,7 +32,9 @@ from sac_ae_ros.nodes.child import Child
 from sac_ae_ros.nodes.loop_client import NAMESPACE, ClosedLoop, Request
 from sac_ae_ros.nodes.scorer import Episode
 
-DOMAINS = range(100, 231)
+# none whose UDP ports (7400 + 250 * id on) lie among Linux's ephemeral ones, nor that of sim.launch.py
+DOMAINS = (*range(60, 87), *range(88, 102), *range(215, 231))
+WAYS_OUT = ("ROS_STATIC_PEERS", "ROS_DISCOVERY_SERVER")
 PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
 # A busy machine that stumbles harms no simulated robot, but a latched stop would end the run.
 PICTURE_WIDTH_PX = 320
@@ -63,6 +65,8 @@ def _isolate(domain_id: int) -> None:
     """No robot can hear this, whatever the environment says."""
     os.environ["ROS_DOMAIN_ID"] = str(domain_id)
     os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+    for name in WAYS_OUT:
+        os.environ.pop(name, None)
     profile = share_file("config/dds/fastdds_shm.xml")
     if profile is not None and not any(name in os.environ for name in PROFILE_VARIABLES):
         os.environ[PROFILE_VARIABLES[0]] = str(profile)
@@ -130,7 +134,7 @@ def _request(argv: Sequence[str] | None) -> tuple[Request, bool]:
     parser.add_argument("--seed", type=int, default=1000, help="of the first episode; the next ones add 1 each")
     parser.add_argument("--real-time-factor", type=float, default=2.0, help="simulated seconds per second")
     parser.add_argument("--record", type=Path, help="write the first episode's pictures and commands here (.npz)")
-    parser.add_argument("--domain-id", type=int, help="ROS_DOMAIN_ID; a random one of 100..230 by default")
+    parser.add_argument("--domain-id", type=int, help="ROS_DOMAIN_ID; a random one of 60..230 by default")
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
     args = parser.parse_args(argv)
     if args.episodes < 1 or args.seed < 0 or not 0.01 <= args.real_time_factor <= 100:

@@ -19,7 +19,9 @@ ROOT = Path(__file__).resolve().parents[2]
 POLICY_ARGUMENTS = {
     "policy", "image_topic", "command_topic", "params_file", "namespace", "use_sim_time", "autostart", "log_level",
 }  # fmt: skip
-SIM_ARGUMENTS = {"task", "real_time_factor", "episode_seed", "policy", "params_file", "namespace", "use_sim_time"}
+SIM_ARGUMENTS = {
+    "task", "real_time_factor", "episode_seed", "policy", "params_file", "namespace", "use_sim_time", "domain_id",
+}  # fmt: skip
 UNTIL_S = 40.0
 
 needs_launch = pytest.mark.skipif(
@@ -196,10 +198,20 @@ def test_a_params_file_that_is_missing_is_an_error(launch) -> None:
 @needs_launch
 def test_sim_launch_arms_on_a_network_of_its_own(launch, tmp_path: Path) -> None:
     policy = write_policy(tmp_path / "tiny.onnx")
-    run = launch("sim.launch.py", f"policy:={policy}", "episode_seed:=3", f"namespace:=sim{os.getpid()}")
+    users = {
+        "ROS_DOMAIN_ID": "3",
+        "ROS_AUTOMATIC_DISCOVERY_RANGE": "SUBNET",
+        "ROS_STATIC_PEERS": "127.0.0.9",
+        "ROS_DISCOVERY_SERVER": "127.0.0.9:11811",
+    }
+    arguments = (f"policy:={policy}", "episode_seed:=3", f"namespace:=sim{os.getpid()}")
+    run = launch("sim.launch.py", *arguments, **users)
     run.wait_for("ROS_DOMAIN_ID=87 ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST", "episode with seed 3", "active and armed")
     robot = Path(f"/proc/{run.process.pid}/task/{run.process.pid}/children").read_text().split()
     inherited = [Path(f"/proc/{pid}/environ").read_text() for pid in robot]
     assert len(inherited) == 2
-    assert all("fastdds_shm.xml" in each and "ROS_DOMAIN_ID=87" in each for each in inherited)
+    for each in inherited:
+        for wanted in ("fastdds_shm.xml", "ROS_DOMAIN_ID=87\0", "ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST\0"):
+            assert wanted in each
+        assert "127.0.0.9" not in each
     assert run.end() == 0

@@ -14,6 +14,8 @@ import pytest
 from ros_network import ROOT, kill
 from tiny_policy import SPEC, write_policy
 
+from sac_ae_ros.nodes.closed_loop import DOMAINS, _isolate
+
 pytest.importorskip("dm_control", reason="the extra `sim` is not installed: no simulated robot")
 
 
@@ -21,6 +23,24 @@ pytest.importorskip("dm_control", reason="the extra `sim` is not installed: no s
 def policy(tmp_path: Path) -> Path:
     camera = dataclasses.replace(SPEC.camera, source_height=48, source_width=64)
     return write_policy(tmp_path / "tiny.onnx", spec={"cameras": (camera,)})
+
+
+def test_no_domain_whose_ports_linux_hands_out_or_where_sim_launch_is():
+    ports = [7400 + 250 * domain for domain in DOMAINS]
+    assert not [port for port in ports if 32768 <= port <= 60999]
+    assert 87 not in DOMAINS
+    assert min(DOMAINS) >= 60
+    assert max(DOMAINS) <= 230
+
+
+def test_no_way_out_of_this_machine_is_left(monkeypatch):
+    for name in ("ROS_DOMAIN_ID", "ROS_AUTOMATIC_DISCOVERY_RANGE", "ROS_STATIC_PEERS", "ROS_DISCOVERY_SERVER"):
+        monkeypatch.setenv(name, "3")
+    monkeypatch.setenv("FASTRTPS_DEFAULT_PROFILES_FILE", "as it was")
+    _isolate(64)
+    found = {name: value for name, value in os.environ.items() if name.startswith("ROS_") and value in ("3", "64")}
+    assert found == {"ROS_DOMAIN_ID": "64"}
+    assert os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] == "LOCALHOST"
 
 
 def start(*arguments: str) -> subprocess.Popen:
