@@ -49,51 +49,63 @@ class FrameSampler:
     """Picks, by their stamps alone, the frames that the policy sees.
 
     The first frame at or after each period counts, with a tolerance of half a camera interval (half a period
-    at most), so that jitter does not skip a tick. A gap of more than 2.5 periods, or a stamp that jumps back
-    by more than one period, starts the phase anew: the stack then restarts.
+    at most), so that jitter does not skip a tick. A gap of more than 2.5 periods starts the phase anew: the
+    stack then restarts. So does a jump back by more than one period, once the older stamps have gone on for a
+    period with no newer one between: of two publishers that take turns, the one that is ahead is heard.
     """
 
     def __init__(self, period_ns: int) -> None:
         """`period_ns`: the policy period of the spec."""
         self._period_ns = period_ns
-        self.reset()
-
-    def reset(self) -> None:
-        """Forgets the phase: the next frame is due and restarts the stack."""
         self._last_ns: int | None = None
         self._accepted_ns = 0
         self._due_ns = 0
-        self._before: tuple[int, int] | None = None
+        self._older_ns: tuple[int, int] | None = None  # first and last stamp since a jump back
+        self._restart_due = False
+        self._before = self._state()
+
+    def reset(self) -> None:
+        """The next frame that is due restarts the stack; the phase stays, so that resets add no ticks."""
+        self._restart_due = True
 
     def reject(self) -> None:
         """Takes back that the newest frame counted, since it proved useless: the next is due in its place."""
-        if self._before is None:
-            self.reset()
-        else:
-            self._accepted_ns, self._due_ns = self._before
+        self._last_ns, self._accepted_ns, self._due_ns, self._older_ns, self._restart_due = self._before
 
     def due(self, stamp_ns: int) -> Due:
         """Says whether the frame of this stamp is due; tell it every camera frame, in order of arrival."""
-        if self._last_ns is None:
+        self._before = self._state()
+        if self._last_ns is None or stamp_ns - self._accepted_ns > GAP_PERIODS * self._period_ns:
             return self._restart(stamp_ns)
         interval_ns = stamp_ns - self._last_ns
-        gap = stamp_ns - self._accepted_ns > GAP_PERIODS * self._period_ns
-        if gap or interval_ns < -self._period_ns:
-            return self._restart(stamp_ns)
+        if interval_ns < -self._period_ns:
+            return self._restart(stamp_ns) if self._has_jumped_back(stamp_ns) else Due.NO
+        self._older_ns = None
         if interval_ns <= 0:  # a repeated or slightly older frame tells nothing new
             return Due.NO
         self._last_ns = stamp_ns
-        tolerance_ns = min(interval_ns, self._period_ns) // 2
-        if stamp_ns < self._due_ns - tolerance_ns:
+        if stamp_ns < self._due_ns - self._tolerance_ns(interval_ns):
             return Due.NO
-        self._before = (self._accepted_ns, self._due_ns)
         late = stamp_ns > self._due_ns + self._period_ns // 2
         self._due_ns = (stamp_ns if late else self._due_ns) + self._period_ns
         self._accepted_ns = stamp_ns
-        return Due.YES
+        restart, self._restart_due = self._restart_due, False
+        return Due.RESTART if restart else Due.YES
+
+    def _has_jumped_back(self, stamp_ns: int) -> bool:
+        first_ns, last_ns = self._older_ns or (stamp_ns, stamp_ns)
+        first_ns = min(first_ns, stamp_ns)
+        self._older_ns = (first_ns, stamp_ns)
+        return stamp_ns - first_ns >= self._period_ns - self._tolerance_ns(stamp_ns - last_ns)
+
+    def _tolerance_ns(self, interval_ns: int) -> int:
+        return min(interval_ns, self._period_ns) // 2
 
     def _restart(self, stamp_ns: int) -> Due:
-        self._before = None
+        self._older_ns, self._restart_due = None, False
         self._last_ns = self._accepted_ns = stamp_ns
         self._due_ns = stamp_ns + self._period_ns
         return Due.RESTART
+
+    def _state(self) -> tuple[int | None, int, int, tuple[int, int] | None, bool]:
+        return self._last_ns, self._accepted_ns, self._due_ns, self._older_ns, self._restart_due

@@ -52,7 +52,7 @@ class ImageToCommand:
         self._ticks = 0
 
     def reset(self) -> None:
-        """Starts the frame stack and the phase anew, as at an episode's end."""
+        """Starts the frame stack anew with the next tick, as at an episode's end; the phase stays."""
         self._sampler.reset()
 
     def process(self, image: Image | CompressedImage, stamp_ns: int) -> Step | None:

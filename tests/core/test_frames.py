@@ -70,11 +70,31 @@ def test_a_slower_camera_gives_all_it_has():
 def test_a_gap_a_backward_jump_and_a_reset_restart_the_stack():
     assert verdicts([0, 100, 360]) == [Due.RESTART, Due.YES, Due.RESTART]
     assert verdicts([0, 100, 340]) == [Due.RESTART, Due.YES, Due.YES]
-    assert verdicts([0, 100, -50]) == [Due.RESTART, Due.YES, Due.RESTART]
+    assert verdicts([0, 100, -950, -850, -750]) == [Due.RESTART, Due.YES, Due.NO, Due.RESTART, Due.YES]
+    assert verdicts([0, 100, -50, -17, 17, -20, 13, 46]) == [Due.RESTART, Due.YES, *[Due.NO] * 6]
     sampler = FrameSampler(PERIOD)
     sampler.due(FIRST_STAMP)
     sampler.reset()
-    assert sampler.due(FIRST_STAMP + 1) is Due.RESTART
+    assert sampler.due(FIRST_STAMP + 33 * MS) is Due.NO
+    assert sampler.due(FIRST_STAMP + 99 * MS) is Due.RESTART
+    assert sampler.due(FIRST_STAMP + 199 * MS) is Due.YES
+
+
+@pytest.mark.parametrize("behind_ms", [120, 200, 300, 10_000])
+@pytest.mark.parametrize("turns", ["AB", "ABB", "AAB", "ABBBBBB"])
+def test_two_clocks_on_one_topic_give_no_more_than_twice_the_ticks(turns, behind_ms):
+    clocks = {name: np.arange(0, 3000, 100 / 3 / turns.count(name)) for name in "AB"}
+    arrivals = [(at, at if name == "A" else at - behind_ms) for name in "AB" for at in clocks[name]]
+    seen = used([stamp for _, stamp in sorted(arrivals)])
+    assert 29 <= len(seen) <= 60
+
+
+def test_resets_without_end_add_no_ticks():
+    sampler, ticks = FrameSampler(PERIOD), 0
+    for i in range(90):
+        sampler.reset()
+        ticks += sampler.due(FIRST_STAMP + i * 100 * MS // 3) is not Due.NO
+    assert ticks == 30
 
 
 def test_repeated_and_slightly_older_frames_tell_nothing():

@@ -58,7 +58,8 @@ def test_the_stack_restarts_after_a_gap_and_on_reset(rig):
     assert step.restarted
     assert np.allclose(rig.sent[-1], expected_values(140), atol=1e-6)
     rig.pipeline.reset()
-    assert rig.see(90, 410).restarted
+    assert rig.see(80, 433) is None, "a reset adds no tick"
+    assert rig.see(90, 500).restarted
     assert np.allclose(rig.sent[-1], expected_values(90), atol=1e-6)
 
 
