@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -55,6 +56,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(f"error: `sac-ae {args.verb}` needs the Python package {error.name!r};{_extras_hint()}", file=sys.stderr)
         return BAD_INPUT
+    except BrokenPipeError:  # the reader, `head` for example, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except OSError as error:
         if args.debug:
             raise

@@ -209,6 +209,13 @@ def test_an_export_that_could_not_be_written_is_refused_before_the_work(run_dir,
     refused("export", run_dir, "--out", tmp_path / "no" / "p.onnx", says="existing folder")
 
 
+def test_a_reader_that_has_seen_enough_is_no_error(policy):
+    command = [sys.executable, "-m", "sac_ae_ros.cli", "info", str(policy)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.close()
+        assert process.stderr.read() == ""
+
+
 def test_debug_shows_the_traceback(tmp_path):
     result = sac_ae("info", tmp_path / "none.onnx", "--debug")
     assert result.returncode == 1
