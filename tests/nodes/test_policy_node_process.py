@@ -23,6 +23,7 @@ from tiny_policy import SLOW_PIXEL, expected_values, write_policy
 
 from sac_ae_ros.nodes import policy_node
 from sac_ae_ros.nodes.convert import from_ns
+from sac_ae_ros.nodes.drive import Drive
 from sac_ae_ros.nodes.process import EndRequest
 
 
@@ -219,17 +220,28 @@ def test_stops_are_sent_even_if_the_main_loop_has_a_defect(monkeypatch, end):
     node.end_for_good.assert_called_once()
 
 
-def test_a_node_that_ends_cannot_be_activated(monkeypatch, policy):
+@pytest.mark.parametrize("when", ["before", "meanwhile"])
+def test_a_node_that_ends_cannot_be_activated(monkeypatch, policy, when):
     for name, value in OWN.items():
         monkeypatch.setenv(name, value)
     arguments = ["--ros-args", "-p", f"policy:={policy}", "-p", "arm_on_activate:=true"]
     rclpy.init(args=arguments, domain_id=domain_id(), signal_handler_options=SignalHandlerOptions.NO)
-    node = policy_node.PolicyNode()
+    node, drives = policy_node.PolicyNode(), []
     try:
         assert node.trigger_configure() is TransitionCallbackReturn.SUCCESS
-        node.end_for_good()
+        if when == "before":
+            node.end_for_good()
+        else:
+
+            def drive_made_late(*args: object) -> Drive:
+                node.end_for_good()
+                drives.append(Drive(*args))
+                return drives[-1]
+
+            monkeypatch.setattr(policy_node, "Drive", drive_made_late)
         assert node.trigger_activate() is TransitionCallbackReturn.FAILURE
         assert node._drive is None
+        assert not any(drive.state.armed for drive in drives)
     finally:
         node.destroy_node()
         rclpy.shutdown()
