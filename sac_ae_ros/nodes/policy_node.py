@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from lifecycle_msgs.srv import ChangeState
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.qos import QoSProfile, ReliabilityPolicy
@@ -63,6 +64,8 @@ class PolicyNode(LifecycleNode):
         self._told = GateState(False, None, frozenset())
         self._ending = False
         declare(self, PolicyParams, self._locked)
+        change_state = self._service_change_state
+        change_state.callback = functools.partial(self._on_change_state, change_state.callback)
         self.create_service(Trigger, "~/arm", self._on_arm)
         self.create_service(Trigger, "~/disarm", self._on_disarm)
 
@@ -171,6 +174,20 @@ class PolicyNode(LifecycleNode):
     def _on_episode_end(self, _: Bool) -> None:
         if self._drive is not None:
             self._drive.reset()
+
+    def _on_change_state(
+        self, change: Callable[..., Any], request: ChangeState.Request, response: ChangeState.Response
+    ) -> ChangeState.Response:
+        """Refuses what the state does not allow; rclpy itself would raise and end the node."""
+        possible = {number: label for number, label, *_ in self._state_machine.available_transitions}
+        asked = request.transition
+        if asked.label in possible.values() if asked.label else asked.id in possible:
+            return change(request, response)
+        name, state = asked.label or asked.id, self._state_machine.current_state[1]
+        expected = ", ".join(f"{label} ({number})" for number, label in possible.items())
+        self.get_logger().warning(f"transition {name} refused: from {state} expected one of {expected}")
+        response.success = False
+        return response
 
     def _on_arm(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         drive = self._drive

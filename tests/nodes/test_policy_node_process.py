@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -65,6 +64,15 @@ def test_a_missing_policy_is_explained(network):
     process = network.start("policy_node", {})
     assert not network.change(CONFIGURE)
     assert "policy:=FILE" in errors(process.log)[0]
+
+
+def test_a_transition_that_the_state_does_not_allow_is_refused_and_kills_nothing(network, policy):
+    process = network.start("policy_node", {"policy": str(policy)})
+    assert not network.change(ACTIVATE)
+    assert "transition 3 refused: from unconfigured expected one of" in process.log
+    assert not network.change(99)
+    assert network.change(CONFIGURE, ACTIVATE)
+    assert network.state() == "active"
 
 
 def test_inference_slower_than_the_policy_period_is_said_when_configured(network, tmp_path):
@@ -196,28 +204,46 @@ def end() -> Iterator[EndRequest]:
         signal.signal(number, handler)
 
 
-@pytest.mark.parametrize(("crash", "code"), [(RuntimeError("a defect"), 1), (None, 0)])
-def test_a_defect_while_spinning_gives_an_exit_code_however_slowly_it_is_reported(monkeypatch, end, crash, code):
-    def spin() -> None:
-        if crash:
-            raise crash
-        end.wait(5)
+@pytest.fixture
+def armed_node(monkeypatch, policy) -> Iterator[policy_node.PolicyNode]:
+    """A real node in this process, active and armed, on a domain of its own."""
+    for name, value in OWN.items():
+        monkeypatch.setenv(name, value)
+    arguments = ["--ros-args", "-p", f"policy:={policy}", "-p", "arm_on_activate:=true"]
+    rclpy.init(args=arguments, domain_id=domain_id(), signal_handler_options=SignalHandlerOptions.NO)
+    node = policy_node.PolicyNode()
+    assert node.trigger_configure() is TransitionCallbackReturn.SUCCESS
+    assert node.trigger_activate() is TransitionCallbackReturn.SUCCESS
+    yield node
+    node.destroy_node()
+    rclpy.shutdown()
 
-    monkeypatch.setattr(policy_node, "SingleThreadedExecutor", lambda: MagicMock(spin=spin))
+
+def defect() -> None:
+    raise RuntimeError("a defect")
+
+
+@pytest.mark.parametrize(("crashes", "code"), [(True, 1), (False, 0)])
+def test_a_defect_while_spinning_gives_an_exit_code_however_slowly_it_is_reported(
+    monkeypatch, end, armed_node, crashes, code
+):
     monkeypatch.setattr(threading, "excepthook", lambda _: time.sleep(0.5))
-    if not crash:
-        threading.Timer(0.1, signal.raise_signal, [signal.SIGTERM]).start()
-    node = MagicMock()
-    assert policy_node._use(node, end) == code
-    node.end_for_good.assert_called_once()
+    drive = armed_node._drive
+    if crashes:
+        armed_node.create_timer(0.1, defect)
+    else:
+        threading.Timer(0.3, signal.raise_signal, [signal.SIGTERM]).start()
+    assert policy_node._use(armed_node, end) == code
+    assert not drive.state.armed
 
 
-def test_stops_are_sent_even_if_the_main_loop_has_a_defect(monkeypatch, end):
-    monkeypatch.setattr(policy_node, "SingleThreadedExecutor", lambda: MagicMock(spin=lambda: time.sleep(0.3)))
-    node = MagicMock(tell=MagicMock(side_effect=RuntimeError("a defect")))
-    with pytest.raises(RuntimeError):
-        policy_node._use(node, end)
-    node.end_for_good.assert_called_once()
+def test_stops_are_sent_even_if_the_main_loop_has_a_defect(monkeypatch, end, armed_node):
+    drive = armed_node._drive
+    monkeypatch.setattr(armed_node, "tell", defect)
+    with pytest.raises(RuntimeError, match="a defect"):
+        policy_node._use(armed_node, end)
+    assert armed_node._drive is None
+    assert not drive.state.armed
 
 
 @pytest.mark.parametrize("when", ["before", "meanwhile"])
