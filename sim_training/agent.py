@@ -82,7 +82,7 @@ class SacAeAgent(nn.Module):
         q = self.critic(self.encoder(batch.obs), batch.action)
         loss = losses.critic_loss(q, target_q)
         self._step(loss, "critic")
-        return {"critic_loss": loss.detach(), "q": q[0].detach().mean(), "batch_reward": batch.reward.mean()}
+        return {"critic_loss": loss.detach(), "q": q[0].detach().mean()}
 
     def actor_objective(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """The actor's loss and log pi [B]; the actor never moves the convolutions."""

@@ -16,10 +16,9 @@ from sac_ae_ros.core.policy import OnnxPolicy
 from sac_ae_ros.core.spec import PolicySpec
 from sim_training.envs.pixel_env import PixelEnv
 
-# Training, checkpoint choice and final judgement use episodes that never meet.
+# Training, checkpoint choice and final judgement use episodes that never meet; `sac-ae eval` starts at 3_000_000.
 EVAL_SEED = 1_000_000
 HELD_OUT_SEED = 2_000_000
-DEMO_SEED = 3_000_000
 
 # Takes a stack, uint8 [3K, H, W], and gives a physical action, float [A].
 Act = Callable[[NDArray[np.uint8]], NDArray]

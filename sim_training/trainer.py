@@ -187,7 +187,7 @@ class Trainer:
 
     def _log_losses(self) -> None:
         """The one place where the host waits for the device."""
-        losses = {key: float(value) for key, value in self._losses.items() if key != "batch_reward"}
+        losses = {key: float(value) for key, value in self._losses.items()}
         now = time.monotonic()
         self._rate = self._updates / (now - self._log_started)
         self._log_started, self._updates = now, 0

@@ -35,11 +35,6 @@ class GateState:
     stop: Stop | None
     causes: frozenset[Stop]
 
-    @property
-    def moving(self) -> bool:
-        """Whether commands pass."""
-        return self.armed and self.stop is None
-
 
 @dataclass(frozen=True)
 class Verdict:

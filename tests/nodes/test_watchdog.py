@@ -72,7 +72,8 @@ def test_frames_in_time_keep_it_quiet_and_a_fresh_one_ends_the_cause_alone(rig):
     rig.watchdog.frame_used()
     assert rig.gate.state.stop is Stop.STALE
     rig.gate.arm()
-    assert rig.gate.state.moving
+    assert rig.gate.state.armed
+    assert rig.gate.state.stop is None
 
 
 def test_it_bars_arming_while_disarmed_and_stale_but_sends_nothing(rig):
