@@ -261,7 +261,7 @@ def _demo_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seed", type=_seed, default=3_000_000, help="seed of the first episode (default: 3000000)")
     parser.add_argument(
-        "--real-time-factor", type=_factor, default=2.0, help="speed of the ROS simulation (default: 2)"
+        "--real-time-factor", type=_factor, default=2.5, help="speed of the ROS simulation (default: 2.5)"
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
 
