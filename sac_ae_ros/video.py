@@ -68,8 +68,11 @@ def write(path: Path, moments: Iterable[Moment], actions: Sequence[ActionSpec], 
 
 def _bar(panel: NDArray[np.uint8], top: int, action: ActionSpec, value: float | None) -> None:
     left, right, middle = 150, 490, top + BAR_HEIGHT_PX // 2
-    span = action.high - action.low
-    column = lambda x: round(left + (min(max(x, action.low), action.high) - action.low) / span * (right - left))  # noqa: E731
+
+    def column(x: float) -> int:
+        share = (min(max(x, action.low), action.high) - action.low) / (action.high - action.low)
+        return round(left + share * (right - left))
+
     zero = column(0.0)
     _text(panel, action.name, (12, middle + 6), INK)
     cv2.rectangle(panel, (left, middle - 8), (right, middle + 8), (50, 50, 54), -1)
