@@ -151,17 +151,12 @@ def _export_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _export(args: argparse.Namespace, _: list[str]) -> int:
-    from sim_training.export import export_run, load_agent
-    from sim_training.plots import reconstructions
-
     out = args.out or args.run / "policy.onnx"
     if args.out and (out.is_dir() or not out.resolve().parent.is_dir()):
         raise ModelError(f"export: expected --out to name a file in an existing folder, got {out}")
     if out.exists() and not args.force:
         raise ModelError(f"export: {out} exists already; give --force to replace it, or another --out")
-    exported = export_run(args.run, out, name=args.name, episodes=args.episodes)
-    config, agent = load_agent(args.run)[:2]
-    reconstructions(config, agent, args.run / "reconstructions.png")
+    exported = export(args.run, out, name=args.name, episodes=args.episodes)
     training = exported.spec.training
     worst = max(exported.parity["action"], exported.parity["log_std"], exported.parity["latent"])
     print(f"{out}: {out.stat().st_size / 1e6:.1f} MB, differs from torch by {worst:.1e} at most")
@@ -170,6 +165,17 @@ def _export(args: argparse.Namespace, _: list[str]) -> int:
         f" over {training.eval_episodes} episodes, at {training.env_steps} env steps"
     )
     return 0
+
+
+def export(run_dir: Path, out: Path, *, name: str = "", episodes: int) -> Any:
+    """Exports a run's best networks and draws what their autoencoder sees."""
+    from sim_training.export import export_run, load_agent
+    from sim_training.plots import reconstructions
+
+    exported = export_run(run_dir, out, name=name, episodes=episodes)
+    config, agent, _ = load_agent(run_dir)
+    reconstructions(config, agent, run_dir / "reconstructions.png")
+    return exported
 
 
 def _eval_arguments(parser: argparse.ArgumentParser) -> None:
@@ -277,7 +283,7 @@ def _demo(args: argparse.Namespace, overrides: list[str]) -> int:
     if args.json:
         _print_json(table)
     else:
-        print(demo.render(table, run_dir))
+        print(demo.render(run_dir))
     return 0
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from sac_ae_ros import video
-from sac_ae_ros.cli import evaluate_file, evaluate_run, train
+from sac_ae_ros.cli import evaluate_file, evaluate_run, export, train
 from sac_ae_ros.core.errors import RunError
 from sac_ae_ros.core.policy import OnnxPolicy
 from sac_ae_ros.core.share import share_file
@@ -88,7 +88,7 @@ def _write_table(rows: dict[str, Any], request: Request, run_dir: Path) -> dict[
     return table
 
 
-def render(table: dict[str, Any], run_dir: Path) -> str:
+def render(run_dir: Path) -> str:
     """The table and the files that a user would look at."""
     details = json.loads((run_dir / "table.json").read_text())
     lines = [f"{'mean return over ' + str(details['episodes']) + ' episodes':<28}  mean    sd"]
@@ -102,15 +102,11 @@ def render(table: dict[str, Any], run_dir: Path) -> str:
 
 def _train_and_export(request: Request, run_dir: Path) -> None:
     from sim_training import config as configs
-    from sim_training.export import export_run, load_agent
-    from sim_training.plots import reconstructions
 
     config = configs.parse(request.overrides, path=request.config or default_config())
     train(config, run_dir)
     _say("exporting the best checkpoint")
-    export_run(run_dir, run_dir / "policy.onnx", episodes=EXPORT_EPISODES)
-    config, agent, _ = load_agent(run_dir)
-    reconstructions(config, agent, run_dir / "reconstructions.png")
+    export(run_dir, run_dir / "policy.onnx", episodes=EXPORT_EPISODES)
 
 
 def default_config() -> Path:

@@ -15,7 +15,8 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
-PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
+from sac_ae_ros.core.share import PROFILE_VARIABLES
+
 SEGMENT_BYTES = 32 * 1024 * 1024
 PROBE_TIMEOUT_S = 60
 OK, WARN, FAIL = "ok", "warn", "fail"

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
+from sac_ae_ros.core import command
 from sac_ae_ros.core.errors import ConfigError, RunError
 from sim_training import checkpoint
 from sim_training import config as configs
@@ -46,8 +47,8 @@ def is_free(run_dir: Path) -> bool:
 
 
 def to_physical(env: PixelEnv, action: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Maps an action [A] in [-1, 1] onto the task's range, as core.command does on the robot."""
-    return env.task.low + (np.clip(action.astype(np.float64), -1, 1) + 1) / 2 * (env.task.high - env.task.low)
+    """Maps an action [A] in [-1, 1] onto the task's range."""
+    return command.to_physical(action, env.task.low, env.task.high)
 
 
 class Trainer:

@@ -149,10 +149,14 @@ class SafetyGate:
         return True
 
     def _limited(self, action: NDArray[np.float32]) -> Values:
-        span = self._policy_high - self._policy_low
-        values = self._policy_low + (np.clip(action.astype(np.float64), -1, 1) + 1) / 2 * span
+        values = to_physical(action, self._policy_low, self._policy_high)
         values = np.clip(values, self._previous - self._max_step, self._previous + self._max_step)
         return np.clip(values, self.low, self.high)
+
+
+def to_physical(action: NDArray[np.float32], low: Values, high: Values) -> Values:
+    """Maps an action [A] in [-1, 1] onto low..high [A]; training and robot share this line."""
+    return np.asarray(low + (np.clip(action.astype(np.float64), -1, 1) + 1) / 2 * (high - low), np.float64)
 
 
 def _limit(name: str, values: Sequence[float], names: list[str], default: float) -> Values:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+# Where Fast DDS looks for a profile; one that a user has set is never replaced.
+PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
 ROOT = Path(__file__).resolve().parents[2]
 
 
