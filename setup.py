@@ -59,6 +59,7 @@ setup(
         "train": [
             "jsonargparse[signatures]>=4.53",
             "matplotlib>=3.8",
+            "rliable>=1.2",
             "tensorboard>=2.21",
             "torch==2.13.0",
             "tqdm>=4.66",
