@@ -1,1 +1,1 @@
-"""Simulated tasks: the dm_control suite and our own robots as Gymnasium pixel environments."""
+"""Simulated tasks: the dm_control suite and our own robots as Gymnasium environments, seen by camera or by state."""

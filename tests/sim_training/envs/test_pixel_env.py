@@ -49,6 +49,7 @@ def test_frames_move_through_the_stack_oldest_first(make):
     later = env.step(np.array([0.5, 1.5]))[0]
     np.testing.assert_array_equal(later[:6], obs[3:])
     assert (later[6:] != obs[6:]).any()
+    np.testing.assert_array_equal(env.newest, later[6:])
 
 
 def test_time_limits_truncate_and_agent_steps_are_not_env_steps(make):
