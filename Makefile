@@ -88,12 +88,19 @@ rendering:
 	    echo "note: the simulation cannot render until you install: apt-get install libegl1 libgl1-mesa-dri" >&2
 	fi
 
+.PHONY: browser
+browser:
+	@$(APT_INSTALL)
+	if ! command -v chromium google-chrome >/dev/null && ! apt_install --no-install-recommends chromium fonts-liberation 2>/dev/null; then
+	    echo "note: tests of web pages are skipped until you install Chromium or Chrome" >&2
+	fi
+
 .PHONY: demo
 demo: setup ## Train (or take POLICY=file.onnx), then drive the simulated robot through ROS 2
 	@$(BIN)/sac-ae demo $(if $(POLICY),--policy '$(POLICY)') $(ARGS)
 
 .PHONY: test
-test: lint ## Run the linters and every test but the slow ones
+test: lint browser ## Run the linters and every test but the slow ones
 	@$(BIN)/python -m pytest $(ARGS)
 
 .PHONY: test-slow
