@@ -45,7 +45,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11,<3.13",
     packages=find_packages(include=[NAME, f"{NAME}.*", "sim_training", "sim_training.*"]),
-    package_data={"sim_training.envs": ["*.xml"]},
+    package_data={"sim_training": ["*.jinja"], "sim_training.envs": ["*.xml"]},
     data_files=data_files(),
     entry_points={"console_scripts": [f"sac-ae = {NAME}.cli:main"]},
     zip_safe=False,
@@ -57,6 +57,7 @@ setup(
         "gpu": ["onnxruntime-gpu>=1.31"],
         "sim": ["av>=18", "dm_control>=1.0.50", "gymnasium>=1.4", "mujoco>=3.17,<4"],
         "train": [
+            "Jinja2>=3.1",
             "jsonargparse[signatures]>=4.53",
             "matplotlib>=3.8",
             "rliable>=1.2",

@@ -256,6 +256,26 @@ def _info(args: argparse.Namespace, _: list[str]) -> int:
     return 0
 
 
+def _report_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", type=Path, help="run folder that train made; the run may be under way")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="where to write (default: RUN/report.html, made anew)")
+    parser.add_argument("--no-video", action="store_true", help="leave out the video, which has to be simulated")
+    parser.add_argument("--force", action="store_true", help="replace --out if it exists")
+
+
+def _report(args: argparse.Namespace, _: list[str]) -> int:
+    from sac_ae_ros import report
+
+    if args.out and (args.out.is_dir() or not args.out.resolve().parent.is_dir()):
+        raise RunError(f"report: expected --out to name a file in an existing folder, got {args.out}")
+    if args.out and args.out.exists() and not args.force:
+        raise RunError(f"report: {args.out} exists already; give --force to replace it, or another --out")
+    out = args.out or args.run / "report.html"
+    report.make(args.run, out, with_video=not args.no_video)
+    print(out)
+    return 0
+
+
 def _demo_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--policy", type=Path, metavar="FILE", help="an ONNX policy; skips the training")
     parser.add_argument("--config", type=Path, metavar="FILE", help="training configuration (default: the rover's)")
@@ -349,6 +369,12 @@ VERBS = {
         _info_arguments,
         "Check a policy file and print its contract.",
         "  sac-ae info models/rover_chase_ball.onnx",
+    ),
+    "report": Verb(
+        _report,
+        _report_arguments,
+        "Draw a run as one HTML page: returns, losses, reconstructions, a video, speed and config.",
+        "  sac-ae report runs/rover-3\n  sac-ae report runs/rover-3 --no-video --out rover-3.html",
     ),
     "demo": Verb(
         _demo,

@@ -12,28 +12,19 @@ import matplotlib.pyplot as plt
 import numpy as np
 from numpy.typing import NDArray
 
-from sim_training import metrics
+from sim_training import curves, metrics
 from sim_training.agent import SacAeAgent
 from sim_training.config import TrainConfig
+from sim_training.envs.make import make_env
 from sim_training.evaluate import HELD_OUT_SEED, run_episodes
-from sim_training.trainer import make_env, to_physical
+from sim_training.trainer import to_physical
 
 
 def learning_curve(run_dir: Path, out: Path) -> None:
     """Episode returns and evaluations (mean, and sd shaded) over env steps."""
-    train = [row for row in metrics.read(run_dir / "train.csv") if "episode_return" in row]
-    evals = metrics.read(run_dir / "eval.csv")
     figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
-    axes.plot(
-        [row["env_step"] for row in train], [row["episode_return"] for row in train], ".", color="0.7", label="episodes"
-    )
-    steps = np.array([row["env_step"] for row in evals])
-    mean = np.array([row["mean_return"] for row in evals])
-    sd = np.array([row["sd_return"] for row in evals])
-    axes.fill_between(steps, mean - sd, mean + sd, alpha=0.2, color="C0", linewidth=0)
-    axes.plot(steps, mean, "o-", color="C0", label="evaluation, mean and sd")
-    axes.set(xlabel="env steps", ylabel="episode return", title=run_dir.name)
-    axes.set_ylim(bottom=min(0.0, float(mean.min(initial=0.0))))
+    curves.draw_returns(axes, metrics.read(run_dir / "train.csv"), metrics.read(run_dir / "eval.csv"))
+    axes.set_title(run_dir.name)
     axes.grid(alpha=0.3)
     axes.legend(loc="lower right")
     figure.savefig(out, dpi=120)

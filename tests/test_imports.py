@@ -24,6 +24,7 @@ MAY_SIMULATE = {  # and then only when called, never when imported
     "sac_ae_ros.doctor",
     "sac_ae_ros.nodes.finetune_node",
     "sac_ae_ros.nodes.sim_robot_node",
+    "sac_ae_ros.report",  # films an episode for sim_training's page
 }
 
 

@@ -1,0 +1,177 @@
+"""A run as one HTML page that needs nothing else: no network, no scripts, no other file."""
+
+from __future__ import annotations
+
+import base64
+import shlex
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import jinja2
+import numpy as np
+from markupsafe import Markup
+
+from sac_ae_ros.core.errors import RunError
+from sim_training import checkpoint, curves, metrics
+from sim_training import config as configs
+from sim_training.config import TrainConfig
+
+TEMPLATE = "report.html.jinja"
+MOST_PICTURES = 6
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a run folder holds: its config, the rows of both CSV files, and the facts beside best.pt's networks."""
+
+    run_dir: Path
+    config: TrainConfig
+    train: list[dict[str, float]]
+    evals: list[dict[str, float]]
+    best: dict[str, Any] | None
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One filmed episode: H.264 MP4, a JPEG of it, the env step of its networks, the episode's seed and return."""
+
+    data: bytes
+    poster: bytes
+    env_step: int
+    seed: int
+    episode_return: float
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A PNG and its size in pixels."""
+
+    env_step: int
+    data: bytes
+    height: int
+    width: int
+
+
+def read(run_dir: Path) -> Record:
+    """Reads a run, finished or under way.
+
+    Raises:
+        RunError: not a run folder, or one of its files cannot be read.
+        ConfigError: its config.yaml is not valid.
+    """
+    if not (run_dir / "config.yaml").is_file():
+        raise RunError(f"report: expected a run folder with config.yaml, {run_dir} is none; give a folder of train")
+    best = None
+    if (run_dir / "best.pt").is_file():
+        state = checkpoint.load_tensors(run_dir / "best.pt")
+        best = {key: value for key, value in state.items() if key != "agent"}
+    config = configs.load(run_dir / "config.yaml")
+    return Record(run_dir, config, _rows(run_dir / "train.csv"), _rows(run_dir / "eval.csv"), best)
+
+
+def write(record: Record, out: Path, clip: Clip | str) -> None:
+    """Writes the page whole or not at all; in place of a clip, the reason why there is none."""
+    folder = jinja2.FileSystemLoader(Path(__file__).parent)
+    engine = jinja2.Environment(
+        loader=folder, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    engine.filters |= {"count": count, "data": lambda data: base64.b64encode(data).decode()}
+    page = engine.get_template(TEMPLATE).render(
+        config=record.config,
+        yaml=(record.run_dir / "config.yaml").read_text(),
+        summary=summary(record),
+        returns=Markup(curves.returns_svg(record.train, record.evals)),
+        panels=[Markup(svg) for panel in curves.PANELS if (svg := curves.panel_svg(panel, record.train))],
+        pictures=pictures(record.run_dir / "reconstructions"),
+        commands=commands(record.run_dir),
+        clip=None if isinstance(clip, str) else clip,
+        no_clip=clip,
+        made=time.strftime("%Y-%m-%d %H:%M"),
+    )
+    configs.write_text(out, page)
+
+
+def summary(record: Record) -> dict[str, str]:
+    """The table at the top of the page, label to text; what was not measured is left out."""
+    run, newest = record.config.run, _newest(record)
+    rows = {}
+    if record.evals:
+        rows["best evaluation"] = _evaluation(max(record.evals, key=lambda row: row.get("mean_return", -np.inf)))
+        rows["last evaluation"] = _evaluation(record.evals[-1])
+    rows["env steps"] = f"{count(newest.get('env_step', 0))} of {count(run.env_steps)}"
+    rows["agent steps"] = count(newest.get("agent_step", 0))
+    rows["updates"] = count(newest.get("update_step", 0))
+    seconds = newest.get("seconds", 0.0)
+    rows["wall time"] = duration(seconds)
+    for label, name in (("updates/s", "updates_per_s"), ("env steps/s", "env_steps_per_s")):
+        _, values = curves.column(record.train, name)
+        if len(values):
+            rows[label] = f"{np.median(values):.3g} (median)"
+    if "env steps/s" not in rows and seconds > 0:
+        rows["env steps/s"] = f"{newest['env_step'] / seconds:.3g} overall"
+    _, waits = curves.column(record.train, "wait_share")
+    if len(waits):
+        rows["learner waits"] = f"{100 * waits.mean():.0f} % of the time"
+    rows["device"] = run.device + (f", {run.threads} threads" if run.threads and run.device == "cpu" else "")
+    if record.best is not None:
+        rows["source revision"] = str(record.best.get("revision", "unknown"))
+    return rows
+
+
+def pictures(folder: Path, most: int = MOST_PICTURES) -> list[Picture]:
+    """Reconstructions, named by their env step, spread over the run from the first to the last."""
+    files = sorted((path for path in folder.glob("*.png") if path.stem.isdigit()), key=lambda path: int(path.stem))
+    picked = np.unique(np.linspace(0, len(files) - 1, min(most, len(files))).round().astype(int))
+    found = []
+    for path in (files[i] for i in picked):
+        data = path.read_bytes()
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+        if image is not None:  # one that is just being written is left out
+            found.append(Picture(int(path.stem), data, *image.shape[:2]))
+    return found
+
+
+def commands(run_dir: Path) -> dict[str, str]:
+    """What to do with the run, and the command for it."""
+    run = shlex.quote(str(run_dir))
+    return {
+        "go on training": f"sac-ae train --resume {run}",
+        "judge the best networks": f"sac-ae eval {run} --episodes 20",
+        "export them for a robot": f"sac-ae export {run} --out {shlex.quote(str(run_dir / 'policy.onnx'))}",
+        "make this page again": f"sac-ae report {run}",
+    }
+
+
+def count(number: float) -> str:
+    """A whole number with thin spaces between thousands."""
+    return f"{round(number):,}".replace(",", "\u202f")
+
+
+def duration(seconds: float) -> str:
+    """Two units, such as `3 h 20 min` or `4 min 5 s`."""
+    whole = round(seconds)
+    if whole >= 3600:
+        return f"{whole // 3600} h {whole % 3600 // 60} min"
+    return f"{whole // 60} min {whole % 60} s"
+
+
+def _newest(record: Record) -> Mapping[str, float]:
+    """The row that stands furthest in the run."""
+    ends = [rows[-1] for rows in (record.train, record.evals) if rows]
+    return max(ends, key=lambda row: row.get("env_step", 0), default={})
+
+
+def _evaluation(row: Mapping[str, float]) -> str:
+    judged = f"{row.get('mean_return', np.nan):.1f} ± {row.get('sd_return', np.nan):.1f}"
+    return f"{judged} over {row.get('episodes', 0):.0f} episodes, at env step {count(row.get('env_step', 0))}"
+
+
+def _rows(path: Path) -> list[dict[str, float]]:
+    try:
+        return metrics.read(path)
+    except (ValueError, TypeError) as error:
+        raise RunError(f"report: expected rows of numbers in {path}, got something else ({error})") from None
