@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 from sac_ae_ros.core.errors import ConfigError, ModelError, RunError, SacAeError
 
+FAILED = 1
 BAD_INPUT = 2
 INTERRUPTED = 130
 
@@ -38,7 +39,7 @@ class Verb:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one verb; returns the exit code: 0 done, 2 bad input, 130 interrupted."""
+    """Runs one verb; returns the exit code: 0 done, 1 some runs of a sweep failed, 2 bad input, 130 interrupted."""
     parser = _parser()
     args, rest = parser.parse_known_args(argv)
     verb = VERBS[args.verb]
@@ -135,6 +136,42 @@ def train(config: Any, run_dir: Path, *, resume: bool = False) -> None:
     finally:
         trainer.close()
     learning_curve(run_dir, run_dir / "learning_curve.png")
+
+
+def _sweep_arguments(parser: argparse.ArgumentParser) -> None:
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--configs", type=Path, nargs="+", metavar="FILE", help="YAML files of training configurations")
+    what.add_argument("--table", type=Path, metavar="OUT", help="only print the table of the sweep in this folder")
+    parser.add_argument("--profiles", nargs="+", choices=("best", "plain"), default=["best"], help="(default: best)")
+    parser.add_argument(
+        "--variant", action="append", default=[], metavar="TEXT", help="'NAME: --GROUP.KEY=VALUE ...', beside the best"
+    )
+    parser.add_argument("--seeds", type=_positive, default=3, help="runs of each row, of seeds 1, 2, ... (default: 3)")
+    parser.add_argument("--jobs", type=_positive, help="runs side by side (default: half the cores)")
+    parser.add_argument("--out", type=Path, default=Path("runs/sweep"), help="folder of all runs (default: runs/sweep)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+
+
+def _sweep(args: argparse.Namespace, overrides: list[str]) -> int:
+    from sim_training import table
+
+    if args.table:
+        if overrides:
+            raise ConfigError(f"--table runs nothing; drop {' '.join(overrides)}")
+        result, failed = table.to_dict(table.read(args.table)), {}
+    else:
+        from sim_training import sweep
+
+        rows = (tuple(dict.fromkeys(args.profiles)), tuple(args.variant))
+        request = sweep.Request(tuple(args.configs), *rows, args.seeds, tuple(overrides), args.jobs, args.out)
+        result, failed = sweep.run(request, (sys.executable, "-m", "sac_ae_ros.cli"))
+    if args.json:
+        _print_json({**result, "failed": failed})
+    else:
+        print(table.render(result))
+    for name, error in failed.items():
+        print(f"error: {name} failed: {error}", file=sys.stderr)
+    return FAILED if failed else 0
 
 
 def default_run_dir(name: str) -> Path:
@@ -350,6 +387,17 @@ VERBS = {
         "Train a policy in simulation; --GROUP.KEY=VALUE sets any key of the configuration (see --keys).",
         "  sac-ae train --config config/train/rover_chase_ball.yaml --run.seed=3 --run-dir runs/rover-3\n"
         "  sac-ae train --resume runs/rover-3",
+        takes_config=True,
+    ),
+    "sweep": Verb(
+        _sweep,
+        _sweep_arguments,
+        "Train every config x profile or variant x seed, several side by side; the same command again goes on.",
+        "  sac-ae sweep --configs config/train/rover_chase_ball.yaml --profiles plain best --seeds 5 --jobs 2"
+        " --out runs/rover\n"
+        "  sac-ae sweep --configs config/train/rover_chase_ball.yaml --out runs/rover"
+        " --variant 'no-shift: --learn.random_shift=0'\n"
+        "  sac-ae sweep --table runs/rover",
         takes_config=True,
     ),
     "export": Verb(
