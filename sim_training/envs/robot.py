@@ -32,6 +32,7 @@ class RobotSim:
         """Starts the episode of this seed, the same as PixelEnv.reset(seed=seed)."""
         self._task.seed(seed)
         self._task.env.reset()
+        self._renderer.restart()
 
     def advance(self, action: NDArray[np.float64], ticks: int) -> None:
         """Lets `ticks` physics steps pass under a physical action, float64 [A], clipped to the task's range."""

@@ -13,7 +13,7 @@ from sim_training.envs.rendering import choose_backend
 
 choose_backend()
 
-from dm_control import suite  # noqa: E402  (mujoco reads MUJOCO_GL when first imported)
+from dm_control import mujoco, suite  # noqa: E402  (mujoco reads MUJOCO_GL when first imported)
 from dm_control.rl import control  # noqa: E402
 
 from sim_training.envs import rover  # noqa: E402
@@ -70,6 +70,8 @@ def load(name: str, seed: int = 0) -> Task:
         named = list(zip(rover.ACTION_NAMES, rover.ACTION_UNITS, strict=True))
     else:
         env = suite.load(domain, task, task_kwargs={"random": seed})
+        if env.physics.model.nhfield:
+            _disown_contexts(env.physics)
         camera = 2 if domain == "quadruped" else 0  # as in the published pixel results
         named = [(f"action_{i}", "1") for i in range(env.action_spec().shape[0])]
     spec = env.action_spec()
@@ -88,3 +90,13 @@ def load(name: str, seed: int = 0) -> Task:
         episode_steps=round(env._step_limit),  # likewise private
         fovy_deg=float(env.physics.model.cam_fovy[camera]),
     )
+
+
+def _disown_contexts(physics: mujoco.Physics) -> None:
+    """Hides dm_control's own OpenGL context from a physics.
+
+    With terrain, every reset would make one and copy the terrain into whichever context is current, be it another
+    environment's.
+    """
+    kind = type(physics)
+    physics.__class__ = type(kind.__name__, (kind,), {"contexts": None})
