@@ -34,7 +34,18 @@ class FrameStack:
         else:
             self._frames[:-1] = self._frames[1:]
             self._frames[-1] = planes
-        return self._frames.reshape(-1, *self._frames.shape[2:]).copy()
+        return self.state()
+
+    def state(self) -> NDArray[np.uint8]:
+        """What the last push returned, uint8 [3K, H, W], for `load_state`; without a frame since `reset`, [0, H, W]."""
+        planes = self._frames.reshape(-1, *self._frames.shape[2:])
+        return planes[: 0 if self._empty else None].copy()
+
+    def load_state(self, state: NDArray[np.uint8]) -> None:
+        """Goes on from what `state` gave."""
+        self._empty = len(state) == 0
+        if not self._empty:
+            self._frames[:] = state.reshape(self._frames.shape)
 
 
 class Due(Enum):

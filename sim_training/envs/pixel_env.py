@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import gymnasium
 import numpy as np
 from numpy.typing import NDArray
@@ -61,10 +64,21 @@ class PixelEnv(TaskEnv):
         self._renderer.close()
 
     def _restart(self, numbers: Numbers) -> NDArray[np.uint8]:
+        self._renderer.restart()
         self._stack.reset()
         return self._observe(numbers)
 
     def _observe(self, numbers: Numbers) -> NDArray[np.uint8]:
         self.camera_image = self._renderer.render()
         self._obs = self._stack.push(fit(self.camera_image, self._height, self._width, "center"))
+        return self._obs
+
+    def _seen(self) -> dict[str, NDArray[Any]]:
+        return {"frames": self._stack.state(), "camera_image": self.camera_image.copy()}
+
+    def _see(self, seen: Mapping[str, NDArray[Any]]) -> NDArray[np.uint8]:
+        self._renderer.restart()
+        self._stack.load_state(seen["frames"])
+        self.camera_image = seen["camera_image"].copy()
+        self._obs = seen["frames"].copy()
         return self._obs

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import gymnasium
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +36,13 @@ class StateEnv(TaskEnv):
 
     def _observe(self, numbers: Numbers) -> NDArray[np.float32]:
         self._obs = flatten(numbers)
+        return self._obs
+
+    def _seen(self) -> dict[str, NDArray[Any]]:
+        return {"obs": self._obs.copy()}
+
+    def _see(self, seen: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
+        self._obs = seen["obs"].copy()
         return self._obs
 
 

@@ -10,6 +10,7 @@ import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
+from sac_ae_ros.core.errors import SimError
 from sim_training.envs import tasks
 
 Numbers = Mapping[str, Any]  # dm_control's observation: arrays and scalars by name
@@ -32,6 +33,7 @@ class TaskEnv(gymnasium.Env[NDArray[Any], NDArray[np.floating]]):
         self.action_repeat = action_repeat
         low, high = self.task.low.astype(np.float32), self.task.high.astype(np.float32)
         self.action_space = gymnasium.spaces.Box(low, high, dtype=np.float32)
+        self._start_random: NDArray[np.float64] | None = None  # the task's, from which the last reset drew
 
     @property
     @abstractmethod
@@ -46,6 +48,14 @@ class TaskEnv(gymnasium.Env[NDArray[Any], NDArray[np.floating]]):
     def _observe(self, numbers: Numbers) -> NDArray[Any]:
         """A later observation."""
 
+    @abstractmethod
+    def _seen(self) -> dict[str, NDArray[Any]]:
+        """What later observations, `newest` and `render` take from earlier moments, for a snapshot."""
+
+    @abstractmethod
+    def _see(self, seen: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
+        """Takes over what `_seen` gave; returns the observation of that moment."""
+
     @property
     def control_period_s(self) -> float:
         """Seconds of simulation in one step."""
@@ -58,10 +68,16 @@ class TaskEnv(gymnasium.Env[NDArray[Any], NDArray[np.floating]]):
         super().reset(seed=seed)
         if seed is not None:
             self.task.seed(seed)
-        return self._restart(self.task.env.reset().observation), {"env_steps": 0}
+        return self._restart(self._begin()), {"env_steps": 0}
 
     def step(self, action: NDArray[np.floating]) -> tuple[NDArray[Any], float, bool, bool, dict[str, Any]]:
-        """Takes a physical action, float [A]."""
+        """Takes a physical action, float [A].
+
+        Raises:
+            SimError: no episode is under way.
+        """
+        if self.task.env._reset_next_step:  # dm_control would start an episode by itself
+            raise SimError("step: expected an episode under way, got none or one that is over; call reset first")
         reward, env_steps = 0.0, 0
         for _ in range(self.action_repeat):
             timestep = self.task.env.step(np.asarray(action, np.float64))
@@ -72,3 +88,74 @@ class TaskEnv(gymnasium.Env[NDArray[Any], NDArray[np.floating]]):
         terminated = bool(timestep.last() and timestep.discount == 0)
         truncated = bool(timestep.last() and not terminated)
         return self._observe(timestep.observation), reward, terminated, truncated, {"env_steps": env_steps}
+
+    def snapshot(self) -> dict[str, NDArray[Any]]:
+        """All that the future depends on, for `restore`; arrays without objects, as np.savez wants them.
+
+        Raises:
+            SimError: there was no reset yet.
+        """
+        if self._start_random is None:
+            raise SimError("snapshot: expected an episode under way, got none yet; call reset first")
+        environment = self.task.env
+        return {
+            "task": np.array(self.task.name),
+            "start_random": self._start_random,
+            "random": self._random(),
+            "physics": environment.physics.get_state(_physics_state()),
+            "clock": np.array([environment._step_count, environment._reset_next_step], np.int64),
+            **self._seen(),
+        }
+
+    def restore(self, snapshot: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
+        """Goes on where `snapshot` was taken, bit for bit, also in another process; returns that moment's observation.
+
+        The environment must have been made as the one of the snapshot was.
+
+        Raises:
+            SimError: the snapshot is of another task or of an environment made otherwise.
+        """
+        self.reset()
+        _require_fit(snapshot, self.snapshot())
+        self._set_random(snapshot["start_random"])
+        self._begin()  # a reset changes the model too, such as a target's place: have it done again
+        environment = self.task.env
+        environment.physics.set_state(snapshot["physics"], _physics_state())
+        environment.physics.forward()  # a step begins with what the last one derived from positions and velocities
+        environment._step_count = int(snapshot["clock"][0])
+        environment._reset_next_step = bool(snapshot["clock"][1])
+        self._set_random(snapshot["random"])
+        return self._see(snapshot)
+
+    def _begin(self) -> Numbers:
+        """Has dm_control start an episode."""
+        self._start_random = self._random()
+        observation: Numbers = self.task.env.reset().observation
+        return observation
+
+    def _random(self) -> NDArray[np.float64]:
+        """State of the task's generator, float64 [627]: MT19937's 624 words, its place in them, a spare Gaussian."""
+        _, words, *rest = self.task.env.task.random.get_state()
+        return np.array([*words, *rest], np.float64)
+
+    def _set_random(self, state: NDArray[np.float64]) -> None:
+        words, (place, has_spare, spare) = state[:-3].astype(np.uint32), state[-3:]
+        self.task.env.task.random.set_state(("MT19937", words, int(place), int(has_spare), float(spare)))
+
+
+def _physics_state() -> int:
+    """Which of MuJoCo's numbers a step starts from: time, positions, velocities, activations, controls, mocap bodies,
+    and what the constraint solver starts its search from."""
+    import mujoco  # which reads MUJOCO_GL when first imported, and tasks sets that
+
+    return int(mujoco.mjtState.mjSTATE_INTEGRATION)
+
+
+def _require_fit(snapshot: Mapping[str, NDArray[Any]], own: Mapping[str, NDArray[Any]]) -> None:
+    task = snapshot.get("task")
+    if str(task) != str(own["task"]):
+        raise SimError(f"snapshot: expected one of {own['task']}, got one of {task}; make the environment of that task")
+    for key, mine in own.items():
+        expected, came = ((array.dtype.str, array.shape) for array in (mine, np.asarray(snapshot.get(key))))
+        if expected != came:
+            raise SimError(f"snapshot: expected {key} {expected}, got {came}; make the environment as its own was made")

@@ -48,6 +48,17 @@ def test_a_pushed_stack_does_not_change_afterwards():
     assert (first == 1).all()
 
 
+@pytest.mark.parametrize("pushed", [[], [1], [1, 2, 3, 4]])
+def test_a_stack_goes_on_from_anothers_state(pushed):
+    stack, other = FrameStack(3, 2, 3), FrameStack(3, 2, 3)
+    other.push(picture(99))
+    for value in pushed:
+        stack.push(picture(value))
+    other.load_state(stack.state())
+    for value in (7, 8):
+        np.testing.assert_array_equal(other.push(picture(value)), stack.push(picture(value)))
+
+
 def test_at_the_policys_own_rate_every_frame_counts_despite_jitter():
     stamps = [0, 103, 199, 304, 398, 501]
     assert used(stamps) == stamps

@@ -1,5 +1,8 @@
 """The Gymnasium wrapper over our rover and over the dm_control suite."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
@@ -94,8 +97,40 @@ def test_supersampled_pictures_are_averaged_to_size(make):
     assert np.abs(obs[-3:].transpose(1, 2, 0) - mean).max() <= 0.51
 
 
+@pytest.mark.parametrize("renderer", ["fast", "stock"])
+def test_closing_one_environment_leaves_the_others_pictures_alone(make, renderer):
+    other = make("rover/chase_ball", renderer=renderer)
+    other.reset(seed=1)
+    env = make("rover/chase_ball")
+    before = env.reset(seed=1)[0]
+    other.close()
+    np.testing.assert_array_equal(env.reset(seed=1)[0], before)
+
+
+def test_an_environment_that_nobody_closed_ends_quietly():
+    code = (
+        "import weakref\nclass Early: pass\nearly = Early(); weakref.finalize(early, int)\n"
+        "from sim_training.envs.pixel_env import PixelEnv\n"
+        "env = PixelEnv('rover/chase_ball', height=24, width=24); env.reset()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_step_needs_an_episode_under_way(make):
+    env = make("rover/chase_ball", action_repeat=100)
+    with pytest.raises(SimError, match="call reset first"):
+        env.step(np.zeros(2))
+    env.reset(seed=0)
+    assert env.step(np.zeros(2))[3]
+    with pytest.raises(SimError, match="call reset first"):
+        env.step(np.zeros(2))
+
+
 def test_unknown_names_are_refused():
     with pytest.raises(SimError, match="expected `domain/task`"):
         tasks.load("rover/fly")
     with pytest.raises(SimError, match="expected one of"):
         PixelEnv("rover/chase_ball", renderer="best")
+    with pytest.raises(SimError, match="terrain"):
+        PixelEnv("quadruped/escape", renderer="stock")
