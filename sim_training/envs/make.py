@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing import resource_tracker
+
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode
+
 from sim_training.config import EnvConfig
 from sim_training.envs.pixel_env import PixelEnv
 from sim_training.envs.state_env import StateEnv
@@ -25,3 +33,29 @@ def make_env(config: EnvConfig) -> TaskEnv:
         supersample=config.supersample,
         renderer=config.renderer,
     )
+
+
+def make_vector_env(config: EnvConfig, count: int) -> AsyncVectorEnv:
+    """`count` environments in processes of their own; observations come through shared memory, as copies.
+
+    Each is reset when told to, by `reset(seed=[...], options={"reset_mask": ...})`. The processes never see SIGINT, of
+    which a terminal sends one to each of its processes: what a Ctrl-C means is for this process to say.
+
+    Raises:
+        SimError: as in make_env.
+    """
+    with _without_sigint():
+        return AsyncVectorEnv(
+            [functools.partial(make_env, config)] * count, context="spawn", autoreset_mode=AutoresetMode.DISABLED
+        )
+
+
+@contextmanager
+def _without_sigint() -> Iterator[None]:
+    """Puts SIGINT off in this thread; processes started meanwhile have it blocked for good."""
+    resource_tracker.ensure_running()  # its start, otherwise with the first process, would unblock SIGINT
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
