@@ -1,9 +1,9 @@
-"""The SAC-AE agent: networks, optimisers and the published update, step by step."""
+"""The SAC-AE agent: networks, optimisers and the update, on the published schedule or with shared passes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -12,24 +12,31 @@ from torch import Tensor, nn
 
 from sim_training import losses
 from sim_training.config import TrainConfig
-from sim_training.networks import Actor, Critic, Decoder, Encoder
+from sim_training.networks import Actor, Critic, Decoder, Encoder, StateEncoder
 from sim_training.replay import Batch
+
+
+class Due(NamedTuple):
+    """Which parts of an update this one has, beside the critic."""
+
+    actor: bool
+    target: bool
+    decoder: bool
 
 
 class SacAeAgent(nn.Module):
     """Holds every parameter; its state_dict has the targets and log alpha too."""
 
-    def __init__(self, config: TrainConfig, actions: int) -> None:
-        """`actions`: size of the action vector."""
+    def __init__(self, config: TrainConfig, actions: int, state_size: int | None = None) -> None:
+        """`actions`: size of the action vector; `state_size`: of the state, if the agent sees no pixels."""
         super().__init__()
-        env, self.learn = config.env, config.learn
-        channels = 3 * env.frame_stack
-        self.encoder = Encoder(channels, env.height, env.width, config.network)
-        self.actor = Actor(self.encoder.features, actions, config.network)
-        self.critic = Critic(self.encoder.features, actions, config.network)
-        self.decoder = Decoder(channels, env.height, env.width, config.network)
-        self.target_encoder = Encoder(channels, env.height, env.width, config.network).requires_grad_(False)
-        self.target_critic = Critic(self.encoder.features, actions, config.network).requires_grad_(False)
+        self.learn = config.learn
+        self.encoder = _encoder(config, state_size)
+        self.actor = Actor(self.encoder, actions, config.network)
+        self.critic = Critic(self.encoder, actions, config.network)
+        self.decoder = _decoder(config) if state_size is None else None
+        self.target_encoder = _encoder(config, state_size).requires_grad_(False)
+        self.target_critic = Critic(self.encoder, actions, config.network).requires_grad_(False)
         self.target_encoder.load_state_dict(self.encoder.state_dict())
         self.target_critic.load_state_dict(self.critic.state_dict())
         self.log_alpha = nn.Parameter(torch.tensor(float(np.log(self.learn.init_alpha))))
@@ -39,60 +46,135 @@ class SacAeAgent(nn.Module):
         self.update_step = 0
 
     def _make_optimizers(self) -> dict[str, torch.optim.Adam]:
-        """One Adam for each of the published code's; encoder parameters stand in two of them, on purpose."""
+        """One Adam for each of the published code's; encoder parameters stand in two of them, on purpose.
+
+        With shared passes the encoder's second optimiser is left out: its critic's takes the sum of both gradients.
+        """
         learn = self.learn
         encoder = [*self.encoder.parameters(), *self.critic.latent.parameters()]
-        adam = torch.optim.Adam
-        return {
+
+        def adam(parameters: list[nn.Parameter], lr: float, **options: Any) -> torch.optim.Adam:
+            return torch.optim.Adam(parameters, lr, fused=True, capturable=self._on_gpu, **options)
+
+        optimizers = {
             "critic": adam([*self.encoder.parameters(), *self.critic.parameters()], learn.critic_lr),
-            "actor": adam(self.actor.parameters(), learn.actor_lr),
+            "actor": adam([*self.actor.parameters()], learn.actor_lr),
             "alpha": adam([self.log_alpha], learn.alpha_lr, betas=(learn.alpha_beta1, 0.999)),
-            "encoder": adam(encoder, learn.autoencoder_lr),
-            "decoder": adam(self.decoder.parameters(), learn.autoencoder_lr, weight_decay=learn.decoder_weight_decay),
         }
+        if self.decoder is not None:
+            decay = learn.decoder_weight_decay
+            optimizers["decoder"] = adam([*self.decoder.parameters()], learn.autoencoder_lr, weight_decay=decay)
+            if not learn.shared_pass:
+                optimizers["encoder"] = adam(encoder, learn.autoencoder_lr)
+        return optimizers
+
+    @property
+    def _on_gpu(self) -> bool:
+        return self.log_alpha.device.type == "cuda"
+
+    def act(self, obs: NDArray[Any], *, sample: bool) -> NDArray[np.float32]:
+        """Action [A] in [-1, 1] for one observation: a stack, uint8 [3K, H, W], or a state, float32 [D]."""
+        return np.asarray(self.act_batch(obs[None], sample=sample)[0])
 
     @torch.no_grad()
-    def act(self, obs: NDArray[np.uint8], *, sample: bool) -> NDArray[np.float32]:
-        """Action [A] in [-1, 1] for one stack, uint8 [3K, H, W]: sampled to explore, the mean to be judged."""
-        frames = torch.from_numpy(obs[None]).to(self.log_alpha.device)
-        mean, log_std = self.actor(self.encoder(frames))
+    def act_batch(self, obs: NDArray[Any], *, sample: bool) -> NDArray[np.float32]:
+        """Actions [N, A] for observations [N, ...]: sampled to explore, the mean to be judged."""
+        mean, log_std = self.actor(self.encoder(torch.from_numpy(obs).to(self.log_alpha.device)))
         noise = torch.randn_like(mean) if sample else torch.zeros_like(mean)
         action, _ = losses.sample_action(mean, log_std, noise)
-        return np.asarray(action[0].cpu().numpy(), np.float32)
+        return np.asarray(action.cpu().numpy(), np.float32)
 
     def update(self, batch: Batch) -> dict[str, Tensor]:
-        """One update on the published schedule; returns detached scalars, left on the device."""
-        metrics = self._update_critic(batch)
-        if self.update_step % self.learn.actor_every == 0:
-            metrics |= self._update_actor_and_alpha(batch)
-        if self.update_step % self.learn.target_every == 0:
-            self._update_targets()
-        if self.update_step % self.learn.decoder_every == 0:
-            metrics |= self._update_autoencoder(batch)
+        """One update; returns detached scalars, left on the device."""
+        due = self.due()
         self.update_step += 1
+        return self.compute(batch, due)
+
+    def due(self) -> Due:
+        """What the schedule asks of the next update."""
+        step, learn = self.update_step, self.learn
+        decoder = self.decoder is not None and step % learn.decoder_every == 0
+        return Due(step % learn.actor_every == 0, step % learn.target_every == 0, decoder)
+
+    def compute(self, batch: Batch, due: Due) -> dict[str, Tensor]:
+        """The parts of an update that are due; its kernels are the same for the same `due` and batch size.
+
+        Published order: critic, actor and temperature, targets, autoencoder. The actor's features and the
+        autoencoder's come from one pass, as neither actor nor targets touch the encoder. With `shared_pass` they
+        come from the critic's pass already, before its step.
+        """
+        obs, next_obs, pictures = self._augment(batch)
+        target_q = self.target_q(batch, next_obs)
+        if self.learn.shared_pass:
+            metrics, features = self._update_critic_and_autoencoder(
+                batch, obs, target_q, pictures if due.decoder else None
+            )
+            due = due._replace(decoder=False)
+        else:
+            metrics = self.update_critic(batch, obs, target_q)
+            with torch.set_grad_enabled(due.decoder):
+                features = self.encoder(obs) if due.actor or due.decoder else obs
+        if due.actor:
+            metrics |= self.update_actor_and_alpha(features.detach())
+        if due.target:
+            self.update_targets()
+        if due.decoder:
+            metrics |= self.update_autoencoder(features, pictures)
         return metrics
 
-    def _update_critic(self, batch: Batch) -> dict[str, Tensor]:
-        with torch.no_grad():
-            mean, log_std = self.actor(self.encoder(batch.next_obs))
-            next_action, next_log_prob = losses.sample_action(mean, log_std, torch.randn_like(mean))
-            next_q = self.target_critic(self.target_encoder(batch.next_obs), next_action)
-            bonus = -self.log_alpha.exp() * next_log_prob
-            target_q = losses.td_target(batch.reward, batch.terminated, self.learn.discount, next_q, bonus)
-        q = self.critic(self.encoder(batch.obs), batch.action)
+    def _augment(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """obs and next_obs, each shifted by itself, and what the autoencoder is to reconstruct."""
+        pixels = self.learn.random_shift
+        if not pixels or self.decoder is None:
+            return batch.obs, batch.next_obs, batch.obs
+        shape = (2, len(batch.obs), 2)
+        offset = torch.randint(-pixels, pixels + 1, shape, device=batch.obs.device)
+        obs = losses.random_shift(batch.obs, offset[0])
+        pictures = obs if self.learn.reconstruct_shifted else batch.obs
+        return obs, losses.random_shift(batch.next_obs, offset[1]), pictures
+
+    @torch.no_grad()
+    def target_q(self, batch: Batch, next_obs: Tensor) -> Tensor:
+        """y [B]: the online actor's action at next_obs, valued by the target networks."""
+        mean, log_std = self.actor(self.encoder(next_obs))
+        next_action, next_log_prob = losses.sample_action(mean, log_std, torch.randn_like(mean))
+        next_q = self.target_critic(self.target_encoder(next_obs), next_action)
+        bonus = -self.log_alpha.exp() * next_log_prob
+        return losses.td_target(batch.reward, batch.terminated, batch.discount, next_q, bonus)
+
+    def update_critic(self, batch: Batch, obs: Tensor, target_q: Tensor) -> dict[str, Tensor]:
+        """One step of encoder and critic on the critic's loss."""
+        q = self.critic(self.encoder(obs), batch.action)
         loss = losses.critic_loss(q, target_q)
         self._step(loss, "critic")
         return {"critic_loss": loss.detach(), "q": q[0].detach().mean()}
 
-    def actor_objective(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The actor's loss and log pi [B]; the actor never moves the convolutions."""
-        features = self.encoder(batch.obs).detach()
+    def _update_critic_and_autoencoder(
+        self, batch: Batch, obs: Tensor, target_q: Tensor, pictures: Tensor | None
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """One step of encoder and critic on the sum of both losses, and of the decoder; also the features [B, F]."""
+        features = self.encoder(obs)
+        latent = self.critic.latent(features)
+        q = self.critic.values(latent, batch.action)
+        critic_loss = losses.critic_loss(q, target_q)
+        metrics = {"critic_loss": critic_loss.detach(), "q": q[0].detach().mean()}
+        if pictures is None:
+            self._step(critic_loss, "critic")
+            return metrics, features
+        autoencoder_loss = self._autoencoder_loss(latent, pictures)
+        self._step(critic_loss + autoencoder_loss, "critic", "decoder")
+        return metrics | {"autoencoder_loss": autoencoder_loss.detach()}, features
+
+    def actor_objective(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """The actor's loss and log pi [B], of features [B, F]; the actor never moves the convolutions."""
+        features = features.detach()
         mean, log_std = self.actor(features)
         action, log_prob = losses.sample_action(mean, log_std, torch.randn_like(mean))
         return losses.actor_loss(log_prob, self.critic(features, action), self.log_alpha.exp()), log_prob
 
-    def _update_actor_and_alpha(self, batch: Batch) -> dict[str, Tensor]:
-        loss, log_prob = self.actor_objective(batch)
+    def update_actor_and_alpha(self, features: Tensor) -> dict[str, Tensor]:
+        """One step of the actor, one of log alpha."""
+        loss, log_prob = self.actor_objective(features)
         self._step(loss, "actor")
         alpha_loss = losses.alpha_loss(self.log_alpha, log_prob, self.target_entropy)
         self._step(alpha_loss, "alpha")
@@ -103,13 +185,16 @@ class SacAeAgent(nn.Module):
             "entropy": -log_prob.detach().mean(),
         }
 
-    def _update_autoencoder(self, batch: Batch) -> dict[str, Tensor]:
-        latent = self.critic.latent(self.encoder(batch.obs))
-        noise = torch.rand(batch.obs.shape, device=batch.obs.device)
-        target = losses.reconstruction_target(batch.obs, noise)
-        loss = losses.autoencoder_loss(self.decoder(latent), target, latent, self.learn.latent_l2)
+    def update_autoencoder(self, features: Tensor, pictures: Tensor) -> dict[str, Tensor]:
+        """One step of encoder and decoder, each with an optimiser of its own."""
+        loss = self._autoencoder_loss(self.critic.latent(features), pictures)
         self._step(loss, "encoder", "decoder")
         return {"autoencoder_loss": loss.detach()}
+
+    def _autoencoder_loss(self, latent: Tensor, pictures: Tensor) -> Tensor:
+        assert self.decoder is not None
+        target = losses.reconstruction_target(pictures, losses.uniform_noise(pictures))
+        return losses.autoencoder_loss(self.decoder(latent), target, latent, self.learn.latent_l2)
 
     def _step(self, loss: Tensor, *names: str) -> None:
         """Gradients for these optimisers' parameters alone, then their steps."""
@@ -121,7 +206,7 @@ class SacAeAgent(nn.Module):
             optimizer.step()
 
     @torch.no_grad()
-    def _update_targets(self) -> None:
+    def update_targets(self) -> None:
         """The target encoder (convolutions, Linear, LayerNorm) follows faster than the target Q heads."""
         encoder_tau, critic_tau = self.learn.encoder_tau, self.learn.critic_tau
         _follow(self.target_encoder.parameters(), self.encoder.parameters(), encoder_tau)
@@ -131,6 +216,7 @@ class SacAeAgent(nn.Module):
     @torch.no_grad()
     def reconstruct(self, obs: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Reconstructions of stacks, uint8 [B, 3K, H, W] -> uint8 [B, 3K, H, W]."""
+        assert self.decoder is not None, "a state has no picture"
         frames = torch.from_numpy(obs).to(self.log_alpha.device)
         pixels = (self.decoder(self.critic.latent(self.encoder(frames))) + 0.5) * 255
         return np.asarray(pixels.round().clamp(0, 255).to(torch.uint8).cpu().numpy())
@@ -149,5 +235,19 @@ class SacAeAgent(nn.Module):
             optimizer.load_state_dict(state["optimizers"][name])
 
 
+def _encoder(config: TrainConfig, state_size: int | None) -> Encoder | StateEncoder:
+    if state_size is not None:
+        return StateEncoder(state_size)
+    env = config.env
+    return Encoder(3 * env.frame_stack, env.height, env.width, config.network, bfloat16=config.learn.bfloat16)
+
+
+def _decoder(config: TrainConfig) -> Decoder:
+    env = config.env
+    return Decoder(3 * env.frame_stack, env.height, env.width, config.network, bfloat16=config.learn.bfloat16)
+
+
 def _follow(targets: Iterable[Tensor], sources: Iterable[Tensor], tau: float) -> None:
-    torch._foreach_lerp_(list(targets), list(sources), tau)
+    pairs = list(zip(targets, sources, strict=True))
+    if pairs:
+        torch._foreach_lerp_([target for target, _ in pairs], [source for _, source in pairs], tau)

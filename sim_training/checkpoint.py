@@ -1,70 +1,115 @@
 """Checkpoints: everything a run needs to go on exactly, in a folder that appears whole or not at all.
 
-RUN/checkpoints/000012000/ holds agent.pt (networks, targets, log alpha, optimisers, random states, counters) and
-replay.npz. RUN/best.pt holds the best evaluated networks alone.
+RUN/checkpoints/000012000/ holds agent.pt (networks, targets, log alpha, optimisers, random states, counters),
+replay.npz (all but the frames) and env.npz (the simulation in the middle of its episode). The frames lie in
+RUN/replay/frames.bin, of which a checkpoint writes only the new ones, and none over those of the checkpoint before.
+RUN/best.pt holds the best evaluated networks alone.
 """
 
 from __future__ import annotations
 
+import io
 import os
 import pickle
 import shutil
 import subprocess
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from sac_ae_ros.core.errors import RunError
-from sim_training.replay import Replay
+
+Arrays = Mapping[str, NDArray[Any]]
+FRAMES = Path("replay") / "frames.bin"
 
 
-def save(run_dir: Path, env_step: int, state: dict[str, Any], replay: Replay) -> Path:
-    """Writes a checkpoint beside the previous one, then removes the previous one; returns its folder."""
+def save(run_dir: Path, env_step: int, state: dict[str, Any], arrays: Mapping[str, Arrays]) -> Path:
+    """Writes a checkpoint beside the previous one, then removes the previous one; returns its folder.
+
+    Args:
+        run_dir: the run's folder.
+        env_step: names the checkpoint.
+        state: tensors and plain values.
+        arrays: file name without suffix -> arrays, each written as an .npz.
+
+    Raises:
+        RunError: it cannot be written, for example as the disk is full; the previous one stays.
+    """
     parent = run_dir / "checkpoints"
-    final, partial = parent / f"{env_step:09d}", parent / "partial"
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    torch.save(state, partial / "agent.pt")
-    np.savez(partial / "replay.npz", **replay.state())  # type: ignore[arg-type]
-    for file in partial.iterdir():
-        _sync(file)
-    if final.exists():
-        shutil.rmtree(final)
-    partial.rename(final)
-    _sync(parent)
-    for folder in _complete(run_dir):
+    final, partial, replaced = parent / f"{env_step:09d}", parent / "partial", parent / "replaced"
+    try:
+        for leftover in (partial, replaced):
+            shutil.rmtree(leftover, ignore_errors=True)
+        partial.mkdir(parents=True)
+        _write_tensors(partial / "agent.pt", state)
+        for name, values in arrays.items():
+            with (partial / f"{name}.npz").open("wb") as file:
+                np.savez(file, **values)  # type: ignore[arg-type]
+                _sync_file(file)
+        _sync_folder(partial)
+        if final.exists():
+            final.rename(replaced)
+        partial.rename(final)
+        _sync_folder(parent)
+    except OSError as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        reason = error.strerror or str(error)
+        raise RunError(f"checkpoint: cannot write {final} ({reason}); the previous one is kept") from error
+    for folder in (*_complete(run_dir), replaced):
         if folder != final:
-            shutil.rmtree(folder)
+            shutil.rmtree(folder, ignore_errors=True)
     return final
 
 
-def load(run_dir: Path, replay: Replay, device: str) -> dict[str, Any]:
-    """Reads the newest checkpoint into `replay` and returns the state that `save` was given.
+def load(run_dir: Path, device: str) -> tuple[dict[str, Any], dict[str, dict[str, NDArray[Any]]]]:
+    """Reads the newest checkpoint: what `save` was given.
 
     Raises:
         RunError: the run has no checkpoint, or it cannot be read.
     """
     folders = _complete(run_dir)
+    if not folders and (run_dir / "checkpoints" / "replaced").is_dir():
+        folders = [run_dir / "checkpoints" / "replaced"]  # killed between two renames
     if not folders:
         raise RunError(f"resume: expected a checkpoint under {run_dir / 'checkpoints'}, found none; start a new run")
     state = load_tensors(folders[-1] / "agent.pt", device)
+    return state, {path.stem: _load_arrays(path) for path in sorted(folders[-1].glob("*.npz"))}
+
+
+def _load_arrays(path: Path) -> dict[str, NDArray[Any]]:
     try:
-        with np.load(folders[-1] / "replay.npz", allow_pickle=False) as arrays:
-            replay.load_state(dict(arrays))
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise RunError(f"resume: cannot read {folders[-1] / 'replay.npz'} ({error})") from None
-    return state
+        with np.load(path, allow_pickle=False) as arrays:
+            return dict(arrays)
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise RunError(f"resume: cannot read {path} ({error})") from None
 
 
 def save_tensors(path: Path, state: dict[str, Any]) -> None:
-    """Writes a file of tensors and plain values atomically."""
+    """Writes a file of tensors and plain values atomically.
+
+    Raises:
+        RunError: it cannot be written; an older file of that name stays.
+    """
     partial = path.with_suffix(".tmp")
-    torch.save(state, partial)
-    _sync(partial)
-    partial.replace(path)
+    try:
+        _write_tensors(partial, state)
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise RunError(f"checkpoint: cannot write {path} ({error.strerror or error})") from error
+
+
+def _write_tensors(path: Path, state: dict[str, Any]) -> None:
+    buffer = io.BytesIO()  # written by torch itself, a full disk would not be an OSError
+    torch.save(state, buffer)
+    with path.open("wb") as file:
+        file.write(buffer.getbuffer())
+        _sync_file(file)
 
 
 def load_tensors(path: Path, device: str = "cpu") -> dict[str, Any]:
@@ -83,7 +128,12 @@ def _complete(run_dir: Path) -> list[Path]:
     return sorted(folder for folder in (run_dir / "checkpoints").glob("[0-9]*") if folder.is_dir())
 
 
-def _sync(path: Path) -> None:
+def _sync_file(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _sync_folder(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

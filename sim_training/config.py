@@ -1,6 +1,8 @@
 """One typed tree for training: YAML and command line -> frozen dataclasses; an unknown key is an error.
 
-Defaults are the published recipe (arXiv 1910.01741, appendix, and its authors' code).
+The dataclasses' defaults are the published recipe (arXiv 1910.01741, appendix, and its authors' code): the profile
+`plain`. The profile `best`, which is the default, sets the improvements in BEST on top; a config file and the command
+line come after both.
 """
 
 from __future__ import annotations
@@ -12,12 +14,20 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
+from typing import Literal
 
 import yaml
 
 from sac_ae_ros.core.errors import ConfigError
 
 DEVICE = re.compile(r"cpu|cuda(:\d+)?")
+PROFILES = ("best", "plain")
+BEST: dict[str, object] = {
+    "learn.shared_pass": True,
+    "learn.random_shift": 4,
+    "learn.n_step": 3,
+    "network.critic_layer_norm": True,
+}
 
 
 @dataclass(frozen=True)
@@ -26,6 +36,8 @@ class EnvConfig:
 
     Args:
         task: `domain/task`, one of the dm_control suite or of our own robots (`rover/chase_ball`).
+        obs: `pixels`, or `state` for the simulator's own numbers: SAC without a camera, an upper bound for pixels;
+            what concerns pictures, such as frame_stack and random_shift, is then left unused.
         height: image height, pixels.
         width: image width, pixels.
         frame_stack: frames the policy sees, newest last.
@@ -35,6 +47,7 @@ class EnvConfig:
     """
 
     task: str = "rover/chase_ball"
+    obs: Literal["pixels", "state"] = "pixels"
     height: int = 84
     width: int = 84
     frame_stack: int = 3
@@ -54,6 +67,7 @@ class NetworkConfig:
         hidden: width of the actor's and the critic's hidden layers.
         log_std_min: lower end of the actor's log standard deviation.
         log_std_max: upper end of it.
+        critic_layer_norm: LayerNorm after each hidden layer of the Q heads (RLPD, arXiv 2302.02948).
     """
 
     filters: int = 32
@@ -62,6 +76,7 @@ class NetworkConfig:
     hidden: int = 1024
     log_std_min: float = -10.0
     log_std_max: float = 2.0
+    critic_layer_norm: bool = False
 
 
 @dataclass(frozen=True)
@@ -73,7 +88,7 @@ class LearnConfig:
         replay_capacity: frames the replay buffer holds.
         random_steps: agent steps with random actions at the start; as many catch-up updates follow them.
         random_hold: agent steps for which each random action is held; longer ones explore further than 1, the paper's.
-        updates_per_step: updates after each later agent step.
+        updates_per_step: updates after each later agent step; with critic_layer_norm more than 1 can help (RLPD).
         discount: gamma.
         critic_lr: Adam's rate for critic and encoder, on the critic's loss.
         actor_lr: Adam's rate for the actor.
@@ -88,6 +103,12 @@ class LearnConfig:
         encoder_tau: share of the online encoder (convolutions, Linear, LayerNorm) in a target update.
         latent_l2: weight of the latent's squared norm in the autoencoder's loss.
         decoder_weight_decay: Adam's weight decay for the decoder.
+        shared_pass: one encoder pass, and one Adam step on the sum of both losses, for critic and autoencoder; the
+            paper has a pass and a step for each.
+        random_shift: pixels by which obs and next_obs are shifted at random (DrQ, arXiv 2004.13649); 0 is none.
+        reconstruct_shifted: whether the autoencoder reconstructs the shifted frames, or the frames before the shift.
+        n_step: rewards summed before the bootstrap.
+        bfloat16: convolutions in bfloat16, all else stays float32; for GPUs.
     """
 
     batch_size: int = 128
@@ -109,6 +130,11 @@ class LearnConfig:
     encoder_tau: float = 0.05
     latent_l2: float = 1e-6
     decoder_weight_decay: float = 1e-7
+    shared_pass: bool = False
+    random_shift: int = 0
+    reconstruct_shifted: bool = True
+    n_step: int = 1
+    bfloat16: bool = False
 
 
 @dataclass(frozen=True)
@@ -119,11 +145,16 @@ class RunConfig:
         env_steps: budget of the run.
         eval_every: env steps between two evaluations; 0 means only at the end.
         eval_episodes: episodes of an evaluation, with the mean action.
-        checkpoint_every: env steps between two checkpoints; they are written at the next episode's end.
+        checkpoint_every: env steps between two checkpoints.
         log_every: agent steps between two rows of losses.
         seed: seeds networks, exploration, replay and episodes.
         device: torch device, such as `cpu` or `cuda`.
         threads: torch threads on the CPU; 0 leaves torch's own choice.
+        collect: `lockstep` alternates steps and updates and can be resumed bit for bit; `async` simulates in
+            processes of their own while the learner updates.
+        envs: environments that collect side by side; more than 1 needs `async`.
+        replay: where frames are kept: `ram`, `disk` (memory-mapped), or `device` (the learner's, such as a GPU).
+        cuda_graphs: on a GPU, record each update once as a CUDA graph and replay it.
     """
 
     env_steps: int = 100_000
@@ -134,12 +165,25 @@ class RunConfig:
     seed: int = 1
     device: str = "cpu"
     threads: int = 0
+    collect: Literal["lockstep", "async"] = "lockstep"
+    envs: int = 1
+    replay: Literal["ram", "disk", "device"] = "ram"
+    cuda_graphs: bool = True
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Everything a training run depends on; saved resolved in its folder as config.yaml."""
+    """Everything a training run depends on; saved resolved in its folder as config.yaml.
 
+    Args:
+        profile: what the file and the command line start from: `best`, or `plain` for the published recipe.
+        env: what is simulated and seen.
+        network: sizes of the networks.
+        learn: losses, optimisers and schedules.
+        run: how long, how often, where.
+    """
+
+    profile: Literal["best", "plain"] = "best"
     env: EnvConfig = field(default_factory=EnvConfig)
     network: NetworkConfig = field(default_factory=NetworkConfig)
     learn: LearnConfig = field(default_factory=LearnConfig)
@@ -150,14 +194,15 @@ class TrainConfig:
         positive = {
             "env": "height width frame_stack action_repeat supersample",
             "network": "filters latent hidden",
-            "learn": "batch_size replay_capacity random_steps random_hold actor_every target_every decoder_every",
-            "run": "env_steps eval_episodes checkpoint_every log_every",
+            "learn": "batch_size replay_capacity random_steps random_hold actor_every target_every decoder_every"
+            " n_step",
+            "run": "env_steps eval_episodes checkpoint_every log_every envs",
         }
         for group, names in positive.items():
             for name in names.split():
                 value = getattr(getattr(self, group), name)
                 _require(value >= 1, f"{group}.{name}", "at least 1", value)
-        for name in ("run.eval_every", "run.threads", "run.seed", "learn.updates_per_step"):
+        for name in ("run.eval_every", "run.threads", "run.seed", "learn.updates_per_step", "learn.random_shift"):
             value = getattr(getattr(self, name.split(".")[0]), name.split(".")[1])
             _require(value >= 0, name, "at least 0", value)
         for name in ("critic_lr", "actor_lr", "autoencoder_lr", "alpha_lr", "init_alpha"):
@@ -176,8 +221,12 @@ class TrainConfig:
             value = getattr(self.learn, name)
             _require(0 <= value <= 1, f"learn.{name}", "0..1", value)
         room = self.env.frame_stack + self.learn.batch_size
-        capacity = self.learn.replay_capacity
-        _require(capacity > room, "learn.replay_capacity", f"more than {room}", capacity)
+        capacity = self.learn.replay_capacity // self.run.envs
+        _require(capacity > room, "learn.replay_capacity", f"more than {room} for each environment", capacity)
+        alone = self.run.collect == "async" or self.run.envs == 1
+        _require(alone, "run.envs", "1, or run.collect async", self.run.envs)
+        shift = self.learn.random_shift
+        _require(shift < min(self.env.height, self.env.width), "learn.random_shift", "less than the image", shift)
 
 
 def conv_sizes(height: int, width: int, strides: tuple[int, ...]) -> list[tuple[int, int]]:
@@ -195,18 +244,24 @@ def _require(holds: bool, name: str, expected: str, came: object) -> None:
 
 
 def parse(arguments: Sequence[str], *, path: str | Path | None = None) -> TrainConfig:
-    """Reads a YAML file, if given, and then `--group.key=value` arguments on top.
+    """Reads the profile, then a YAML file, if given, then `--group.key=value` arguments on top.
 
     Raises:
         ConfigError: no such file, an unknown key, a value of the wrong type or out of range.
     """
+    if path is not None and not Path(path).is_file():
+        raise ConfigError(f"config: expected a YAML file, {path} is none")
+    profile = _parse(arguments, path, {}).profile
+    return _parse(arguments, path, BEST if profile == "best" else {})
+
+
+def _parse(arguments: Sequence[str], path: str | Path | None, defaults: dict[str, object]) -> TrainConfig:
     import jsonargparse
 
     parser = jsonargparse.ArgumentParser(prog="sac-ae train", exit_on_error=False, default_env=False)
     parser.add_class_arguments(TrainConfig, as_group=True)
+    parser.set_defaults(defaults)
     groups = [group.name for group in fields(TrainConfig)]
-    if path is not None and not Path(path).is_file():
-        raise ConfigError(f"config: expected a YAML file, {path} is none")
     try:
         unknown = set(yaml.safe_load(Path(path).read_text()) or {}) - set(groups) if path is not None else set()
         if unknown:  # jsonargparse lets an empty group of an unknown name pass
@@ -230,8 +285,10 @@ def help_text() -> str:
 
 
 def load(path: Path) -> TrainConfig:
-    """Reads a saved config.yaml; errors as in `parse`."""
-    return parse([], path=path)
+    """Reads a run's config.yaml, which says everything; errors as in `parse`."""
+    if not path.is_file():
+        raise ConfigError(f"config: expected a YAML file, {path} is none")
+    return _parse([], path, {})
 
 
 def save(config: TrainConfig, path: Path) -> None:

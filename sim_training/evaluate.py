@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,13 +16,14 @@ from sac_ae_ros.core.pipeline import ImageToCommand
 from sac_ae_ros.core.policy import OnnxPolicy
 from sac_ae_ros.core.spec import PolicySpec
 from sim_training.envs.pixel_env import PixelEnv
+from sim_training.envs.task_env import TaskEnv
 
 # Training, checkpoint choice and final judgement use episodes that never meet; `sac-ae eval` starts at 3_000_000.
 EVAL_SEED = 1_000_000
 HELD_OUT_SEED = 2_000_000
 
-# Takes a stack, uint8 [3K, H, W], and gives a physical action, float [A].
-Act = Callable[[NDArray[np.uint8]], NDArray]
+# Takes an observation (a stack, uint8 [3K, H, W], or a state, float32 [D]) and gives a physical action, float [A].
+Act = Callable[[NDArray[Any]], NDArray]
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class Returns:
 
 
 def run_episodes(
-    env: PixelEnv,
+    env: TaskEnv,
     act: Act,
     seeds: Iterable[int],
     *,
@@ -122,7 +124,7 @@ def run_policy_file(
     return returns, np.array(novelty)
 
 
-def random_policy(env: PixelEnv, seed: int) -> Act:
+def random_policy(env: TaskEnv, seed: int) -> Act:
     """Uniform actions over the task's whole range."""
     rng = np.random.default_rng(seed)
     return lambda obs: rng.uniform(env.task.low, env.task.high)

@@ -24,10 +24,11 @@ from sim_training import checkpoint
 from sim_training import config as configs
 from sim_training.agent import SacAeAgent
 from sim_training.config import TrainConfig
+from sim_training.envs.make import make_env
 from sim_training.envs.pixel_env import PixelEnv
 from sim_training.evaluate import HELD_OUT_SEED, run_episodes, run_policy_file
-from sim_training.networks import Latent
-from sim_training.trainer import make_env, to_physical
+from sim_training.networks import Encoder, Latent
+from sim_training.trainer import to_physical
 
 OPSET = 18
 IR_VERSION = 9
@@ -66,7 +67,9 @@ def load_agent(run_dir: Path, *, device: str = "cpu") -> tuple[TrainConfig, SacA
 def _fitting(run_dir: Path, config: TrainConfig, device: str) -> tuple[SacAeAgent, dict[str, Any]]:
     state = checkpoint.load_tensors(run_dir / "best.pt", device)
     try:
-        agent = SacAeAgent(config, state["agent"]["actor.mlp.4.bias"].numel() // 2)
+        layers = state["agent"]
+        inputs = layers["actor.mlp.0.weight"].shape[1] if config.env.obs == "state" else None
+        agent = SacAeAgent(config, layers["actor.mlp.4.bias"].numel() // 2, inputs)
         agent.load_state_dict(state["agent"])
         facts = {key: state[key] for key in ("env_step", "eval_return_mean", "revision")}
     except (KeyError, RuntimeError, AttributeError, TypeError) as error:
@@ -86,11 +89,13 @@ def export_run(run_dir: Path, out: Path, *, name: str = "", episodes: int = 10, 
         half: store the decoder's Linear as float16.
 
     Raises:
-        RunError: not a run folder.
+        RunError: not a run folder, or one of a policy without a camera.
         ModelError: ONNX and torch disagree on real frames; nothing is written.
     """
     config, agent, state = load_agent(run_dir)
     env = make_env(config.env)
+    if not isinstance(env, PixelEnv):
+        raise RunError(f"export: expected a policy that sees pixels, {run_dir} learned from env.obs {config.env.obs}")
     try:
         facts = TrainingFacts(int(state["env_step"]), config.run.seed, state["revision"], 0.0, 0.0, 0)
         spec = make_spec(env, config, facts, name or config.env.task.replace("/", "_"))
@@ -157,6 +162,7 @@ def check_parity(agent: SacAeAgent, policy: OnnxPolicy, stacks: NDArray[np.uint8
     Raises:
         ModelError: an output differs by more than 1e-4; of a float16 reconstruction, by more than 5e-3.
     """
+    assert agent.decoder is not None
     worst = dict.fromkeys(("action", "log_std", "latent", "reconstruction", "novelty"), 0.0)
     for stack in stacks:
         features = agent.encoder(torch.from_numpy(stack[None]))
@@ -196,6 +202,7 @@ def build(agent: SacAeAgent, spec: PolicySpec, *, half: bool) -> bytes:
     graph = _Graph()
     pixels = graph.add("Div", [graph.add("Cast", ["frames"], to=TensorProto.FLOAT), graph.const(np.float32(255))])
     features = pixels
+    assert isinstance(agent.encoder, Encoder)
     for conv in agent.encoder.convs:
         assert isinstance(conv, nn.Conv2d)
         assert conv.bias is not None
@@ -241,8 +248,9 @@ class _Graph:
             matrix = self.add("Cast", [matrix], to=TensorProto.FLOAT)
         return self.add("Gemm", [x, matrix, self.weight(layer.bias)], transB=1)
 
-    def latent(self, features: str, layer: Latent, out: str = "") -> str:
+    def latent(self, features: str, layer: nn.Module, out: str = "") -> str:
         """Appends Linear, LayerNorm, tanh."""
+        assert isinstance(layer, Latent)
         norm = [self.linear(features, layer.linear), self.weight(layer.norm.weight), self.weight(layer.norm.bias)]
         return self.add("Tanh", [self.add("LayerNormalization", norm, epsilon=layer.norm.eps)], out=out)
 
@@ -265,6 +273,7 @@ def _autoencoder(agent: SacAeAgent, spec: PolicySpec, pixels: str, half: bool) -
     graph = _Graph("novelty_")
     x = graph.latent("features", agent.critic.latent, out="novelty_latent")
     decoder = agent.decoder
+    assert decoder is not None
     x = graph.add("Relu", [graph.linear(x, decoder.linear, half=half)])
     x = graph.add("Reshape", [x, graph.const(np.array([1, *decoder.shape], np.int64))])
     for i, deconv in enumerate(decoder.deconvs):
@@ -301,7 +310,7 @@ def _novelty_outputs(
     graph: _Graph, agent: SacAeAgent, spec: PolicySpec, rows: Any, *, prefix: str = "novelty_"
 ) -> list[onnx.ValueInfoProto]:
     names = ("latent", "reconstruction", "error" if prefix == "novelty_" else "novelty")
-    latent = agent.critic.latent.linear.out_features
+    latent = _latent_size(agent)
     shapes = ([rows, latent], [rows, 3, spec.camera.height, spec.camera.width], [rows])
     return [_float(prefix + name, shape) for name, shape in zip(names, shapes, strict=True)]
 
@@ -313,7 +322,7 @@ def _model(graph: _Graph, agent: SacAeAgent, spec: PolicySpec) -> bytes:
         helper.make_tensor_value_info("want_novelty", TensorProto.BOOL, []),
     ]
     actions = len(spec.actions)
-    latent = agent.critic.latent.linear.out_features
+    latent = _latent_size(agent)
     outputs = [
         _float("action", [1, actions]),
         _float("log_std", [1, actions]),
@@ -326,6 +335,12 @@ def _model(graph: _Graph, agent: SacAeAgent, spec: PolicySpec) -> bytes:
     model = helper.make_model(onnx_graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="sac_ae_ros")
     helper.set_model_props(model, {METADATA_KEY: spec.to_json()})
     return bytes(model.SerializeToString())
+
+
+def _latent_size(agent: SacAeAgent) -> int:
+    """Z of an agent that sees pixels."""
+    assert isinstance(agent.critic.latent, Latent)
+    return agent.critic.latent.linear.out_features
 
 
 def _float(name: str, shape: Iterable[int | str]) -> onnx.ValueInfoProto:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
 TRAIN_FIELDS = (
     "env_step agent_step update_step seconds episode_return critic_loss actor_loss alpha_loss autoencoder_loss"
-    " alpha entropy q updates_per_s"
+    " alpha entropy q updates_per_s env_steps_per_s wait_share"
 ).split()
 EVAL_FIELDS = "env_step agent_step update_step seconds episodes mean_return sd_return".split()
 
@@ -16,13 +17,13 @@ EVAL_FIELDS = "env_step agent_step update_step seconds episodes mean_return sd_r
 class Metrics:
     """Appends rows to train.csv and eval.csv and scalars to TensorBoard, all in one run folder."""
 
-    def __init__(self, run_dir: Path, resume_at_env_step: int = 0) -> None:
-        """On a resume, rows after the checkpoint's env step are dropped: they will be written again."""
+    def __init__(self, run_dir: Path, sizes: Mapping[str, int] | None = None, resume_at_env_step: int = 0) -> None:
+        """On a resume, the files are cut back to the `sizes` they had at the checkpoint; the rest comes again."""
         from torch.utils.tensorboard import SummaryWriter
 
         self._run_dir = run_dir
-        for name in ("train", "eval"):
-            _truncate(run_dir / f"{name}.csv", resume_at_env_step)
+        for name, size in (sizes or {}).items():
+            _cut_back(run_dir / name, size)
         purge = resume_at_env_step + 1 if resume_at_env_step else None
         self._board = SummaryWriter(str(run_dir / "tensorboard"), purge_step=purge)
 
@@ -33,6 +34,11 @@ class Metrics:
     def evaluation(self, row: Mapping[str, float]) -> None:
         """Adds a row of an evaluation."""
         self._add("eval", EVAL_FIELDS, row)
+
+    def sizes(self) -> dict[str, int]:
+        """Bytes in each file so far."""
+        paths = [self._run_dir / f"{name}.csv" for name in ("train", "eval")]
+        return {path.name: path.stat().st_size if path.exists() else 0 for path in paths}
 
     def close(self) -> None:
         """Flushes TensorBoard."""
@@ -59,13 +65,9 @@ def read(path: Path) -> list[dict[str, float]]:
         return [{key: float(value) for key, value in row.items() if value} for row in csv.DictReader(file)]
 
 
-def _truncate(path: Path, env_step: int) -> None:
-    """Drops rows after `env_step`, and a last line that a crash cut short."""
-    if not path.exists():
-        return
-    with path.open(newline="") as file:
-        rows = list(csv.reader(file))
-    header, kept = rows[:1], [row for row in rows[1:] if len(row) == len(rows[0]) and float(row[0]) <= env_step]
-    with path.with_suffix(".tmp").open("w", newline="") as file:
-        csv.writer(file).writerows([*header, *kept])
-    path.with_suffix(".tmp").replace(path)
+def _cut_back(path: Path, size: int) -> None:
+    if path.exists():
+        if size:
+            os.truncate(path, min(size, path.stat().st_size))
+        else:
+            path.unlink()

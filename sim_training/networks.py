@@ -1,8 +1,9 @@
 """The networks of SAC-AE (arXiv 1910.01741, appendix).
 
-Shapes: B batch, K frames, C = 3K channels, H x W pixels, F conv features, Z latent, A action.
+Shapes: B batch, K frames, C = 3K channels, H x W pixels, F conv features, Z latent, A action, D numbers of a state.
 The convolutions are shared by actor, critic and autoencoder; each of actor and critic has its own Linear and
-LayerNorm (`Latent`) on their output. The decoder reads the critic's latent.
+LayerNorm (`Latent`) on their output. The decoder reads the critic's latent. For SAC on states (arXiv 1812.05905) the
+features are the state itself, and actor and critic read it without a Linear and LayerNorm of their own.
 """
 
 from __future__ import annotations
@@ -18,8 +19,10 @@ from sim_training.config import NetworkConfig, conv_sizes
 class Encoder(nn.Module):
     """The shared convolutions: uint8 [B, C, H, W] -> float32 features [B, F]."""
 
-    def __init__(self, channels: int, height: int, width: int, config: NetworkConfig) -> None:
-        """3x3 convolutions without padding, one for each stride."""
+    def __init__(
+        self, channels: int, height: int, width: int, config: NetworkConfig, *, bfloat16: bool = False
+    ) -> None:
+        """3x3 convolutions without padding, one for each stride; in bfloat16 where asked."""
         super().__init__()
         self.sizes = conv_sizes(height, width, config.strides)
         widths = [channels] + [config.filters] * len(config.strides)
@@ -27,14 +30,30 @@ class Encoder(nn.Module):
             nn.Conv2d(widths[i], widths[i + 1], 3, stride) for i, stride in enumerate(config.strides)
         )
         self.features = config.filters * self.sizes[-1][0] * self.sizes[-1][1]
+        self.autocast = bfloat16
         self.apply(init_weights)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # its overloads leave this one out
 
     def forward(self, frames: Tensor) -> Tensor:
         """Features [B, F], ReLU's output flattened."""
-        x = frames.float() / 255  # [B, C, H, W]
-        for conv in self.convs:
-            x = torch.relu(conv(x))
-        return x.flatten(1)
+        x = frames.to(torch.float32, memory_format=torch.channels_last) / 255  # [B, C, H, W]
+        with torch.autocast(frames.device.type, torch.bfloat16, enabled=self.autocast):
+            for conv in self.convs:
+                x = torch.relu(conv(x))
+        return x.float().flatten(1)
+
+
+class StateEncoder(nn.Module):
+    """Nothing to learn: a state, float32 [B, D], is its own features."""
+
+    def __init__(self, size: int) -> None:
+        """`size`: D."""
+        super().__init__()
+        self.features = size
+
+    def forward(self, state: Tensor) -> Tensor:
+        """The state, [B, D]."""
+        return state
 
 
 class Latent(nn.Module):
@@ -52,14 +71,21 @@ class Latent(nn.Module):
         return torch.tanh(self.norm(self.linear(features)))
 
 
+def trunk(encoder: Encoder | StateEncoder, config: NetworkConfig) -> tuple[nn.Module, int]:
+    """What actor and critic each put on the features, and the width of its output."""
+    if isinstance(encoder, StateEncoder):
+        return nn.Identity(), encoder.features
+    return Latent(encoder.features, config.latent), config.latent
+
+
 class Actor(nn.Module):
     """Features [B, F] -> mean and log standard deviation of the Gaussian before tanh, both [B, A]."""
 
-    def __init__(self, features: int, actions: int, config: NetworkConfig) -> None:
-        """Its own Latent, two hidden layers."""
+    def __init__(self, encoder: Encoder | StateEncoder, actions: int, config: NetworkConfig) -> None:
+        """Its own Latent, two hidden layers; nothing of the encoder is kept."""
         super().__init__()
-        self.latent = Latent(features, config.latent)
-        self.mlp = mlp(config.latent, config.hidden, 2 * actions)
+        self.latent, width = trunk(encoder, config)
+        self.mlp = mlp(width, config.hidden, 2 * actions)
         self.log_std_range = (config.log_std_min, config.log_std_max)
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
@@ -72,22 +98,29 @@ class Actor(nn.Module):
 class Critic(nn.Module):
     """Features [B, F] and action [B, A] -> two Q values [B]."""
 
-    def __init__(self, features: int, actions: int, config: NetworkConfig) -> None:
-        """One Latent for both heads."""
+    def __init__(self, encoder: Encoder | StateEncoder, actions: int, config: NetworkConfig) -> None:
+        """One Latent for both heads; nothing of the encoder is kept."""
         super().__init__()
-        self.latent = Latent(features, config.latent)
-        self.heads = nn.ModuleList(mlp(config.latent + actions, config.hidden, 1) for _ in range(2))
+        self.latent, width = trunk(encoder, config)
+        norm = config.critic_layer_norm
+        self.heads = nn.ModuleList(mlp(width + actions, config.hidden, 1, layer_norm=norm) for _ in range(2))
 
     def forward(self, features: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
         """Q1 and Q2, [B] each."""
-        joint = torch.cat([self.latent(features), action], dim=-1)  # [B, Z + A]
+        return self.values(self.latent(features), action)
+
+    def values(self, latent: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
+        """Q1 and Q2, [B] each, of a latent [B, Z] that is known already."""
+        joint = torch.cat([latent, action], dim=-1)  # [B, Z + A]
         return self.heads[0](joint).squeeze(-1), self.heads[1](joint).squeeze(-1)
 
 
 class Decoder(nn.Module):
     """Latent [B, Z] -> reconstruction [B, C, H, W] of pixels / 255 - 0.5; mirrors the Encoder."""
 
-    def __init__(self, channels: int, height: int, width: int, config: NetworkConfig) -> None:
+    def __init__(
+        self, channels: int, height: int, width: int, config: NetworkConfig, *, bfloat16: bool = False
+    ) -> None:
         """Output padding makes each transposed convolution undo its convolution's rounding."""
         super().__init__()
         sizes = conv_sizes(height, width, config.strides)
@@ -99,22 +132,26 @@ class Decoder(nn.Module):
             out = channels if i == 0 else config.filters
             layers.append(nn.ConvTranspose2d(config.filters, out, 3, stride, output_padding=(rows, cols)))
         self.deconvs = nn.ModuleList(layers)
+        self.autocast = bfloat16
         self.apply(init_weights)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # its overloads leave this one out
 
     def forward(self, latent: Tensor) -> Tensor:
         """Reconstruction [B, C, H, W]; no output activation."""
-        x = torch.relu(self.linear(latent)).unflatten(1, self.shape)
-        for deconv in self.deconvs[:-1]:
-            x = torch.relu(deconv(x))
-        return self.deconvs[-1](x)
+        x = torch.relu(self.linear(latent)).unflatten(1, self.shape).contiguous(memory_format=torch.channels_last)
+        with torch.autocast(latent.device.type, torch.bfloat16, enabled=self.autocast):
+            for deconv in self.deconvs[:-1]:
+                x = torch.relu(deconv(x))
+            x = self.deconvs[-1](x)
+        return x.float()
 
 
-def mlp(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
-    """Two hidden ReLU layers."""
-    layers = nn.Sequential(
-        nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, outputs)
-    )
-    return layers.apply(init_weights)
+def mlp(inputs: int, hidden: int, outputs: int, *, layer_norm: bool = False) -> nn.Sequential:
+    """Two hidden ReLU layers, each with LayerNorm before its ReLU where asked."""
+    layers: list[nn.Module] = []
+    for size in (inputs, hidden):
+        layers += [nn.Linear(size, hidden), *([nn.LayerNorm(hidden)] if layer_norm else []), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Linear(hidden, outputs)).apply(init_weights)
 
 
 def init_weights(module: nn.Module) -> None:

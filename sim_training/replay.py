@@ -1,113 +1,224 @@
-"""Replay buffer of single uint8 frames; stacks are put together when a batch is drawn, never stored.
+"""Replay buffer of single frames; stacks are put together when a batch is drawn, never stored.
 
 A slot holds one frame and, if the episode went on from it, the transition that started there. An episode of T
-steps takes T + 1 slots, so its last frame is kept too.
+steps takes T + 1 slots, so its last frame is kept too. Environments that collect side by side have a lane each: a
+ring of its own, so that an episode's frames are neighbours.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 from torch import Tensor
+
+from sim_training.frame_store import FrameStore
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Transitions: obs and next_obs uint8 [B, 3K, H, W], action float32 [B, A] in [-1, 1], reward float32 [B],
-    terminated bool [B] (never true for a time limit)."""
+    """Transitions: obs and next_obs uint8 [B, 3K, H, W] or float32 [B, D], action float32 [B, A] in [-1, 1], reward
+    float32 [B], terminated bool [B] (never true for a time limit), discount float32 [B].
+
+    With n-step returns, reward is the discounted sum of the m rewards up to next_obs, m <= n, and discount gamma^m.
+    """
 
     obs: Tensor
     action: Tensor
     reward: Tensor
     next_obs: Tensor
     terminated: Tensor
+    discount: Tensor
+
+
+@dataclass(frozen=True)
+class ReplayConfig:
+    """What is stored, and how it is drawn.
+
+    Args:
+        capacity: frames held, of all lanes together.
+        frame_shape: (3, H, W), or (D,) for states.
+        actions: size of the action vector.
+        dtype: of a frame's numbers.
+        frame_stack: frames of an observation.
+        lanes: environments that collect side by side.
+        n_step: greatest number of rewards in a transition that is drawn.
+        gamma: discount of one step.
+        margin: frames a lane may take between two checkpoints before it would write over what the first one needs.
+    """
+
+    capacity: int
+    frame_shape: tuple[int, ...]
+    actions: int
+    dtype: DTypeLike = np.uint8
+    frame_stack: int = 1
+    lanes: int = 1
+    n_step: int = 1
+    gamma: float = 0.99
+    margin: int = 0
+
+
+@dataclass(frozen=True)
+class Storage:
+    """Where frames are kept and where batches are wanted; see FrameStore."""
+
+    kind: str = "ram"
+    path: Path = field(default=Path("frames.bin"))
+    device: torch.device | str = "cpu"
 
 
 class Replay:
-    """A ring over the newest `capacity` frames."""
+    """For each lane a ring over its newest `capacity / lanes` frames."""
 
-    def __init__(self, capacity: int, frame_shape: tuple[int, int, int], actions: int, frame_stack: int) -> None:
-        """`frame_shape` is (3, H, W). Memory is claimed as the ring fills."""
-        self._capacity, self._frame_stack = capacity, frame_stack
-        self._frames = np.zeros((capacity, *frame_shape), np.uint8)
-        self._action = np.zeros((capacity, actions), np.float32)
-        self._reward = np.zeros(capacity, np.float32)
-        self._terminated = np.zeros(capacity, bool)
-        self._continues = np.zeros(capacity, bool)  # a transition starts at this slot
-        self._episode_start = np.zeros(capacity, np.int64)  # index of the episode's first frame
-        self._head = 0  # frames written so far; the newest has index head - 1
+    def __init__(self, config: ReplayConfig, storage: Storage | None = None) -> None:
+        """See ReplayConfig and Storage.
+
+        Raises:
+            ConfigError: there is no room for so many frames.
+        """
+        self._config, self._storage = config, storage or Storage()
+        self._capacity = config.capacity // config.lanes
+        self._slots = slots = self._capacity + config.margin
+        total = slots * config.lanes
+        self._frames = FrameStore(
+            self._storage.kind,
+            self._storage.path,
+            (total, *config.frame_shape),
+            config.dtype,
+            self._storage.device,
+        )
+        self._action = np.zeros((total, config.actions), np.float32)
+        self._reward = np.zeros(total, np.float32)
+        self._terminated = np.zeros(total, bool)
+        self._continues = np.zeros(total, bool)  # a transition starts at this slot
+        self._episode_start = np.zeros(total, np.int64)  # index of the episode's first frame
+        self._head = np.zeros(config.lanes, np.int64)  # frames written so far; the newest has index head - 1
+        self._saved = np.zeros(config.lanes, np.int64)  # head at the last checkpoint
 
     def __len__(self) -> int:
         """Frames held."""
-        return min(self._head, self._capacity)
+        return int(np.minimum(self._head, self._capacity).sum())
 
-    def start(self, frame: NDArray[np.uint8]) -> None:
-        """Opens an episode with its first frame, uint8 [3, H, W]."""
-        self._write(frame, self._head)
+    def start(self, frame: NDArray, lane: int = 0) -> None:
+        """Opens an episode with its first frame, [3, H, W] or [D]."""
+        self._write(lane, frame, int(self._head[lane]))
 
-    def add(self, action: NDArray[np.float32], reward: float, terminated: bool, next_frame: NDArray[np.uint8]) -> None:
-        """Adds the transition from the newest frame to `next_frame`, uint8 [3, H, W]."""
-        slot = (self._head - 1) % self._capacity
+    def add(
+        self, action: NDArray[np.float32], reward: float, terminated: bool, next_frame: NDArray, lane: int = 0
+    ) -> None:
+        """Adds the transition from the lane's newest frame to `next_frame`."""
+        slot = self._slot(np.array(lane), self._head[lane] - 1)
         self._action[slot], self._reward[slot], self._terminated[slot] = action, reward, terminated
         self._continues[slot] = True
-        self._write(next_frame, int(self._episode_start[slot]))
+        self._write(lane, next_frame, int(self._episode_start[slot]))
 
-    def sample(self, batch_size: int, rng: np.random.Generator, device: torch.device | str = "cpu") -> Batch:
-        """Draws transitions uniformly, with replacement, from all whose stacks are whole."""
-        index = self._draw(batch_size, rng)
-        slot = index % self._capacity
-        tensors = (
-            self._stacks(index),
-            self._action[slot],
-            self._reward[slot],
-            self._stacks(index + 1),
-            self._terminated[slot],
+    def draw(self, batch_size: int, rng: np.random.Generator) -> NDArray[np.int64]:
+        """Draws transitions uniformly, with replacement: [2, B], their lanes and the indices of their first frames."""
+        held = np.minimum(self._head, self._capacity)
+        # Of a full ring, the oldest frames lack the ones before them; the newest frame starts no transition.
+        oldest = self._head - held + np.where(self._head > self._capacity, self._config.frame_stack - 1, 0)
+        count = np.maximum(self._head - 1 - oldest, 0)
+        ends = np.cumsum(count)
+
+        def pick(size: int) -> NDArray[np.int64]:
+            place = rng.integers(0, ends[-1], size)
+            lane = np.searchsorted(ends, place, side="right")
+            return np.stack([lane, oldest[lane] + place - (ends - count)[lane]])
+
+        drawn = pick(batch_size)
+        while not (good := self._continues[self._slot(drawn[0], drawn[1])]).all():
+            drawn[:, ~good] = pick(int((~good).sum()))
+        return drawn
+
+    def batch(self, drawn: NDArray[np.int64]) -> Batch:
+        """The transitions that `draw` chose, on the device."""
+        lane, index = drawn
+        slot = self._slot(lane, index)
+        reward, steps, terminated = self._look_ahead(lane, index)
+        discount = np.float32(self._config.gamma) ** steps.astype(np.float32)
+        small = (self._action[slot], reward, terminated, discount)
+        action, reward_, terminated_, discount_ = (
+            torch.from_numpy(array).to(self._storage.device, non_blocking=True) for array in small
         )
-        return Batch(*(torch.from_numpy(array).to(device, non_blocking=True) for array in tensors))
+        obs, next_obs = self._stacks(lane, index), self._stacks(lane, index + steps)
+        return Batch(obs, action, reward_, next_obs, terminated_, discount_)
 
-    def state(self) -> dict[str, NDArray]:
-        """Everything needed to go on exactly; the arrays are views, to be written at once."""
-        count = len(self)
-        return {
-            "head": np.array(self._head),
-            "frames": self._frames[:count],
-            "action": self._action[:count],
-            "reward": self._reward[:count],
-            "terminated": self._terminated[:count],
-            "continues": self._continues[:count],
-            "episode_start": self._episode_start[:count],
-        }
+    def sample(self, batch_size: int, rng: np.random.Generator) -> Batch:
+        """Draws a batch."""
+        return self.batch(self.draw(batch_size, rng))
 
-    def load_state(self, state: dict[str, NDArray]) -> None:
-        """Restores what `state` gave; the capacity must be the same."""
-        self._head = int(state["head"])
-        for name in ("frames", "action", "reward", "terminated", "continues", "episode_start"):
-            getattr(self, f"_{name}")[: len(self)] = state[name]
+    def must_save(self) -> bool:
+        """Whether the next step might write over one that the last checkpoint needs."""
+        step = 2  # frames of a step that ends an episode
+        wraps = self._head + step > self._slots
+        return self._config.margin > 0 and bool((wraps & (self._head - self._saved + step > self._config.margin)).any())
 
-    def _write(self, frame: NDArray[np.uint8], episode_start: int) -> None:
-        slot = self._head % self._capacity
-        self._frames[slot] = frame
+    def save(self) -> dict[str, NDArray]:
+        """Makes the frames since the last save durable; returns all else, as views to be written at once.
+
+        Raises:
+            RunError: the frames cannot be written.
+        """
+        self._frames.save(self._parts(np.maximum(self._saved, self._head - self._slots)))
+        self._saved = self._head.copy()
+        return {"head": self._head} | {name: getattr(self, f"_{name}") for name in self._columns}
+
+    def load(self, state: dict[str, NDArray]) -> None:
+        """Restores what `save` gave, and the frames; the configuration must be the same.
+
+        Raises:
+            RunError: the file of frames cannot be read.
+        """
+        self._head = np.array(state["head"])
+        self._saved = self._head.copy()
+        for name in self._columns:
+            getattr(self, f"_{name}")[:] = state[name]
+        self._frames.load(self._parts(np.maximum(0, self._head - self._slots)))
+
+    _columns = ("action", "reward", "terminated", "continues", "episode_start")
+
+    def _parts(self, since: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
+        """Slots of each lane's frames from index `since` to its newest, as ranges."""
+        for lane, (begin, end) in enumerate(zip(since.tolist(), self._head.tolist(), strict=True)):
+            while begin < end:
+                first = begin % self._slots
+                count = min(end - begin, self._slots - first)
+                yield lane * self._slots + first, lane * self._slots + first + count
+                begin += count
+
+    def _slot(self, lane: NDArray, index: NDArray) -> NDArray[np.int64]:
+        return np.asarray(lane * self._slots + index % self._slots)
+
+    def _write(self, lane: int, frame: NDArray, episode_start: int) -> None:
+        slot = int(self._slot(np.array(lane), self._head[lane]))
+        self._frames.write(slot, frame)
         self._continues[slot] = False
         self._episode_start[slot] = episode_start
-        self._head += 1
+        self._head[lane] += 1
 
-    def _draw(self, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
-        oldest = self._head - len(self)
-        if oldest > 0:  # the frames before these have been overwritten
-            oldest += self._frame_stack - 1
-        newest = self._head - 1  # exclusive: no transition starts at the newest frame
-        index = rng.integers(oldest, newest, count)
-        while not (good := self._continues[index % self._capacity]).all():
-            index[~good] = rng.integers(oldest, newest, int((~good).sum()))
-        return index
+    def _look_ahead(self, lane: NDArray, index: NDArray) -> tuple[NDArray, NDArray, NDArray]:
+        """Discounted sums of up to n rewards, how many they are, and whether the last one ended the task, [B] each.
 
-    def _stacks(self, index: NDArray[np.int64]) -> NDArray[np.uint8]:
+        The sum stops at the episode's end, and at the newest frame.
+        """
+        reward, steps = np.zeros(len(index), np.float32), np.zeros(len(index), np.int64)
+        terminated, going = np.zeros(len(index), bool), np.ones(len(index), bool)
+        for k in range(self._config.n_step):
+            slot = self._slot(lane, index + k)
+            going &= self._continues[slot]  # false at the newest frame, so that no index passes it
+            reward += np.where(going, np.float32(self._config.gamma**k) * self._reward[slot], 0)
+            steps += going
+            terminated |= going & self._terminated[slot]
+        return reward, steps, terminated
+
+    def _stacks(self, lane: NDArray, index: NDArray) -> Tensor:
         """Stacks [B, 3K, H, W] ending at these frames; an episode's first frame stands in for earlier ones."""
-        start = self._episode_start[index % self._capacity]
-        offsets = np.arange(1 - self._frame_stack, 1)
-        frames = np.maximum(index[:, None] + offsets, start[:, None]) % self._capacity  # [B, K]
-        stacked = self._frames[frames]  # [B, K, 3, H, W]
-        return stacked.reshape(len(index), -1, *stacked.shape[3:])
+        start = self._episode_start[self._slot(lane, index)]
+        offsets = np.arange(1 - self._config.frame_stack, 1)
+        frames = self._slot(lane[:, None], np.maximum(index[:, None] + offsets, start[:, None]))  # [B, K]
+        stacked = self._frames.read(frames)  # [B, K, *frame_shape]
+        return stacked.flatten(1, 2) if stacked.ndim > 3 else stacked.flatten(1)

@@ -8,37 +8,29 @@ import time
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 from tqdm import tqdm
 
 from sac_ae_ros.core import command
-from sac_ae_ros.core.errors import ConfigError, RunError
+from sac_ae_ros.core.errors import RunError
 from sim_training import checkpoint
 from sim_training import config as configs
 from sim_training.agent import SacAeAgent
-from sim_training.config import EnvConfig, TrainConfig
-from sim_training.envs.pixel_env import PixelEnv
+from sim_training.collect import Async, Collector, Lockstep, newest_frame
+from sim_training.config import TrainConfig
+from sim_training.envs.make import make_env
+from sim_training.envs.task_env import TaskEnv
 from sim_training.evaluate import EVAL_SEED, Returns, run_episodes
+from sim_training.interrupt import StopRequest
+from sim_training.learner import Learner
 from sim_training.metrics import Metrics
-from sim_training.replay import Replay
+from sim_training.replay import Replay, ReplayConfig, Storage
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
-
-
-def make_env(config: EnvConfig) -> PixelEnv:
-    """The environment of a config."""
-    return PixelEnv(
-        config.task,
-        height=config.height,
-        width=config.width,
-        frame_stack=config.frame_stack,
-        action_repeat=config.action_repeat,
-        supersample=config.supersample,
-        renderer=config.renderer,
-    )
+STRIP_FRAMES = 8
 
 
 def is_free(run_dir: Path) -> bool:
@@ -46,120 +38,152 @@ def is_free(run_dir: Path) -> bool:
     return not run_dir.exists() or (run_dir.is_dir() and not any(run_dir.iterdir()))
 
 
-def to_physical(env: PixelEnv, action: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Maps an action [A] in [-1, 1] onto the task's range."""
+def to_physical(env: TaskEnv, action: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Maps actions [A] or [N, A] in [-1, 1] onto the task's range."""
     return command.to_physical(action, env.task.low, env.task.high)
 
 
+def make_agent(config: TrainConfig, env: TaskEnv) -> SacAeAgent:
+    """A new agent for an environment, of pixels or of states."""
+    shape = env.observation_space.shape
+    assert shape is not None
+    return SacAeAgent(config, len(env.task.actions), None if config.env.obs == "pixels" else shape[0])
+
+
 class Trainer:
-    """One run: environment, agent, replay, counters and random states."""
+    """One run: environments, agent, replay, counters and random states."""
 
     def __init__(self, config: TrainConfig, run_dir: Path, *, resume: bool = False) -> None:
         """Opens a new run folder, or an old one to go on exactly where its last checkpoint stands.
 
         Raises:
             RunError: the folder exists already (or, on resume, has no checkpoint).
+            ConfigError: there is no room for the replay buffer.
         """
         if not resume and not is_free(run_dir):
             raise RunError(f"run folder: {run_dir} exists already; resume it (--resume {run_dir}) or choose another")
+        saved = checkpoint.load(run_dir, config.run.device) if resume else None
         self.config, self.run_dir = config, run_dir
         _prepare_process(config)
-        self.env = make_env(config.env)
-        self.agent = SacAeAgent(config, len(self.env.task.actions))
-        self.replay = self._make_replay()
+        self.env = make_env(config.env)  # for evaluations
+        self.agent = make_agent(config, self.env)
         self.rng = np.random.default_rng(config.run.seed)
+        run_dir.mkdir(parents=True, exist_ok=True)
+        self.replay = _make_replay(config, self.env, run_dir)
+        self.learner = Learner(config, self.agent, self.replay, self.rng, run_dir)
+        self.collector: Collector = (
+            Lockstep(config.env) if config.run.collect == "lockstep" else Async(config.env, config.run.envs)
+        )
         self.env_step = self.agent_step = self.episode = 0
-        self.seconds = 0.0
+        self.owed = 0  # updates that the schedule asks for and that are still to be done
         self.best = -np.inf
-        self._revision = checkpoint.source_revision()
-        self._held = np.zeros(len(self.env.task.actions), np.float32)
+        self._seconds = 0.0
+        self._lanes = [_Lane() for _ in range(config.run.envs)]
+        self._held = np.zeros((config.run.envs, len(self.env.task.actions)), np.float32)
         self._next_eval = config.run.eval_every or config.run.env_steps
+        self._evaluated = 0  # env step of the last evaluation
         self._next_checkpoint = config.run.checkpoint_every
-        if resume:
-            self._restore(checkpoint.load(run_dir, self.replay, config.run.device))
+        self._next_log = config.run.log_every  # agent step
+        self._revision = checkpoint.source_revision()
+        if saved is not None:
+            self._restore(*saved)
         else:
-            run_dir.mkdir(parents=True, exist_ok=True)
             configs.save(config, run_dir / "config.yaml")
-        self.metrics = Metrics(run_dir, self.env_step)
-
-    def _make_replay(self) -> Replay:
-        """Room for no more than the budget can fill: a frame for each step and, at worst, one more for each."""
-        env, learn, actions = self.config.env, self.config.learn, len(self.env.task.actions)
-        steps = -(-self.config.run.env_steps // env.action_repeat) + self.env.task.episode_steps
-        capacity = min(learn.replay_capacity, 2 * steps)
-        try:
-            return Replay(capacity, (3, env.height, env.width), actions, env.frame_stack)
-        except MemoryError:
-            needed = capacity * 3 * env.height * env.width / 2**30
-            raise ConfigError(
-                f"learn.replay_capacity: {capacity} frames need {needed:.0f} GiB; give a smaller one"
-            ) from None
+        self.metrics = Metrics(run_dir, saved[0]["metrics"] if saved else None, self.env_step)
 
     def run(self) -> Returns:
-        """Trains until the budget is spent; returns the last evaluation. Checkpoints stand at episodes' ends."""
+        """Trains until the budget is spent; returns the last evaluation.
+
+        Raises:
+            KeyboardInterrupt: SIGINT or SIGTERM came; a checkpoint has been written (not after a second signal).
+            RunError: a loss is not finite, or the disk is full; the last checkpoint is kept.
+        """
         result = Returns((float("nan"),))
-        with self._progress() as bar:
-            while self.env_step < self.config.run.env_steps:
-                episode_return = self._episode(bar)
-                self._log_episode(episode_return)
-                self._tell(bar, f"return {episode_return:.1f}")
+        say = "stopping: this step and a checkpoint are finished first; once more stops at once"
+        with self._progress() as bar, StopRequest(say) as self._stop:
+            while True:
                 over = self.env_step >= self.config.run.env_steps
-                if over or self.env_step >= self._next_eval:
-                    result = self._evaluate()
-                if over or self.env_step >= self._next_checkpoint:
+                if over or not self.collector.overlaps:
+                    self._update(bar)
+                if self._evaluation_due(over):
+                    result = self._evaluate() or result
+                if over or self._stop.requested or self._checkpoint_due():
                     self._checkpoint()
+                if self._stop.requested:
+                    raise KeyboardInterrupt
+                if over:
+                    break
+                self._start_episodes()
+                self.collector.begin(to_physical(self.env, self._explore()))
+                if self.collector.overlaps:
+                    self._update(bar)
+                self._store(self._wait(), bar)
         self.metrics.close()
         return result
 
     def close(self) -> None:
-        """Frees the renderer."""
+        """Frees the renderers and ends the processes."""
+        self.collector.close()
         self.env.close()
 
-    def _episode(self, bar: tqdm) -> float:
-        """One episode: act, store, update."""
-        obs, _ = self.env.reset(seed=episode_seed(self.config.run.seed, self.episode))
-        self.replay.start(obs[-3:])
-        total, over = 0.0, False
-        while not over:
-            action = self._explore(obs)
-            obs, reward, terminated, truncated, info = self.env.step(to_physical(self.env, action))
-            self.replay.add(action, reward, terminated, obs[-3:])
-            self.env_step += info["env_steps"]
-            self.agent_step += 1
-            total += reward
-            over = terminated or truncated
-            self._update(bar)
-            bar.update(info["env_steps"])
-        self.episode += 1
-        return total
+    def _start_episodes(self) -> None:
+        seeds = {}
+        for number, lane in enumerate(self._lanes):
+            if lane.over:
+                seeds[number] = episode_seed(self.config.run.seed, self.episode)
+                lane.over, lane.episode_return = False, 0.0
+                self.episode += 1
+        if seeds:
+            self.collector.reset(seeds)
+        for number in seeds:
+            self.replay.start(newest_frame(self.collector.obs[number]), number)
 
-    def _explore(self, obs: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def _explore(self) -> NDArray[np.float32]:
+        """Actions [N, A]: at first random ones, each held for a while, then the policy's."""
         if self.agent_step >= self.config.learn.random_steps:
-            return self.agent.act(obs, sample=True)
-        if self.agent_step % self.config.learn.random_hold == 0:
-            self._held = self.rng.uniform(-1, 1, len(self.env.task.actions)).astype(np.float32)
-        return self._held
+            self._actions = self.agent.act_batch(self.collector.obs, sample=True)
+            return self._actions
+        if self.agent_step // len(self._lanes) % self.config.learn.random_hold == 0:
+            self._held = self.rng.uniform(-1, 1, self._held.shape).astype(np.float32)
+        self._actions = self._held
+        return self._actions
+
+    def _store(self, outcomes: list[Any], bar: tqdm) -> None:
+        """Keeps what came of a step, and notes the updates that it asks for."""
+        learn, before = self.config.learn, self.env_step
+        for number, (lane, outcome) in enumerate(zip(self._lanes, outcomes, strict=True)):
+            frame = newest_frame(self.collector.obs[number])
+            self.replay.add(self._actions[number], outcome.reward, outcome.terminated, frame, number)
+            self.env_step += outcome.env_steps
+            self.agent_step += 1
+            if self.agent_step == learn.random_steps:
+                self.owed += learn.random_steps
+            elif self.agent_step > learn.random_steps:
+                self.owed += learn.updates_per_step
+            lane.over = outcome.over
+            lane.episode_return += outcome.reward
+            if lane.over:
+                self.metrics.train({**self._counters(), "episode_return": lane.episode_return})
+                self._tell(bar, f"return {lane.episode_return:.1f}")
+        bar.update(self.env_step - before)
 
     def _update(self, bar: tqdm) -> None:
-        learn = self.config.learn
-        if self.agent_step < learn.random_steps:
-            return
-        catching_up = self.agent_step == learn.random_steps
-        for i in range(learn.random_steps if catching_up else learn.updates_per_step):
-            self._losses |= self.agent.update(self.replay.sample(learn.batch_size, self.rng, self.config.run.device))
-            self._updates += 1
-            if catching_up and i % 10 == 0:
-                self._tell(bar, f"catch-up {i} of {learn.random_steps}")
-        if self.agent_step % self.config.run.log_every == 0:
-            self._log_losses()
+        """Does the updates that are owed; a stop leaves the rest for the resumed run."""
+        catching_up = self.owed >= self.config.learn.random_steps > 1
+        while self.owed and not self._stop.requested:
+            self.learner.update()
+            self.owed -= 1
+            if catching_up and self.owed % 10 == 0:
+                self._tell(bar, f"catch-up, {self.owed} to go")
+        if not self.owed and self.learner.losses and self.agent_step >= self._next_log:
+            self._log()
 
     # What follows is bookkeeping.
 
-    _losses: dict[str, Tensor]
-
     def _progress(self) -> tqdm:
-        self._losses, self._updates, self._rate = {}, 0, 0.0
-        self._started = self._log_started = time.monotonic()
+        self._rate = 0.0
+        self._started = time.monotonic()
+        self._forget_speed()
         self._interactive = sys.stderr.isatty()
         return tqdm(
             total=self.config.run.env_steps,
@@ -170,9 +194,19 @@ class Trainer:
             dynamic_ncols=True,
         )
 
+    def _forget_speed(self) -> None:
+        self._log_started, self._waited_s = time.monotonic(), 0.0
+        self._log_marks = (self.env_step, self.learner.updates)
+
     def _tell(self, bar: tqdm, text: str) -> None:
         best = f"{self.best:.1f}" if np.isfinite(self.best) else "none yet"
         bar.set_postfix_str(f"{self._rate:.0f} updates/s, {text}, best eval {best}", refresh=self._interactive)
+
+    def _wait(self) -> list[Any]:
+        started = time.monotonic()
+        outcomes = self.collector.finish()
+        self._waited_s += time.monotonic() - started
+        return outcomes
 
     def _counters(self) -> dict[str, Any]:
         return {
@@ -184,46 +218,92 @@ class Trainer:
 
     def _elapsed_s(self) -> float:
         """Seconds spent in this run, those before a resume included."""
-        return self.seconds + time.monotonic() - self._started
+        return self._seconds + time.monotonic() - self._started
 
-    def _log_losses(self) -> None:
+    def _log(self) -> None:
         """The one place where the host waits for the device."""
-        losses = {key: float(value) for key, value in self._losses.items()}
-        now = time.monotonic()
-        self._rate = self._updates / (now - self._log_started)
-        self._log_started, self._updates = now, 0
-        self.metrics.train({**self._counters(), **losses, "updates_per_s": self._rate})
+        self.learner.check()
+        losses = {key: float(value) for key, value in self.learner.losses.items()}
+        spent_s = time.monotonic() - self._log_started
+        env_steps, updates = self.env_step - self._log_marks[0], self.learner.updates - self._log_marks[1]
+        self._rate = updates / spent_s
+        speed = {
+            "updates_per_s": self._rate,
+            "env_steps_per_s": env_steps / spent_s,
+            "wait_share": self._waited_s / spent_s,
+        }
+        self.metrics.train({**self._counters(), **losses, **speed})
+        self._next_log = (self.agent_step // self.config.run.log_every + 1) * self.config.run.log_every
+        self._forget_speed()
 
-    def _log_episode(self, episode_return: float) -> None:
-        self.metrics.train({**self._counters(), "episode_return": episode_return})
+    def _evaluation_due(self, over: bool) -> bool:
+        due = self.env_step >= self._next_eval or (over and self._evaluated < self.env_step)
+        return due and not self._stop.requested
 
-    def _evaluate(self) -> Returns:
+    def _evaluate(self) -> Returns | None:
+        """Judges the mean action; None if a stop cut it short, and the resumed run does it again."""
+        self.learner.check()
         started = time.monotonic()
         seeds = range(EVAL_SEED, EVAL_SEED + self.config.run.eval_episodes)
-        result = run_episodes(self.env, lambda obs: to_physical(self.env, self.agent.act(obs, sample=False)), seeds)
+        stacks: list[NDArray[Any]] = []
+
+        def act(obs: NDArray[Any]) -> NDArray[np.float64]:
+            if len(stacks) < self.env.task.episode_steps:
+                stacks.append(obs)
+            return to_physical(self.env, self.agent.act(obs, sample=False))
+
+        def on_step() -> None:
+            if self._stop.requested:
+                raise _EvaluationStopped
+
+        try:
+            result = run_episodes(self.env, act, seeds, on_step=on_step)
+        except _EvaluationStopped:
+            return None
         row = {"episodes": len(result.returns), "mean_return": result.mean, "sd_return": result.sd}
         self.metrics.evaluation({**self._counters(), **row})
+        if self.agent.decoder is not None:
+            self._draw_reconstructions(np.stack(stacks[:: max(1, len(stacks) // STRIP_FRAMES)][:STRIP_FRAMES]))
         if result.mean > self.best:
             self.best = result.mean
             facts = {"env_step": self.env_step, "eval_return_mean": result.mean, "revision": self._revision}
             checkpoint.save_tensors(self.run_dir / "best.pt", {"agent": self.agent.state_dict(), **facts})
+        self._evaluated = self.env_step
         while self._next_eval <= self.env_step:
             self._next_eval += self.config.run.eval_every or self.config.run.env_steps
         self._log_started += time.monotonic() - started
         return result
 
+    def _draw_reconstructions(self, stacks: NDArray[np.uint8]) -> None:
+        """Newest frames of these stacks, [B, 3K, H, W], above what the autoencoder makes of them, as a PNG."""
+        rows = [np.concatenate(list(stack[:, -3:]), 2) for stack in (stacks, self.agent.reconstruct(stacks))]
+        picture = np.concatenate(rows, 1).transpose(1, 2, 0)[..., ::-1]
+        folder = self.run_dir / "reconstructions"
+        folder.mkdir(exist_ok=True)
+        cv2.imwrite(str(folder / f"{self.env_step:09d}.png"), picture)
+
+    def _checkpoint_due(self) -> bool:
+        return self.env_step >= self._next_checkpoint or self.replay.must_save()
+
     def _checkpoint(self) -> None:
+        self.learner.check_parameters()
         while self._next_checkpoint <= self.env_step:
             self._next_checkpoint += self.config.run.checkpoint_every
         started = time.monotonic()
-        checkpoint.save(self.run_dir, self.env_step, self._state(), self.replay)
+        arrays = {"replay": self.replay.save()}  # frames first: the checkpoint points at them
+        if isinstance(self.collector, Lockstep) and not self._lanes[0].over:
+            arrays["env"] = self.collector.snapshot()
+        checkpoint.save(self.run_dir, self.env_step, self._state(), arrays)
         self._log_started += time.monotonic() - started
 
     def _state(self) -> dict[str, Any]:
         return {
             "agent": self.agent.state_dict(),
             **self.agent.optimizer_state(),
-            "counters": [self.env_step, self.agent_step, self.episode, self._next_eval, self._next_checkpoint],
+            "counters": [getattr(self, name) for name in _COUNTERS],
+            "lanes": [[lane.over, lane.episode_return] for lane in self._lanes],
+            "losses": dict(self.learner.losses),
+            "metrics": self.metrics.sizes(),
             "seconds": self._elapsed_s(),
             "best": float(self.best),
             "held": self._held.tolist(),
@@ -232,16 +312,68 @@ class Trainer:
             "numpy_rng": _big_ints_to_text(self.rng.bit_generator.state),
         }
 
-    def _restore(self, state: dict[str, Any]) -> None:
+    def _restore(self, state: dict[str, Any], arrays: dict[str, dict[str, NDArray[Any]]]) -> None:
         self.agent.load_state_dict(state["agent"])
         self.agent.load_optimizer_state(state)
-        self.env_step, self.agent_step, self.episode, self._next_eval, self._next_checkpoint = state["counters"]
-        self.seconds, self.best = state["seconds"], state["best"]
+        self.replay.load(arrays["replay"])
+        for name, value in zip(_COUNTERS, state["counters"], strict=True):
+            setattr(self, name, value)
+        for lane, (over, episode_return) in zip(self._lanes, state["lanes"], strict=True):
+            lane.over, lane.episode_return = over, episode_return
+        if isinstance(self.collector, Lockstep):
+            if "env" in arrays:
+                self.collector.restore(arrays["env"])
+        else:
+            print(
+                "async collection: the resumed run starts new episodes, so it is not the same bit for bit",
+                file=sys.stderr,
+            )
+            self._lanes = [_Lane() for _ in self._lanes]
+        self.learner.losses = dict(state["losses"])
+        self._seconds, self.best = state["seconds"], state["best"]
         self._held = np.array(state["held"], np.float32)
         torch.set_rng_state(state["torch_rng"].cpu())
         if torch.cuda.is_available() and state["cuda_rng"]:
             torch.cuda.set_rng_state_all([rng.cpu() for rng in state["cuda_rng"]])
         self.rng.bit_generator.state = _text_to_big_ints(state["numpy_rng"])
+
+
+_COUNTERS = ("env_step", "agent_step", "episode", "owed", "_next_eval", "_evaluated", "_next_checkpoint", "_next_log")
+
+
+class _EvaluationStopped(Exception):  # noqa: N818  (no error: it unwinds)
+    pass
+
+
+class _Lane:
+    """One environment's episode."""
+
+    def __init__(self) -> None:
+        self.over = True
+        self.episode_return = 0.0
+
+
+def _make_replay(config: TrainConfig, env: TaskEnv, run_dir: Path) -> Replay:
+    """Room for no more than the budget can fill: a frame for each step and, at worst, one more for each."""
+    learn, run = config.learn, config.run
+    space = env.observation_space
+    assert space.shape is not None
+    assert space.dtype is not None
+    pixels = config.env.obs == "pixels"
+    steps = -(-run.env_steps // config.env.action_repeat) + env.task.episode_steps * run.envs
+    between = -(-run.checkpoint_every // config.env.action_repeat)
+    shape = ReplayConfig(
+        capacity=min(learn.replay_capacity, 2 * steps),
+        frame_shape=(3, *space.shape[1:]) if pixels else space.shape,
+        actions=len(env.task.actions),
+        dtype=space.dtype,
+        frame_stack=config.env.frame_stack if pixels else 1,
+        lanes=run.envs,
+        n_step=learn.n_step,
+        gamma=learn.discount,
+        margin=max(16, 2 * between // run.envs),
+    )
+    return Replay(shape, Storage(run.replay, run_dir / checkpoint.FRAMES, run.device))
 
 
 def episode_seed(run_seed: int, episode: int) -> int:

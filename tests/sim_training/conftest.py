@@ -7,7 +7,7 @@ from tiny_config import TINY
 
 from sim_training.agent import SacAeAgent
 from sim_training.config import TrainConfig
-from sim_training.replay import Batch, Replay
+from sim_training.replay import Batch, Replay, ReplayConfig
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def agent(config: TrainConfig) -> SacAeAgent:
 @pytest.fixture
 def batch(config: TrainConfig) -> Batch:
     rng = np.random.default_rng(0)
-    replay = Replay(100, (3, 12, 12), 2, config.env.frame_stack)
+    replay = Replay(ReplayConfig(100, (3, 12, 12), 2, frame_stack=config.env.frame_stack))
     replay.start(rng.integers(0, 256, (3, 12, 12), dtype=np.uint8))
     for i in range(40):
         frame = rng.integers(0, 256, (3, 12, 12), dtype=np.uint8)

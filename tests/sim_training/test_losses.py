@@ -30,7 +30,7 @@ def test_td_target_by_hand():
     target = losses.td_target(
         torch.tensor([1.0, 1.0]),
         torch.tensor([False, True]),
-        0.5,
+        torch.tensor([0.5, 0.5]),
         (torch.tensor([4.0, 4.0]), torch.tensor([3.0, 9.0])),
         torch.tensor([0.5, 0.5]),
     )
@@ -60,9 +60,10 @@ def test_alpha_rises_when_entropy_is_below_its_target():
 
 
 def test_reconstruction_target_keeps_five_bits():
-    frames = torch.tensor([0, 7, 8, 255], dtype=torch.uint8)
-    assert losses.reconstruction_target(frames, torch.zeros(4)).tolist() == [-0.5, -0.5, 1 / 32 - 0.5, 31 / 32 - 0.5]
-    noisy = losses.reconstruction_target(frames, torch.full((4,), 0.999))
+    frames = torch.tensor([0, 7, 8, 255], dtype=torch.uint8).view(1, 1, 2, 2)
+    exact = losses.reconstruction_target(frames, torch.zeros(1, 1, 2, 2))
+    assert exact.flatten().tolist() == [-0.5, -0.5, 1 / 32 - 0.5, 31 / 32 - 0.5]
+    noisy = losses.reconstruction_target(frames, torch.full((1, 1, 2, 2), 0.999))
     assert (noisy < 0.5).all()
 
 
@@ -70,3 +71,26 @@ def test_autoencoder_loss_by_hand():
     latent = torch.tensor([[3.0, 4.0]])
     loss = losses.autoencoder_loss(torch.ones(1, 1), torch.zeros(1, 1), latent, 0.1)
     assert loss.item() == pytest.approx(1 + 0.1 * 25 / 2)
+
+
+def test_uniform_noise_is_uniform_and_another_each_time():
+    torch.manual_seed(0)
+    frames = torch.zeros(5, 3, 41, 43, dtype=torch.uint8)  # no multiple of the eight bytes that are drawn at once
+    noise = losses.uniform_noise(frames)
+    assert noise.shape == frames.shape
+    assert 0 < noise.min() < 0.01
+    assert 0.99 < noise.max() < 1
+    counts = torch.histc(noise, 16, 0, 1)
+    assert ((counts - counts.mean()).abs() < 5 * counts.mean().sqrt()).all()
+    assert noise.var().item() == pytest.approx(1 / 12, rel=0.02)
+    assert not torch.equal(noise, losses.uniform_noise(frames))
+
+
+def test_random_shift_is_a_crop_of_the_padded_frames():
+    torch.manual_seed(0)
+    frames = torch.randint(0, 256, (6, 2, 7, 9), dtype=torch.uint8)
+    offset = torch.tensor([[0, 0], [3, -2], [-3, 3], [1, 0], [0, -1], [-1, 2]])
+    shifted = losses.random_shift(frames, offset)
+    padded = torch.nn.functional.pad(frames.float(), (3, 3, 3, 3), mode="replicate").to(torch.uint8)
+    for i, (row, column) in enumerate(offset.tolist()):
+        assert torch.equal(shifted[i], padded[i, :, 3 + row : 10 + row, 3 + column : 12 + column])

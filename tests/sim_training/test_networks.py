@@ -7,6 +7,7 @@ from sim_training.config import NetworkConfig, conv_sizes
 from sim_training.networks import Actor, Critic, Decoder, Encoder
 
 PAPER = NetworkConfig()
+SMALL = NetworkConfig(filters=5, strides=(2, 2), latent=6, hidden=16)  # 20 features of 12x12 pixels
 
 
 def test_the_published_sizes():
@@ -26,7 +27,8 @@ def test_the_decoder_gives_back_the_images_size(strides, side):
 
 
 def test_log_std_stays_in_its_range():
-    actor = Actor(20, 3, NetworkConfig(latent=6, hidden=16))
+    encoder = Encoder(6, 12, 12, SMALL)
+    actor = Actor(encoder, 3, SMALL)
     torch.nn.init.constant_(actor.mlp[4].bias, 100.0)
     mean, log_std = actor(torch.randn(5, 20))
     assert mean.shape == log_std.shape == (5, 3)
@@ -36,7 +38,8 @@ def test_log_std_stays_in_its_range():
 
 
 def test_the_two_q_heads_differ():
-    critic = Critic(20, 3, NetworkConfig(latent=6, hidden=16))
+    encoder = Encoder(6, 12, 12, SMALL)
+    critic = Critic(encoder, 3, SMALL)
     q1, q2 = critic(torch.randn(5, 20), torch.randn(5, 3))
     assert q1.shape == q2.shape == (5,)
     assert not torch.equal(q1, q2)

@@ -12,9 +12,10 @@ from sim_training import config as configs
 from sim_training import export
 from sim_training.agent import SacAeAgent
 from sim_training.envs import tasks
+from sim_training.envs.make import make_env
 from sim_training.envs.pixel_env import PixelEnv
 from sim_training.evaluate import random_policy, run_episodes
-from sim_training.trainer import Trainer, make_env
+from sim_training.trainer import Trainer
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 

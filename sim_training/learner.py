@@ -1,0 +1,98 @@
+"""The learner's side of a run: draws batches, updates the agent, and sees to it that no loss stops being a number."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sac_ae_ros.core.errors import RunError
+from sim_training.agent import SacAeAgent
+from sim_training.config import TrainConfig
+from sim_training.cuda_graphs import GraphedUpdate
+from sim_training.replay import Batch, Replay
+
+BAD_BATCH = "bad_batch.npz"
+
+
+class _Unchecked(NamedTuple):
+    """An update whose losses the host has not looked at yet: the batch can be put together again from `drawn`."""
+
+    update_step: int
+    drawn: NDArray[np.int64]
+    finite: Tensor
+
+
+class Learner:
+    """Updates one agent from one replay buffer; `losses` holds the newest of each, on the device."""
+
+    def __init__(
+        self, config: TrainConfig, agent: SacAeAgent, replay: Replay, rng: np.random.Generator, run_dir: Path
+    ) -> None:
+        """`run_dir` is where a batch goes whose losses are not finite."""
+        self.losses: dict[str, Tensor] = {}
+        self.updates = 0  # of this process
+        self._config, self._agent, self._replay, self._rng, self._run_dir = config, agent, replay, rng, run_dir
+        on_gpu = config.run.device.startswith("cuda")
+        self._update: Callable[[Batch], dict[str, Tensor]]
+        self._update = GraphedUpdate(agent) if on_gpu and config.run.cuda_graphs else agent.update
+        self._look_at_once = not on_gpu  # on a GPU looking means waiting for it, so it waits for `check`
+        self._unchecked: list[_Unchecked] = []
+
+    def update(self) -> None:
+        """One update on a fresh batch.
+
+        Raises:
+            RunError: a loss is not finite (on a GPU, `check` says so).
+        """
+        drawn = self._replay.draw(self._config.learn.batch_size, self._rng)
+        metrics = self._update(self._replay.batch(drawn))
+        self.losses |= metrics
+        self.updates += 1
+        finite = torch.isfinite(torch.stack([value for key, value in metrics.items() if key.endswith("_loss")])).all()
+        self._unchecked.append(_Unchecked(self._agent.update_step, drawn, finite))
+        if self._look_at_once:
+            self.check()
+
+    def check(self) -> None:
+        """Looks at every loss since the last look.
+
+        Raises:
+            RunError: one is not finite; its batch has been saved.
+        """
+        if not self._unchecked:
+            return
+        finite = torch.stack([entry.finite for entry in self._unchecked]).cpu().numpy()
+        if not finite.all():
+            self._give_up(self._unchecked[int(np.argmin(finite))])
+        self._unchecked.clear()
+
+    def check_parameters(self) -> None:
+        """Looks at every parameter too, as before a checkpoint.
+
+        Raises:
+            RunError: one is not finite.
+        """
+        self.check()
+        for name, parameter in self._agent.named_parameters():
+            if not bool(torch.isfinite(parameter).all()):
+                raise RunError(
+                    f"training: {name} is not finite after update {self._agent.update_step};"
+                    f" the last checkpoint in {self._run_dir} is kept: try smaller learning rates in a new run"
+                )
+
+    def _give_up(self, entry: _Unchecked) -> None:
+        batch = self._replay.batch(entry.drawn)
+        arrays = {item.name: getattr(batch, item.name).cpu().numpy() for item in fields(Batch)}
+        path = self._run_dir / BAD_BATCH
+        np.savez(path, drawn=entry.drawn, update_step=entry.update_step, **arrays)
+        raise RunError(
+            f"training: expected finite losses, update {entry.update_step} gave one that is not; its batch is in {path}"
+            " and the last checkpoint is kept: try smaller learning rates in a new run"
+        )
