@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 Rows = Sequence[Mapping[str, float]]
 
+LINES = ("-", "--", ":")  # a curve stays in sight where another lies on it
 COLORS = ("#3b82f6", "#e07b39", "#2fa36b")  # readable on white and on black
 QUIET = "#8b919a"
 INK = "#010203"  # stands for the page's own colour, which matplotlib cannot name
@@ -42,11 +43,12 @@ STYLE: Any = {
 
 @dataclass(frozen=True)
 class Panel:
-    """One picture: columns of train.csv and what their curves are called; logarithmic where that shows more."""
+    """One picture: columns of train.csv and what their curves are called; `log` where that shows more; `zero` based."""
 
     title: str
     curves: Mapping[str, str]
     log: bool = False
+    zero: bool = False
 
 
 PANELS = (
@@ -57,8 +59,8 @@ PANELS = (
     Panel("Q of the batch, mean", {"q": ""}),
     Panel("temperature α", {"alpha": ""}, log=True),
     Panel("entropy of the policy, nats", {"entropy": ""}),
-    Panel("throughput, 1/s", {"updates_per_s": "updates", "env_steps_per_s": "env steps"}),
-    Panel("share of time the learner waits", {"wait_share": ""}),
+    Panel("throughput, 1/s", {"updates_per_s": "updates", "env_steps_per_s": "env steps"}, zero=True),
+    Panel("share of time the learner waits", {"wait_share": ""}, zero=True),
 )
 
 
@@ -101,12 +103,14 @@ def panel_svg(panel: Panel, rows: Rows) -> str:
         return ""
     with plt.rc_context({**STYLE, "svg.hashsalt": panel.title}):
         figure, axes = _figure(4.0, 2.3)
-        for color, (name, (steps, values)) in zip(COLORS, measured.items(), strict=False):
+        for color, line, (name, (steps, values)) in zip(COLORS, LINES, measured.items(), strict=False):
             if len(steps):
-                _draw_curve(axes, steps, values, color, panel.curves[name])
+                _draw_curve(axes, steps, values, color, line, panel.curves[name])
         values = np.concatenate([values for _, values in measured.values()])
         if panel.log and values.min() > 0 and values.max() > 20 * values.min():
             axes.set_yscale("log")
+        if panel.zero:
+            axes.set_ylim(bottom=0)
         axes.set(title=panel.title, xlabel="env steps")
         if any(panel.curves.values()):
             axes.legend(loc="best")
@@ -126,12 +130,14 @@ def thin(steps: NDArray[np.float64], values: NDArray[np.float64], most: int = MO
     ]
 
 
-def _draw_curve(axes: Axes, steps: NDArray[np.float64], values: NDArray[np.float64], color: str, label: str) -> None:
+def _draw_curve(
+    axes: Axes, steps: NDArray[np.float64], values: NDArray[np.float64], color: str, line: str, label: str
+) -> None:
     """A line; where there are too many points for it, the mean of neighbours with their range shaded."""
     x, mean, low, high = thin(steps, values)
     if len(x) < len(steps):
         axes.fill_between(x, low, high, color=color, alpha=0.2, linewidth=0)
-    axes.plot(x, mean, "-" if len(x) > 1 else "o", color=color, linewidth=1.4, label=label)
+    axes.plot(x, mean, line if len(x) > 1 else "o", color=color, linewidth=1.4, label=label)
 
 
 def _figure(width_in: float, height_in: float) -> tuple[Figure, Axes]:

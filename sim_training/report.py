@@ -116,7 +116,7 @@ def summary(record: Record) -> dict[str, str]:
     _, waits = curves.column(record.train, "wait_share")
     if len(waits):
         rows["learner waits"] = f"{100 * waits.mean():.0f} % of the time"
-    rows["device"] = run.device + (f", {run.threads} threads" if run.threads and run.device == "cpu" else "")
+    rows["device"] = run.device + (f", threads: {run.threads}" if run.threads and run.device == "cpu" else "")
     if record.best is not None:
         rows["source revision"] = str(record.best.get("revision", "unknown"))
     return rows

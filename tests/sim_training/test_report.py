@@ -140,7 +140,7 @@ def test_the_summary_counts_by_hand(tmp_path):
         "updates/s": "20 (median)",
         "env steps/s": "40 (median)",
         "learner waits": "50 % of the time",
-        "device": "cpu, 1 threads",
+        "device": "cpu, threads: 1",
         "source revision": "abc",
     }
 
