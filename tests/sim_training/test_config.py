@@ -91,3 +91,46 @@ def test_every_key_is_explained():
         for name in vars(getattr(configs.TrainConfig(), group)):
             assert f"--{group}.{name}" in text
     assert "gamma" in text
+
+
+def test_the_best_profile_is_the_default_and_plain_is_the_published_recipe():
+    best, plain = configs.parse([]), configs.parse(["--profile=plain"])
+    assert (best.profile, plain.profile) == ("best", "plain")
+    assert plain == configs.TrainConfig(profile="plain")
+    assert (plain.learn.shared_pass, plain.learn.random_shift, plain.learn.n_step) == (False, 0, 1)
+    assert (best.learn.shared_pass, best.learn.random_shift, best.learn.n_step) == (True, 4, 3)
+    assert best.network.critic_layer_norm
+    assert not plain.network.critic_layer_norm
+
+
+def test_a_file_and_the_command_line_come_after_the_profile(tmp_path):
+    (tmp_path / "c.yaml").write_text("learn: {n_step: 5}\nenv: {height: 40, width: 64}\n")
+    config = configs.parse(["--learn.shared_pass=false"], path=tmp_path / "c.yaml")
+    assert (config.learn.n_step, config.learn.shared_pass, config.learn.random_shift) == (5, False, 2)
+    (tmp_path / "c.yaml").write_text("profile: plain\n")
+    assert configs.parse([], path=tmp_path / "c.yaml").learn.n_step == 1
+    assert configs.parse(["--profile=best"], path=tmp_path / "c.yaml").learn.n_step == 3
+
+
+def test_a_saved_config_is_read_as_it_is(tmp_path):
+    for arguments in (["--profile=best", "--learn.n_step=1"], ["--profile=plain"]):
+        config = configs.parse(arguments)
+        configs.save(config, tmp_path / "config.yaml")
+        assert configs.load(tmp_path / "config.yaml") == config
+    (tmp_path / "config.yaml").write_text("env: {task: rover/chase_ball}\n")  # of a version without these keys
+    assert configs.load(tmp_path / "config.yaml").learn.n_step == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--profile=good"], "profile"),
+        (["--run.envs=2"], "run.envs: expected 1, or run.collect async, got 2"),
+        (["--learn.n_step=0"], "learn.n_step: expected at least 1, got 0"),
+        (["--learn.random_shift=84"], "learn.random_shift: expected less than the image, got 84"),
+        (["--run.replay=tape"], "run.replay"),
+    ],
+)
+def test_flags_that_cannot_work_are_refused(arguments, message):
+    with pytest.raises(ConfigError, match=message):
+        configs.parse(arguments)
