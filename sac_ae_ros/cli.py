@@ -155,10 +155,11 @@ def _sweep_arguments(parser: argparse.ArgumentParser) -> None:
 def _sweep(args: argparse.Namespace, overrides: list[str]) -> int:
     from sim_training import table
 
+    failed: dict[str, str] = {}
     if args.table:
         if overrides:
             raise ConfigError(f"--table runs nothing; drop {' '.join(overrides)}")
-        result, failed = table.to_dict(table.read(args.table)), {}
+        result = table.to_dict(table.read(args.table))
     else:
         from sim_training import sweep
 
