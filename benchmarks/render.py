@@ -8,22 +8,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import statistics
 import time
-from pathlib import Path
 
+from sim_training import machine
 from sim_training.envs import tasks
 from sim_training.envs.rendering import Renderer, make_renderer
-
-
-def machine() -> str:
-    """The processor's name, where Linux tells it, and how many of its cores there are."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0] if names else platform.machine()}, {os.cpu_count()} cores"
 
 
 def frames_per_s(renderer: Renderer, task: tasks.Task, frames: int) -> float:
@@ -72,7 +62,7 @@ def main() -> None:
     rows = {name: compare(name, args.size, args.rounds, args.frames) for name in args.tasks}
     if args.json:
         ratio = min(row["ratio"] for row in rows.values())
-        print(json.dumps({"ratio": ratio, "size": args.size, "machine": machine(), "tasks": rows}))
+        print(json.dumps({"ratio": ratio, "size": args.size, "tasks": rows, **machine.facts()}))
         return
     print(f"{'task':<20}{'fast fps':>10}{'stock fps':>11}{'ratio':>8}")
     for name, row in rows.items():

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from sac_ae_ros.core import command
 from sac_ae_ros.core.errors import RunError
-from sim_training import checkpoint
+from sim_training import checkpoint, machine
 from sim_training import config as configs
 from sim_training.agent import SacAeAgent
 from sim_training.collect import Async, Collector, Lockstep, newest_frame
@@ -64,7 +64,8 @@ class Trainer:
             raise RunError(f"run folder: {run_dir} exists already; resume it (--resume {run_dir}) or choose another")
         saved = checkpoint.load(run_dir, config.run.device) if resume else None
         self.config, self.run_dir = config, run_dir
-        _prepare_process(config)
+        torch.manual_seed(config.run.seed)
+        prepare_process(config.run.threads)
         self.env = make_env(config.env)  # for evaluations
         self.agent = make_agent(config, self.env)
         self.rng = np.random.default_rng(config.run.seed)
@@ -84,7 +85,7 @@ class Trainer:
         self._evaluated = 0  # env step of the last evaluation
         self._next_checkpoint = config.run.checkpoint_every
         self._next_log = config.run.log_every  # agent step
-        self._revision = checkpoint.source_revision()
+        self._revision = machine.source_revision()
         if saved is not None:
             self._restore(*saved)
         else:
@@ -381,10 +382,10 @@ def episode_seed(run_seed: int, episode: int) -> int:
     return int(np.random.SeedSequence([run_seed, episode]).generate_state(1)[0]) | 1 << 31
 
 
-def _prepare_process(config: TrainConfig) -> None:
-    torch.manual_seed(config.run.seed)
-    if config.run.threads:
-        torch.set_num_threads(config.run.threads)
+def prepare_process(threads: int) -> None:
+    """Settles torch's CPU threads (0 leaves its own choice) and the C library's memory."""
+    if threads:
+        torch.set_num_threads(threads)
     # glibc hands big buffers back to the kernel at every free, and the page faults of getting them again cost a
     # third of an update; keep them.
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
