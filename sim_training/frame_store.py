@@ -60,15 +60,21 @@ class FrameStore:
             self._map = mmap.mmap(file.fileno(), self._shape[0] * self._slot_bytes)
         return torch.from_numpy(np.frombuffer(self._map, self._dtype).reshape(self._shape))
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all slots."""
+        return self._shape[0] * self._slot_bytes
+
     def write(self, slot: int, frame: NDArray) -> None:
         """Puts one frame, [*shape], into a slot."""
         self._frames[slot] = torch.from_numpy(np.ascontiguousarray(frame))
 
     def read(self, slots: NDArray[np.int64]) -> Tensor:
         """Frames [B, K, *shape] of slots [B, K], on the device."""
+        if self._frames.device.type == "cpu":  # numpy copies on one thread, which is no slower here and disturbs nobody
+            return torch.from_numpy(self._frames.numpy()[slots]).to(self._device, non_blocking=True)
         index = torch.from_numpy(slots.ravel()).to(self._frames.device, non_blocking=True)
-        frames = self._frames.index_select(0, index).to(self._device, non_blocking=True)
-        return frames.view(*slots.shape, *self._shape[1:])
+        return self._frames.index_select(0, index).view(*slots.shape, *self._shape[1:])
 
     def save(self, parts: Iterable[tuple[int, int]]) -> None:
         """Makes slots [begin, end) durable.

@@ -103,6 +103,16 @@ class Replay:
         """Frames held."""
         return int(np.minimum(self._head, self._capacity).sum())
 
+    @property
+    def transitions(self) -> int:
+        """Transitions held, those included whose stacks a wrap has cut."""
+        return int(self._continues.sum())
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes set aside for frames and all else."""
+        return self._frames.nbytes + sum(getattr(self, f"_{name}").nbytes for name in self._columns)
+
     def start(self, frame: NDArray, lane: int = 0) -> None:
         """Opens an episode with its first frame, [3, H, W] or [D]."""
         self._write(lane, frame, int(self._head[lane]))
