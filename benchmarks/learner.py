@@ -30,9 +30,8 @@ from sim_training import config as configs
 from sim_training import losses, machine
 from sim_training.agent import SacAeAgent
 from sim_training.config import TrainConfig
-from sim_training.learner import Learner
+from sim_training.learner import Learner, prepare_process
 from sim_training.replay import Batch, Replay, ReplayConfig, Storage
-from sim_training.trainer import prepare_process
 
 ACTIONS = 6
 ROWS = {

@@ -26,8 +26,8 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from sim_training import machine
+from sim_training.learner import prepare_process
 from sim_training.replay import Replay, ReplayConfig, Storage
-from sim_training.trainer import prepare_process
 
 ACTIONS = 6
 STACK = 3

@@ -254,9 +254,8 @@ def evaluate_file(path: Path, seeds: range, renderer: str = "fast") -> Any:
 def evaluate_run(run_dir: Path, seeds: range) -> Any:
     """Returns of a run's best torch networks, acting by the mean."""
     from sim_training.envs.make import make_env
-    from sim_training.evaluate import run_episodes
+    from sim_training.evaluate import run_episodes, to_physical
     from sim_training.export import load_agent
-    from sim_training.trainer import to_physical
 
     config, agent, _ = load_agent(run_dir)
     env = make_env(config.env)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -14,6 +14,9 @@ from sim_training import losses
 from sim_training.config import TrainConfig
 from sim_training.networks import Actor, Critic, Decoder, Encoder, StateEncoder
 from sim_training.replay import Batch
+
+if TYPE_CHECKING:
+    from sim_training.envs.task_env import TaskEnv
 
 
 class Due(NamedTuple):
@@ -233,6 +236,13 @@ class SacAeAgent(nn.Module):
         self.update_step = int(state["update_step"])
         for name, optimizer in self.optimizers.items():
             optimizer.load_state_dict(state["optimizers"][name])
+
+
+def make_agent(config: TrainConfig, env: TaskEnv) -> SacAeAgent:
+    """A new agent for an environment, of pixels or of states."""
+    shape = env.observation_space.shape
+    assert shape is not None
+    return SacAeAgent(config, len(env.task.actions), None if config.env.obs == "pixels" else shape[0])
 
 
 def _encoder(config: TrainConfig, state_size: int | None) -> Encoder | StateEncoder:

@@ -138,3 +138,17 @@ def _sync_folder(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def big_ints_to_text(value: Any) -> Any:
+    """numpy's generators have 128-bit integers, which torch.save(weights_only) does not know."""
+    if isinstance(value, dict):
+        return {key: big_ints_to_text(item) for key, item in value.items()}
+    return f"int:{value}" if isinstance(value, int) else value
+
+
+def text_to_big_ints(value: Any) -> Any:
+    """Undoes `big_ints_to_text`."""
+    if isinstance(value, dict):
+        return {key: text_to_big_ints(item) for key, item in value.items()}
+    return int(value[4:]) if isinstance(value, str) and value.startswith("int:") else value

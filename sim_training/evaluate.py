@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sac_ae_ros.core import command
 from sac_ae_ros.core.command import SafetyGate, Values
 from sac_ae_ros.core.errors import SpecError
 from sac_ae_ros.core.image import Image
@@ -45,6 +46,11 @@ class Returns:
     def to_dict(self) -> dict[str, object]:
         """The JSON object that `sac-ae eval --json` prints."""
         return {"mean_return": self.mean, "sd": self.sd, "returns": list(self.returns)}
+
+
+def to_physical(env: TaskEnv, action: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Maps actions [A] or [N, A] in [-1, 1] onto the task's range."""
+    return command.to_physical(action, env.task.low, env.task.high)
 
 
 def run_episodes(

@@ -26,9 +26,8 @@ from sim_training.agent import SacAeAgent
 from sim_training.config import TrainConfig
 from sim_training.envs.make import make_env
 from sim_training.envs.pixel_env import PixelEnv
-from sim_training.evaluate import HELD_OUT_SEED, run_episodes, run_policy_file
+from sim_training.evaluate import HELD_OUT_SEED, run_episodes, run_policy_file, to_physical
 from sim_training.networks import Encoder, Latent
-from sim_training.trainer import to_physical
 
 OPSET = 18
 IR_VERSION = 9

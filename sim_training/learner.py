@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -13,12 +14,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sac_ae_ros.core.errors import RunError
+from sim_training import checkpoint
 from sim_training.agent import SacAeAgent
 from sim_training.config import TrainConfig
 from sim_training.cuda_graphs import GraphedUpdate
-from sim_training.replay import Batch, Replay
+from sim_training.replay import Batch, Replay, ReplayConfig, Storage
+
+if TYPE_CHECKING:
+    from sim_training.envs.task_env import TaskEnv
 
 BAD_BATCH = "bad_batch.npz"
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 
 
 class _Unchecked(NamedTuple):
@@ -37,7 +43,6 @@ class Learner:
     ) -> None:
         """`run_dir` is where a batch goes whose losses are not finite."""
         self.losses: dict[str, Tensor] = {}
-        self.updates = 0  # of this process
         self._config, self._agent, self._replay, self._rng, self._run_dir = config, agent, replay, rng, run_dir
         on_gpu = config.run.device.startswith("cuda")
         self._update: Callable[[Batch], dict[str, Tensor]]
@@ -54,7 +59,6 @@ class Learner:
         drawn = self._replay.draw(self._config.learn.batch_size, self._rng)
         metrics = self._update(self._replay.batch(drawn))
         self.losses |= metrics
-        self.updates += 1
         finite = torch.isfinite(torch.stack([value for key, value in metrics.items() if key.endswith("_loss")])).all()
         self._unchecked.append(_Unchecked(self._agent.update_step, drawn, finite))
         if self._look_at_once:
@@ -96,3 +100,38 @@ class Learner:
             f"training: expected finite losses, update {entry.update_step} gave one that is not; its batch is in {path}"
             " and the last checkpoint is kept: try smaller learning rates in a new run"
         )
+
+
+def make_replay(config: TrainConfig, env: TaskEnv, run_dir: Path) -> Replay:
+    """Room for no more than the budget can fill: a frame for each step and, at worst, one more for each."""
+    learn, run = config.learn, config.run
+    space = env.observation_space
+    assert space.shape is not None
+    assert space.dtype is not None
+    pixels = config.env.obs == "pixels"
+    steps = -(-run.env_steps // config.env.action_repeat) + env.task.episode_steps * run.envs
+    between = -(-run.checkpoint_every // config.env.action_repeat)
+    shape = ReplayConfig(
+        capacity=min(learn.replay_capacity, 2 * steps),
+        frame_shape=(3, *space.shape[1:]) if pixels else space.shape,
+        actions=len(env.task.actions),
+        dtype=space.dtype,
+        frame_stack=config.env.frame_stack if pixels else 1,
+        lanes=run.envs,
+        n_step=learn.n_step,
+        gamma=learn.discount,
+        margin=max(16, 2 * between // run.envs),
+    )
+    return Replay(shape, Storage(run.replay, run_dir / checkpoint.FRAMES, run.device))
+
+
+def prepare_process(threads: int) -> None:
+    """Settles torch's CPU threads (0 leaves its own choice) and the C library's memory."""
+    if threads:
+        torch.set_num_threads(threads)
+    # glibc hands big buffers back to the kernel at every free, and the page faults of getting them again cost a
+    # third of an update; keep them.
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(M_MMAP_MAX, 0)
+        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)

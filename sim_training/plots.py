@@ -16,8 +16,7 @@ from sim_training import curves, metrics
 from sim_training.agent import SacAeAgent
 from sim_training.config import TrainConfig
 from sim_training.envs.make import make_env
-from sim_training.evaluate import HELD_OUT_SEED, run_episodes
-from sim_training.trainer import to_physical
+from sim_training.evaluate import HELD_OUT_SEED, run_episodes, to_physical
 
 
 def learning_curve(run_dir: Path, out: Path) -> None:

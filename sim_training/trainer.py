@@ -2,52 +2,34 @@
 
 from __future__ import annotations
 
-import ctypes
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tqdm import tqdm
 
-from sac_ae_ros.core import command
 from sac_ae_ros.core.errors import RunError
 from sim_training import checkpoint, machine
 from sim_training import config as configs
-from sim_training.agent import SacAeAgent
-from sim_training.collect import Async, Collector, Lockstep, newest_frame
+from sim_training.agent import make_agent
+from sim_training.collect import Async, Collector, Lockstep, Outcome, newest_frame
 from sim_training.config import TrainConfig
 from sim_training.envs.make import make_env
-from sim_training.envs.task_env import TaskEnv
-from sim_training.evaluate import EVAL_SEED, Returns, run_episodes
+from sim_training.evaluate import EVAL_SEED, Returns, run_episodes, to_physical
 from sim_training.interrupt import StopRequest
-from sim_training.learner import Learner
+from sim_training.learner import Learner, make_replay, prepare_process
 from sim_training.metrics import Metrics
-from sim_training.replay import Replay, ReplayConfig, Storage
+from sim_training.pictures import draw_reconstructions
+from sim_training.progress import Progress
 
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 STRIP_FRAMES = 8
 
 
 def is_free(run_dir: Path) -> bool:
     """Whether a run may be written there: no such path yet, or an empty folder."""
     return not run_dir.exists() or (run_dir.is_dir() and not any(run_dir.iterdir()))
-
-
-def to_physical(env: TaskEnv, action: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Maps actions [A] or [N, A] in [-1, 1] onto the task's range."""
-    return command.to_physical(action, env.task.low, env.task.high)
-
-
-def make_agent(config: TrainConfig, env: TaskEnv) -> SacAeAgent:
-    """A new agent for an environment, of pixels or of states."""
-    shape = env.observation_space.shape
-    assert shape is not None
-    return SacAeAgent(config, len(env.task.actions), None if config.env.obs == "pixels" else shape[0])
 
 
 class Trainer:
@@ -70,7 +52,7 @@ class Trainer:
         self.agent = make_agent(config, self.env)
         self.rng = np.random.default_rng(config.run.seed)
         run_dir.mkdir(parents=True, exist_ok=True)
-        self.replay = _make_replay(config, self.env, run_dir)
+        self.replay = make_replay(config, self.env, run_dir)
         self.learner = Learner(config, self.agent, self.replay, self.rng, run_dir)
         self.collector: Collector = (
             Lockstep(config.env) if config.run.collect == "lockstep" else Async(config.env, config.run.envs)
@@ -100,12 +82,14 @@ class Trainer:
             RunError: a loss is not finite, or the disk is full; the last checkpoint is kept.
         """
         result = Returns((float("nan"),))
+        name, budget = self.config.env.task, self.config.run.env_steps
+        self._progress = Progress(name, budget, self.env_step, self._seconds)
         say = "stopping: this step and a checkpoint are finished first; once more stops at once"
-        with self._progress() as bar, StopRequest(say) as self._stop:
+        with self._progress, StopRequest(say) as self._stop:
             while True:
-                over = self.env_step >= self.config.run.env_steps
+                over = self.env_step >= budget
                 if over or not self.collector.overlaps:
-                    self._update(bar)
+                    self._update()
                 if self._evaluation_due(over):
                     result = self._evaluate() or result
                 if over or self._stop.requested or self._checkpoint_due():
@@ -117,8 +101,10 @@ class Trainer:
                 self._start_episodes()
                 self.collector.begin(to_physical(self.env, self._explore()))
                 if self.collector.overlaps:
-                    self._update(bar)
-                self._store(self._wait(), bar)
+                    self._update()
+                with self._progress.waiting():
+                    outcomes = self.collector.finish()
+                self._store(outcomes)
         self.metrics.close()
         return result
 
@@ -149,7 +135,7 @@ class Trainer:
         self._actions = self._held
         return self._actions
 
-    def _store(self, outcomes: list[Any], bar: tqdm) -> None:
+    def _store(self, outcomes: list[Outcome]) -> None:
         """Keeps what came of a step, and notes the updates that it asks for."""
         learn, before = self.config.learn, self.env_step
         for number, (lane, outcome) in enumerate(zip(self._lanes, outcomes, strict=True)):
@@ -165,77 +151,37 @@ class Trainer:
             lane.episode_return += outcome.reward
             if lane.over:
                 self.metrics.train({**self._counters(), "episode_return": lane.episode_return})
-                self._tell(bar, f"return {lane.episode_return:.1f}")
-        bar.update(self.env_step - before)
+                self._progress.tell(f"return {lane.episode_return:.1f}", self.best)
+        self._progress.stepped(self.env_step - before)
 
-    def _update(self, bar: tqdm) -> None:
+    def _update(self) -> None:
         """Does the updates that are owed; a stop leaves the rest for the resumed run."""
         catching_up = self.owed >= self.config.learn.random_steps > 1
         while self.owed and not self._stop.requested:
             self.learner.update()
+            self._progress.updated()
             self.owed -= 1
             if catching_up and self.owed % 10 == 0:
-                self._tell(bar, f"catch-up, {self.owed} to go")
+                self._progress.tell(f"catch-up, {self.owed} to go", self.best)
         if not self.owed and self.learner.losses and self.agent_step >= self._next_log:
             self._log()
 
     # What follows is bookkeeping.
-
-    def _progress(self) -> tqdm:
-        self._rate = 0.0
-        self._started = time.monotonic()
-        self._forget_speed()
-        self._interactive = sys.stderr.isatty()
-        return tqdm(
-            total=self.config.run.env_steps,
-            initial=self.env_step,
-            unit=" env steps",
-            desc=f"train {self.config.env.task}",
-            mininterval=0.5 if self._interactive else 15,  # a log file wants a line now and then
-            dynamic_ncols=True,
-        )
-
-    def _forget_speed(self) -> None:
-        self._log_started, self._waited_s = time.monotonic(), 0.0
-        self._log_marks = (self.env_step, self.learner.updates)
-
-    def _tell(self, bar: tqdm, text: str) -> None:
-        best = f"{self.best:.1f}" if np.isfinite(self.best) else "none yet"
-        bar.set_postfix_str(f"{self._rate:.0f} updates/s, {text}, best eval {best}", refresh=self._interactive)
-
-    def _wait(self) -> list[Any]:
-        started = time.monotonic()
-        outcomes = self.collector.finish()
-        self._waited_s += time.monotonic() - started
-        return outcomes
 
     def _counters(self) -> dict[str, Any]:
         return {
             "env_step": self.env_step,
             "agent_step": self.agent_step,
             "update_step": self.agent.update_step,
-            "seconds": self._elapsed_s(),
+            "seconds": self._progress.seconds,
         }
-
-    def _elapsed_s(self) -> float:
-        """Seconds spent in this run, those before a resume included."""
-        return self._seconds + time.monotonic() - self._started
 
     def _log(self) -> None:
         """The one place where the host waits for the device."""
         self.learner.check()
         losses = {key: float(value) for key, value in self.learner.losses.items()}
-        spent_s = time.monotonic() - self._log_started
-        env_steps, updates = self.env_step - self._log_marks[0], self.learner.updates - self._log_marks[1]
-        self._rate = updates / spent_s
-        speed = {
-            "updates_per_s": self._rate,
-            "env_steps_per_s": env_steps / spent_s,
-            "wait_share": self._waited_s / spent_s,
-        }
-        self.metrics.train({**self._counters(), **losses, **speed})
+        self.metrics.train({**self._counters(), **losses, **self._progress.speeds()})
         self._next_log = (self.agent_step // self.config.run.log_every + 1) * self.config.run.log_every
-        self._forget_speed()
 
     def _evaluation_due(self, over: bool) -> bool:
         due = self.env_step >= self._next_eval or (over and self._evaluated < self.env_step)
@@ -244,7 +190,6 @@ class Trainer:
     def _evaluate(self) -> Returns | None:
         """Judges the mean action; None if a stop cut it short, and the resumed run does it again."""
         self.learner.check()
-        started = time.monotonic()
         seeds = range(EVAL_SEED, EVAL_SEED + self.config.run.eval_episodes)
         stacks: list[NDArray[Any]] = []
 
@@ -258,13 +203,15 @@ class Trainer:
                 raise _EvaluationStopped
 
         try:
-            result = run_episodes(self.env, act, seeds, on_step=on_step)
+            with self._progress.aside():
+                result = run_episodes(self.env, act, seeds, on_step=on_step)
         except _EvaluationStopped:
             return None
         row = {"episodes": len(result.returns), "mean_return": result.mean, "sd_return": result.sd}
         self.metrics.evaluation({**self._counters(), **row})
         if self.agent.decoder is not None:
-            self._draw_reconstructions(np.stack(stacks[:: max(1, len(stacks) // STRIP_FRAMES)][:STRIP_FRAMES]))
+            strip = np.stack(stacks[:: max(1, len(stacks) // STRIP_FRAMES)][:STRIP_FRAMES])
+            draw_reconstructions(self.agent, strip, self.run_dir / "reconstructions" / f"{self.env_step:09d}.png")
         if result.mean > self.best:
             self.best = result.mean
             facts = {"env_step": self.env_step, "eval_return_mean": result.mean, "revision": self._revision}
@@ -272,16 +219,7 @@ class Trainer:
         self._evaluated = self.env_step
         while self._next_eval <= self.env_step:
             self._next_eval += self.config.run.eval_every or self.config.run.env_steps
-        self._log_started += time.monotonic() - started
         return result
-
-    def _draw_reconstructions(self, stacks: NDArray[np.uint8]) -> None:
-        """Newest frames of these stacks, [B, 3K, H, W], above what the autoencoder makes of them, as a PNG."""
-        rows = [np.concatenate(list(stack[:, -3:]), 2) for stack in (stacks, self.agent.reconstruct(stacks))]
-        picture = np.concatenate(rows, 1).transpose(1, 2, 0)[..., ::-1]
-        folder = self.run_dir / "reconstructions"
-        folder.mkdir(exist_ok=True)
-        cv2.imwrite(str(folder / f"{self.env_step:09d}.png"), picture)
 
     def _checkpoint_due(self) -> bool:
         return self.env_step >= self._next_checkpoint or self.replay.must_save()
@@ -290,12 +228,11 @@ class Trainer:
         self.learner.check_parameters()
         while self._next_checkpoint <= self.env_step:
             self._next_checkpoint += self.config.run.checkpoint_every
-        started = time.monotonic()
-        arrays = {"replay": self.replay.save()}  # frames first: the checkpoint points at them
-        if isinstance(self.collector, Lockstep) and not self._lanes[0].over:
-            arrays["env"] = self.collector.snapshot()
-        checkpoint.save(self.run_dir, self.env_step, self._state(), arrays)
-        self._log_started += time.monotonic() - started
+        with self._progress.aside():
+            arrays = {"replay": self.replay.save()}  # frames first: the checkpoint points at them
+            if isinstance(self.collector, Lockstep) and not self._lanes[0].over:
+                arrays["env"] = self.collector.snapshot()
+            checkpoint.save(self.run_dir, self.env_step, self._state(), arrays)
 
     def _state(self) -> dict[str, Any]:
         return {
@@ -305,12 +242,12 @@ class Trainer:
             "lanes": [[lane.over, lane.episode_return] for lane in self._lanes],
             "losses": dict(self.learner.losses),
             "metrics": self.metrics.sizes(),
-            "seconds": self._elapsed_s(),
+            "seconds": self._progress.seconds,
             "best": float(self.best),
             "held": self._held.tolist(),
             "torch_rng": torch.get_rng_state(),
             "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-            "numpy_rng": _big_ints_to_text(self.rng.bit_generator.state),
+            "numpy_rng": checkpoint.big_ints_to_text(self.rng.bit_generator.state),
         }
 
     def _restore(self, state: dict[str, Any], arrays: dict[str, dict[str, NDArray[Any]]]) -> None:
@@ -336,7 +273,7 @@ class Trainer:
         torch.set_rng_state(state["torch_rng"].cpu())
         if torch.cuda.is_available() and state["cuda_rng"]:
             torch.cuda.set_rng_state_all([rng.cpu() for rng in state["cuda_rng"]])
-        self.rng.bit_generator.state = _text_to_big_ints(state["numpy_rng"])
+        self.rng.bit_generator.state = checkpoint.text_to_big_ints(state["numpy_rng"])
 
 
 _COUNTERS = ("env_step", "agent_step", "episode", "owed", "_next_eval", "_evaluated", "_next_checkpoint", "_next_log")
@@ -354,54 +291,6 @@ class _Lane:
         self.episode_return = 0.0
 
 
-def _make_replay(config: TrainConfig, env: TaskEnv, run_dir: Path) -> Replay:
-    """Room for no more than the budget can fill: a frame for each step and, at worst, one more for each."""
-    learn, run = config.learn, config.run
-    space = env.observation_space
-    assert space.shape is not None
-    assert space.dtype is not None
-    pixels = config.env.obs == "pixels"
-    steps = -(-run.env_steps // config.env.action_repeat) + env.task.episode_steps * run.envs
-    between = -(-run.checkpoint_every // config.env.action_repeat)
-    shape = ReplayConfig(
-        capacity=min(learn.replay_capacity, 2 * steps),
-        frame_shape=(3, *space.shape[1:]) if pixels else space.shape,
-        actions=len(env.task.actions),
-        dtype=space.dtype,
-        frame_stack=config.env.frame_stack if pixels else 1,
-        lanes=run.envs,
-        n_step=learn.n_step,
-        gamma=learn.discount,
-        margin=max(16, 2 * between // run.envs),
-    )
-    return Replay(shape, Storage(run.replay, run_dir / checkpoint.FRAMES, run.device))
-
-
 def episode_seed(run_seed: int, episode: int) -> int:
     """The seed of a training episode: apart for every run and episode, and from those of evaluations."""
     return int(np.random.SeedSequence([run_seed, episode]).generate_state(1)[0]) | 1 << 31
-
-
-def prepare_process(threads: int) -> None:
-    """Settles torch's CPU threads (0 leaves its own choice) and the C library's memory."""
-    if threads:
-        torch.set_num_threads(threads)
-    # glibc hands big buffers back to the kernel at every free, and the page faults of getting them again cost a
-    # third of an update; keep them.
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(M_MMAP_MAX, 0)
-        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
-
-
-def _big_ints_to_text(value: Any) -> Any:
-    """numpy's generators have 128-bit integers, which torch.save(weights_only) does not know."""
-    if isinstance(value, dict):
-        return {key: _big_ints_to_text(item) for key, item in value.items()}
-    return f"int:{value}" if isinstance(value, int) else value
-
-
-def _text_to_big_ints(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _text_to_big_ints(item) for key, item in value.items()}
-    return int(value[4:]) if isinstance(value, str) and value.startswith("int:") else value

@@ -18,8 +18,7 @@ from sim_training import config as configs
 from sim_training.agent import SacAeAgent
 from sim_training.config import NetworkConfig
 from sim_training.envs.make import make_env
-from sim_training.evaluate import run_episodes, run_policy_file
-from sim_training.trainer import to_physical
+from sim_training.evaluate import run_episodes, run_policy_file, to_physical
 
 FACTS = TrainingFacts(0, 1, "test", 0.0, 0.0, 0)
 
