@@ -1,6 +1,9 @@
 """Tiny runs for tests, and everything that a run's future depends on, to compare two of them bit for bit."""
 
 import csv
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,7 +11,7 @@ import numpy as np
 import torch
 
 from sim_training.collect import Lockstep
-from sim_training.config import TrainConfig
+from sim_training.config import TrainConfig, save
 from sim_training.trainer import Trainer
 
 CLOCK = {"seconds", "updates_per_s", "env_steps_per_s", "wait_share"}
@@ -61,3 +64,27 @@ def curves(run_dir: Path) -> dict[str, list[dict[str, str]]]:
         with path.open(newline="") as file:
             rows[path.name] = [{k: v for k, v in row.items() if k not in CLOCK} for row in csv.DictReader(file)]
     return rows
+
+
+def start(config: TrainConfig, run_dir: Path, tmp_path: Path) -> subprocess.Popen:
+    """`sac-ae train` in a process of its own; `tmp_path` takes its config."""
+    save(config, tmp_path / "config.yaml")
+    command = [
+        sys.executable,
+        "-m",
+        "sac_ae_ros.cli",
+        "train",
+        "--config",
+        str(tmp_path / "config.yaml"),
+        "--profile=plain",
+    ]
+    return subprocess.Popen([*command, "--run-dir", str(run_dir)], stderr=subprocess.PIPE, text=True)
+
+
+def wait_for(path: Path, process: subprocess.Popen) -> None:
+    """Until the process has made this file."""
+    deadline = time.monotonic() + 60
+    while not path.exists():
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)

@@ -7,14 +7,13 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
 from tiny_config import TINY
-from tiny_runs import curves, differences, everything, train, with_budget
+from tiny_runs import curves, differences, everything, start, train, wait_for, with_budget
 
 from sac_ae_ros.core.errors import ConfigError, RunError
 from sim_training import checkpoint, metrics
@@ -195,28 +194,6 @@ def test_checkpoints_run_no_code_from_their_files(tmp_path):
     torch.save({"x": Evil()}, tmp_path / "evil.pt")
     with pytest.raises(RunError, match="cannot read"):
         checkpoint.load_tensors(tmp_path / "evil.pt")
-
-
-def start(config, run_dir: Path, tmp_path: Path) -> subprocess.Popen:
-    configs.save(config, tmp_path / "config.yaml")
-    command = [
-        sys.executable,
-        "-m",
-        "sac_ae_ros.cli",
-        "train",
-        "--config",
-        str(tmp_path / "config.yaml"),
-        "--profile=plain",
-    ]
-    return subprocess.Popen([*command, "--run-dir", str(run_dir)], stderr=subprocess.PIPE, text=True)
-
-
-def wait_for(path: Path, process: subprocess.Popen) -> None:
-    deadline = time.monotonic() + 60
-    while not path.exists():
-        assert process.poll() is None, process.stderr.read()
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
