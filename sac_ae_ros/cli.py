@@ -97,7 +97,12 @@ def _print_json(value: object) -> None:
 def _train_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", type=Path, metavar="FILE", help="YAML file of the run's configuration")
     parser.add_argument("--run-dir", type=Path, metavar="DIR", help="new folder for the run (default: runs/TASK-TIME)")
-    parser.add_argument("--resume", type=Path, metavar="RUN", help="go on from this run's last checkpoint")
+    parser.add_argument(
+        "--resume",
+        type=Path,
+        metavar="RUN",
+        help="go on from this run's last checkpoint; --run.env_steps=N may ask for more",
+    )
     parser.add_argument("--keys", action="store_true", help="list every key that --GROUP.KEY=VALUE can set, and exit")
 
 
@@ -109,11 +114,11 @@ def _train(args: argparse.Namespace, overrides: list[str]) -> int:
         return 0
     if args.resume is not None:
         extra = [name for name, value in (("--config", args.config), ("--run-dir", args.run_dir)) if value]
-        if extra or overrides:
-            raise ConfigError(f"--resume takes its config from the run; drop {' '.join([*extra, *overrides])}")
+        if extra:
+            raise ConfigError(f"--resume takes its config from the run; drop {' '.join(extra)}")
         if not (args.resume / "config.yaml").is_file():
             raise RunError(f"resume: expected a run folder with config.yaml, {args.resume} is none")
-        config, run_dir = configs.load(args.resume / "config.yaml"), args.resume
+        config, run_dir = configs.load_to_resume(args.resume / "config.yaml", overrides), args.resume
     else:
         config = configs.parse(overrides, path=args.config)
         run_dir = args.run_dir or default_run_dir(config.env.task.replace("/", "_"))
@@ -385,9 +390,12 @@ VERBS = {
     "train": Verb(
         _train,
         _train_arguments,
-        "Train a policy in simulation; --GROUP.KEY=VALUE sets any key of the configuration (see --keys).",
+        "Train a policy in simulation; --GROUP.KEY=VALUE sets any key of the configuration (see --keys), and\n"
+        "--profile=plain starts from the published recipe instead of the improved one.",
         "  sac-ae train --config config/train/rover_chase_ball.yaml --run.seed=3 --run-dir runs/rover-3\n"
-        "  sac-ae train --resume runs/rover-3",
+        "  sac-ae train --config config/train/cheetah_run.yaml --profile=plain --run.device=cuda\n"
+        "  sac-ae train --config config/train/cheetah_run.yaml --env.obs=state\n"
+        "  sac-ae train --resume runs/rover-3 --run.env_steps=10000",
         takes_config=True,
     ),
     "sweep": Verb(

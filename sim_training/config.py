@@ -296,6 +296,32 @@ def load(path: Path) -> TrainConfig:
     return _parse([], path, {})
 
 
+CHANGEABLE = ("run.env_steps", "run.threads", "run.device")
+
+
+def load_to_resume(path: Path, arguments: Sequence[str]) -> TrainConfig:
+    """Reads a run's config.yaml and `--run.env_steps` and the like on top: what may differ when a run goes on.
+
+    Raises:
+        ConfigError: as in `parse`, or a key that the run depends on would change.
+    """
+    saved = load(path)
+    config = _parse(arguments, path, {})
+    for group in fields(TrainConfig):
+        before, after = _plain_group(getattr(saved, group.name)), _plain_group(getattr(config, group.name))
+        for key in before:
+            name = f"{group.name}.{key}" if key else group.name
+            if before[key] != after[key] and name not in CHANGEABLE:
+                raise ConfigError(
+                    f"--resume: {name} is {before[key]} in this run; only {', '.join(CHANGEABLE)} may change"
+                )
+    return config
+
+
+def _plain_group(value: object) -> dict[str, object]:
+    return {"": value} if isinstance(value, str) else asdict(value)  # type: ignore[call-overload]
+
+
 def save(config: TrainConfig, path: Path) -> None:
     """Writes the resolved config as YAML, whole or not at all."""
     write_text(path, yaml.safe_dump(_plain(asdict(config)), sort_keys=False))

@@ -16,6 +16,7 @@ import torch
 from numpy.typing import DTypeLike, NDArray
 from torch import Tensor
 
+from sac_ae_ros.core.errors import RunError
 from sim_training.frame_store import FrameStore
 
 
@@ -178,15 +179,22 @@ class Replay:
         return {"head": self._head} | {name: getattr(self, f"_{name}") for name in self._columns}
 
     def load(self, state: dict[str, NDArray]) -> None:
-        """Restores what `save` gave, and the frames; the configuration must be the same.
+        """Restores what `save` gave, and the frames. The configuration must be the same, but for the capacity of a
+        single lane that has not wrapped: a run may be given more steps.
 
         Raises:
-            RunError: the file of frames cannot be read.
+            RunError: the file of frames cannot be read, or the capacity has changed and cannot.
         """
         self._head = np.array(state["head"])
         self._saved = self._head.copy()
+        before = len(state["reward"])
+        kept = min(before, len(self._reward))
+        if before != len(self._reward) and (len(self._head) > 1 or self._head[0] > kept):
+            raise RunError(
+                "resume: the replay buffer's capacity would change; keep run.env_steps and run.checkpoint_every"
+            )
         for name in self._columns:
-            getattr(self, f"_{name}")[:] = state[name]
+            getattr(self, f"_{name}")[:kept] = state[name][:kept]
         self._frames.load(self._parts(np.maximum(0, self._head - self._slots)))
 
     _columns = ("action", "reward", "terminated", "continues", "episode_start")

@@ -70,8 +70,7 @@ class Trainer:
         self._revision = machine.source_revision()
         if saved is not None:
             self._restore(*saved)
-        else:
-            configs.save(config, run_dir / "config.yaml")
+        configs.save(config, run_dir / "config.yaml")
         self.metrics = Metrics(run_dir, saved[0]["metrics"] if saved else None, self.env_step)
 
     def run(self) -> Returns:

@@ -134,3 +134,14 @@ def test_a_saved_config_is_read_as_it_is(tmp_path):
 def test_flags_that_cannot_work_are_refused(arguments, message):
     with pytest.raises(ConfigError, match=message):
         configs.parse(arguments)
+
+
+def test_only_the_budget_and_the_machine_may_change_on_a_resume(tmp_path):
+    path = tmp_path / "config.yaml"
+    saved = configs.parse(["--profile=plain"])
+    configs.save(saved, path)
+    assert configs.load_to_resume(path, []) == saved
+    assert configs.load_to_resume(path, ["--run.env_steps=7", "--run.threads=1"]).run.env_steps == 7
+    for argument, name in (("--learn.n_step=2", "learn.n_step is 1"), ("--profile=best", "profile is plain")):
+        with pytest.raises(ConfigError, match=rf"{name} in this run; only run\.env_steps"):
+            configs.load_to_resume(path, [argument])

@@ -82,11 +82,14 @@ def test_a_finished_run_can_be_resumed_and_changes_nothing(config, tmp_path, who
     assert curves(run_dir) == before
 
 
-def test_more_steps_can_be_asked_of_a_finished_run(config, tmp_path, whole):
-    run_dir = tmp_path / "run"
-    train(with_budget(config, 200), run_dir)
-    longer = everything(train(with_budget(config, STEPS), run_dir, resume=True))
-    assert [key for key in differences(longer, whole[1]) if not key.startswith("replay.")] == []
+@pytest.mark.parametrize("capacity", [200, 100_000])  # wraps; follows the budget
+def test_more_steps_can_be_asked_of_a_finished_run(config, tmp_path, capacity):
+    config = replace(config, learn=replace(config.learn, replay_capacity=capacity))
+    at_once = everything(train(with_budget(config, 250), tmp_path / "at_once"))
+    train(with_budget(config, 150), tmp_path / "run")
+    longer = everything(train(with_budget(config, 250), tmp_path / "run", resume=True))
+    assert [key for key in differences(longer, at_once) if not key.startswith("replay.")] == []
+    assert configs.load(tmp_path / "run" / "config.yaml").run.env_steps == 250
 
 
 def test_states_are_learned_from_too(config, tmp_path):
