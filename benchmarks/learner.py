@@ -3,8 +3,9 @@
 
 `published` runs the same layers from the same batches the way the authors' code does: a pass through the convolutions
 for each of critic, actor and autoencoder, torch's default memory layout, default Adam, float noise, and every loss
-fetched to the host at every update. `plain` is this learner with the published recipe, `shared` adds shared_pass, and
-`best` is the default profile. On a GPU this learner replays CUDA graphs. "ratio" is best / published.
+fetched to the host at every update. `plain` is this learner with the published recipe, `shared` adds shared_pass,
+`best` is the default profile, and `half_decoder` that with the decoder at every second update. On a GPU this learner
+replays CUDA graphs. "ratio" is best / published.
 
 Examples:
   python benchmarks/learner.py --json
@@ -38,6 +39,7 @@ ROWS = {
     "plain": ["--profile=plain"],
     "shared": ["--profile=plain", "--learn.shared_pass=true"],
     "best": ["--profile=best"],
+    "half_decoder": ["--profile=best", "--learn.decoder_every=2"],
 }
 
 

@@ -126,15 +126,22 @@ class SacAeAgent(nn.Module):
         return metrics
 
     def _augment(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """obs and next_obs, each shifted by itself, and what the autoencoder is to reconstruct."""
-        pixels = self.learn.random_shift
-        if not pixels or self.decoder is None:
+        """obs and next_obs, each shifted by itself, and what the autoencoder is to reconstruct.
+
+        Pictures come back with channels innermost, as the convolutions run fastest.
+        """
+        if self.decoder is None:
             return batch.obs, batch.next_obs, batch.obs
-        shape = (2, len(batch.obs), 2)
-        offset = torch.randint(-pixels, pixels + 1, shape, device=batch.obs.device)
-        obs = losses.random_shift(batch.obs, offset[0])
-        pictures = obs if self.learn.reconstruct_shifted else batch.obs
-        return obs, losses.random_shift(batch.next_obs, offset[1]), pictures
+        obs, next_obs = batch.obs, batch.next_obs
+        pixels = self.learn.random_shift
+        if pixels:
+            shape = (2, len(obs), 2)
+            offset = torch.randint(-pixels, pixels + 1, shape, device=obs.device)
+            obs, next_obs = losses.random_shift(obs, offset[0]), losses.random_shift(next_obs, offset[1])
+        seen = obs.contiguous(memory_format=torch.channels_last)
+        same = not pixels or self.learn.reconstruct_shifted
+        pictures = seen if same else batch.obs.contiguous(memory_format=torch.channels_last)
+        return seen, next_obs.contiguous(memory_format=torch.channels_last), pictures
 
     @torch.no_grad()
     def target_q(self, batch: Batch, next_obs: Tensor) -> Tensor:
@@ -196,7 +203,7 @@ class SacAeAgent(nn.Module):
 
     def _autoencoder_loss(self, latent: Tensor, pictures: Tensor) -> Tensor:
         assert self.decoder is not None
-        target = losses.reconstruction_target(pictures, losses.uniform_noise(pictures))
+        target = losses.reconstruction_target(pictures, losses.random_bytes(pictures))
         return losses.autoencoder_loss(self.decoder(latent), target, latent, self.learn.latent_l2)
 
     def _step(self, loss: Tensor, *names: str) -> None:

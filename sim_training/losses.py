@@ -52,18 +52,17 @@ def alpha_loss(log_alpha: Tensor, log_prob: Tensor, target_entropy: float) -> Te
 
 
 def reconstruction_target(frames: Tensor, noise: Tensor) -> Tensor:
-    """Pixels [B, C, H, W] uint8 floored to 5 bits, plus uniform noise in [0, 1), in [-0.5, 0.5) (SAC-AE, appendix)."""
-    five_bits = (frames >> 3).to(torch.float32, memory_format=torch.channels_last)
-    return (five_bits + noise) / 32 - 0.5
+    """Pixels floored to 5 bits, plus uniform noise of one such level, in (-0.5, 0.5) (SAC-AE, appendix).
+
+    `frames` and `noise` are uint8 [B, C, H, W]; of the noise the lowest 3 bits count, so that it has 8 steps.
+    """
+    return (frames & 0b11111000 | noise & 0b111).float().add_(0.5).div_(256).sub_(0.5)
 
 
-def uniform_noise(frames: Tensor) -> Tensor:
-    """Uniform noise in (0, 1) for frames [B, C, H, W]; on a CPU in steps of 1/256: floats cost six times more."""
-    if frames.device.type != "cpu":
-        return torch.rand_like(frames, dtype=torch.float32, memory_format=torch.channels_last)
-    words = torch.empty(-(-frames.numel() // 8), dtype=torch.int64).random_(-(2**63), None)
-    levels = words.view(torch.uint8)[: frames.numel()].view(frames.shape)
-    return (levels.to(torch.float32, memory_format=torch.channels_last) + 0.5) / 256
+def random_bytes(frames: Tensor) -> Tensor:
+    """Uniform uint8 in the shape and memory layout of `frames`, drawn eight at a time: six times as fast as floats."""
+    words = torch.empty(-(-frames.numel() // 8), dtype=torch.int64, device=frames.device).random_(-(2**63), None)
+    return words.view(torch.uint8).as_strided(frames.shape, frames.stride())
 
 
 def random_shift(frames: Tensor, offset: Tensor) -> Tensor:

@@ -36,10 +36,10 @@ class Encoder(nn.Module):
 
     def forward(self, frames: Tensor) -> Tensor:
         """Features [B, F], ReLU's output flattened."""
-        x = frames.to(torch.float32, memory_format=torch.channels_last) / 255  # [B, C, H, W]
+        x = frames.to(torch.float32, memory_format=torch.channels_last).div_(255)  # [B, C, H, W]
         with torch.autocast(frames.device.type, torch.bfloat16, enabled=self.autocast):
             for conv in self.convs:
-                x = torch.relu(conv(x))
+                x = torch.relu_(conv(x))
         return x.float().flatten(1)
 
 
@@ -141,7 +141,7 @@ class Decoder(nn.Module):
         x = torch.relu(self.linear(latent)).unflatten(1, self.shape).contiguous(memory_format=torch.channels_last)
         with torch.autocast(latent.device.type, torch.bfloat16, enabled=self.autocast):
             for deconv in self.deconvs[:-1]:
-                x = torch.relu(deconv(x))
+                x = torch.relu_(deconv(x))
             x = self.deconvs[-1](x)
         return x.float()
 

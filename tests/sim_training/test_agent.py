@@ -201,10 +201,11 @@ def test_actor_and_autoencoder_may_use_one_pass_as_nothing_between_them_moves_th
         if not separate:
             agent.update(batch)
             continue
-        agent.update_critic(batch, batch.obs, agent.target_q(batch, batch.next_obs))
-        agent.update_actor_and_alpha(agent.encoder(batch.obs))
+        obs, next_obs, pictures = agent._augment(batch)
+        agent.update_critic(batch, obs, agent.target_q(batch, next_obs))
+        agent.update_actor_and_alpha(agent.encoder(obs))
         agent.update_targets()
-        agent.update_autoencoder(agent.encoder(batch.obs), batch.obs)
+        agent.update_autoencoder(agent.encoder(obs), pictures)
     first, second = (agent.state_dict() for agent in agents)
     assert all(torch.equal(value, second[key]) for key, value in first.items())
 
@@ -215,10 +216,11 @@ def test_a_shared_pass_steps_once_on_the_sum_of_both_losses(config, batch):
     torch.manual_seed(1)
     agent.compute(batch, Due(actor=False, target=False, decoder=True))
     torch.manual_seed(1)
-    target_q = by_hand.target_q(batch, batch.next_obs)
-    features = by_hand.encoder(batch.obs)
+    obs, next_obs, pictures = by_hand._augment(batch)
+    target_q = by_hand.target_q(batch, next_obs)
+    features = by_hand.encoder(obs)
     critic = loss_functions.critic_loss(by_hand.critic(features, batch.action), target_q)
-    autoencoder = by_hand._autoencoder_loss(by_hand.critic.latent(features), batch.obs)
+    autoencoder = by_hand._autoencoder_loss(by_hand.critic.latent(features), pictures)
     (critic + autoencoder).backward()
     for name in ("critic", "decoder"):
         by_hand.optimizers[name].step()

@@ -59,12 +59,14 @@ def test_alpha_rises_when_entropy_is_below_its_target():
     assert low_entropy.item() == pytest.approx(0.1 * (-5 + 2))
 
 
-def test_reconstruction_target_keeps_five_bits():
-    frames = torch.tensor([0, 7, 8, 255], dtype=torch.uint8).view(1, 1, 2, 2)
-    exact = losses.reconstruction_target(frames, torch.zeros(1, 1, 2, 2))
-    assert exact.flatten().tolist() == [-0.5, -0.5, 1 / 32 - 0.5, 31 / 32 - 0.5]
-    noisy = losses.reconstruction_target(frames, torch.full((1, 1, 2, 2), 0.999))
-    assert (noisy < 0.5).all()
+def test_reconstruction_target_keeps_five_bits_and_fills_the_rest_with_noise():
+    frames = torch.tensor([0, 7, 8, 255], dtype=torch.uint8)
+    least = losses.reconstruction_target(frames, torch.zeros(4, dtype=torch.uint8))
+    half_a_step = 0.5 / 256
+    assert (least - half_a_step).tolist() == [-0.5, -0.5, 1 / 32 - 0.5, 31 / 32 - 0.5]
+    most = losses.reconstruction_target(frames, torch.full((4,), 255, dtype=torch.uint8))
+    assert (most - least).tolist() == [7 / 256] * 4
+    assert most.max() < 0.5
 
 
 def test_autoencoder_loss_by_hand():
@@ -73,17 +75,19 @@ def test_autoencoder_loss_by_hand():
     assert loss.item() == pytest.approx(1 + 0.1 * 25 / 2)
 
 
-def test_uniform_noise_is_uniform_and_another_each_time():
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_random_bytes_are_uniform_and_others_each_time(memory_format):
     torch.manual_seed(0)
     frames = torch.zeros(5, 3, 41, 43, dtype=torch.uint8)  # no multiple of the eight bytes that are drawn at once
-    noise = losses.uniform_noise(frames)
+    frames = frames.contiguous(memory_format=memory_format)
+    noise = losses.random_bytes(frames)
     assert noise.shape == frames.shape
-    assert 0 < noise.min() < 0.01
-    assert 0.99 < noise.max() < 1
-    counts = torch.histc(noise, 16, 0, 1)
+    assert noise.stride() == frames.stride()
+    for bit in range(8):
+        assert (noise >> bit & 1).float().mean().item() == pytest.approx(0.5, abs=0.02)
+    counts = torch.bincount((noise & 7).flatten().long(), minlength=8).float()
     assert ((counts - counts.mean()).abs() < 5 * counts.mean().sqrt()).all()
-    assert noise.var().item() == pytest.approx(1 / 12, rel=0.02)
-    assert not torch.equal(noise, losses.uniform_noise(frames))
+    assert not torch.equal(noise, losses.random_bytes(frames))
 
 
 def test_random_shift_is_a_crop_of_the_padded_frames():
