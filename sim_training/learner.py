@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sac_ae_ros.core.errors import RunError
+from sac_ae_ros.core.errors import ConfigError, RunError
 from sim_training import checkpoint
 from sim_training.agent import SacAeAgent
 from sim_training.config import TrainConfig
@@ -123,6 +123,16 @@ def make_replay(config: TrainConfig, env: TaskEnv, run_dir: Path) -> Replay:
         margin=max(16, 2 * between // run.envs),
     )
     return Replay(shape, Storage(run.replay, run_dir / checkpoint.FRAMES, run.device))
+
+
+def require_device(name: str) -> None:
+    """Raises ConfigError if torch cannot use this device here."""
+    device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(
+            f"run.device: expected one of the {torch.cuda.device_count()} GPUs that torch {torch.__version__} finds here,"
+            f" got {name}; use --run.device=cpu, or install torch's CUDA build"
+        )
 
 
 def prepare_process(threads: int) -> None:

@@ -19,7 +19,7 @@ from sim_training.config import TrainConfig
 from sim_training.envs.make import make_env
 from sim_training.evaluate import EVAL_SEED, Returns, run_episodes, to_physical
 from sim_training.interrupt import StopRequest
-from sim_training.learner import Learner, make_replay, prepare_process
+from sim_training.learner import Learner, make_replay, prepare_process, require_device
 from sim_training.metrics import Metrics
 from sim_training.pictures import draw_reconstructions
 from sim_training.progress import Progress
@@ -40,10 +40,11 @@ class Trainer:
 
         Raises:
             RunError: the folder exists already (or, on resume, has no checkpoint).
-            ConfigError: there is no room for the replay buffer.
+            ConfigError: there is no such device, or no room for the replay buffer.
         """
         if not resume and not is_free(run_dir):
             raise RunError(f"run folder: {run_dir} exists already; resume it (--resume {run_dir}) or choose another")
+        require_device(config.run.device)
         saved = checkpoint.load(run_dir, config.run.device) if resume else None
         self.config, self.run_dir = config, run_dir
         torch.manual_seed(config.run.seed)

@@ -180,6 +180,14 @@ def test_a_full_disk_is_noticed_before_a_disk_replay_is_used(config, tmp_path):
         Trainer(with_budget(config, STEPS, replay="disk"), tmp_path / "run")
 
 
+def test_a_gpu_that_is_not_there_is_refused(config, tmp_path):
+    with pytest.raises(
+        ConfigError, match=r"run\.device: expected one of the \d+ GPUs .* got cuda:99; use --run\.device=cpu"
+    ):
+        Trainer(replace(config, run=replace(config.run, device="cuda:99")), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_damaged_checkpoint_is_named(config, tmp_path):
     run_dir = tmp_path / "run"
     train(with_budget(config, 100), run_dir)
