@@ -130,8 +130,8 @@ def require_device(name: str) -> None:
     device = torch.device(name)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ConfigError(
-            f"run.device: expected one of the {torch.cuda.device_count()} GPUs that torch {torch.__version__} finds here,"
-            f" got {name}; use --run.device=cpu, or install torch's CUDA build"
+            f"run.device: expected one of the {torch.cuda.device_count()} GPUs that torch {torch.__version__} finds"
+            f" here, got {name}; use --run.device=cpu, or install torch's CUDA build"
         )
 
 
