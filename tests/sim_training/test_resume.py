@@ -174,7 +174,20 @@ def test_nothing_left_out_is_no_difference(stopped):
     assert found_rows == rows
 
 
-@pytest.mark.parametrize("part", PARTS)
+QUICK = (
+    "replay frames",
+    "torch's random state",
+    "numpy's random state",
+    "alpha",
+    "critic optimiser",
+    "target networks",
+)
+
+
+@pytest.mark.parametrize(
+    "part",
+    [part if part in (*QUICK, "environment") else pytest.param(part, marks=pytest.mark.slow) for part in PARTS],
+)
 def test_a_part_left_out_of_the_checkpoint_is_noticed(stopped, part):
     run_dir, fresh, (whole, rows) = stopped
     found, found_rows = resume_without(run_dir, fresh, PARTS[part])

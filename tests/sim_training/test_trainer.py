@@ -82,7 +82,7 @@ def test_a_finished_run_can_be_resumed_and_changes_nothing(config, tmp_path, who
     assert curves(run_dir) == before
 
 
-@pytest.mark.parametrize("capacity", [200, 100_000])  # wraps; follows the budget
+@pytest.mark.parametrize("capacity", [pytest.param(200, marks=pytest.mark.slow), 100_000])  # wraps; follows the budget
 def test_more_steps_can_be_asked_of_a_finished_run(config, tmp_path, capacity):
     config = replace(config, learn=replace(config.learn, replay_capacity=capacity))
     at_once = everything(train(with_budget(config, 250), tmp_path / "at_once"))
@@ -100,7 +100,7 @@ def test_states_are_learned_from_too(config, tmp_path):
     assert trainer.replay._frames._frames.dtype == torch.float32
 
 
-@pytest.mark.parametrize("replay", ["disk", "device"])
+@pytest.mark.parametrize("replay", ["disk", pytest.param("device", marks=pytest.mark.slow)])
 def test_where_frames_are_kept_does_not_change_the_run(config, tmp_path, whole, replay):
     run = everything(train(with_budget(config, STEPS, replay=replay), tmp_path / "run"))
     assert differences(run, whole[1]) == []
@@ -207,7 +207,7 @@ def test_checkpoints_run_no_code_from_their_files(tmp_path):
         checkpoint.load_tensors(tmp_path / "evil.pt")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_a_signal_writes_a_checkpoint_and_says_how_to_go_on(config, tmp_path, number):
     config, run_dir = with_budget(config, 1500, eval_every=1500, checkpoint_every=1500), tmp_path / "run"
     process = start(config, run_dir, tmp_path)
