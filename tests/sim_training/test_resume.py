@@ -57,13 +57,15 @@ def test_a_run_killed_three_times_equals_an_uninterrupted_one(tmp_path, whole):
     finish_and_compare(run_dir, whole)
 
 
+PLACES = [("step", 141), ("update", 15), ("update", 90), ("write", 3), ("write", 4), ("rename", 2), ("rename", 3)]
+PLACES += [("sync", count) for count in range(8, 18)]
+ON_DISK = [("step", 141), ("update", 90), ("write", 3), ("rename", 2), ("sync", 12)]
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("replay", ["ram", "disk"])
 @pytest.mark.parametrize(
-    ("place", "count"),
-    [("step", 141), ("update", 15), ("update", 90), ("write", 3), ("write", 4), ("rename", 2), ("rename", 3)]
-    + [("sync", count) for count in range(8, 18)],
+    ("replay", "place", "count"), [("ram", *point) for point in PLACES] + [("disk", *point) for point in ON_DISK]
 )
 def test_a_run_killed_anywhere_equals_an_uninterrupted_one(tmp_path, whole, replay, place, count):
     run_dir = tmp_path / "run"
