@@ -53,7 +53,10 @@ class Published:
             module.to(memory_format=torch.contiguous_format)
         self.replay, self.rng = replay, rng
         self.optimizers = {
-            name: torch.optim.Adam([p for group in fused.param_groups for p in group["params"]], fused.defaults["lr"])
+            name: torch.optim.Adam(
+                [p for group in fused.param_groups for p in group["params"]],
+                **{key: fused.defaults[key] for key in ("lr", "betas", "weight_decay")},
+            )
             for name, fused in self.agent.optimizers.items()
         }
 
@@ -176,7 +179,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     args = parser.parse_args()
     torch.manual_seed(0)
-    prepare_process(0)
+    prepare_process(0, args.device)
     with TemporaryDirectory() as folder:
         runs = contestants(args.size, args.device, args.frames, args.bfloat16, Path(folder))
         for update in runs.values():

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Memory and speed of the replay buffer beside one that stores stacks of frames twice, as the authors' code does.
 
-"bytes_ratio" is the bytes of a stored transition over those of one raw frame; "samples_per_s" counts transitions drawn
-in batches, alternating between the places in one process. The buffer on disk is closed and opened again first.
+"bytes_ratio" is the bytes of a stored transition over those of one raw frame, in a full buffer (a run sets a quarter
+more aside: for short episodes, and for the frames between two checkpoints). "samples_per_s" counts transitions drawn in
+batches, alternating between the places in one process. The buffer on disk is closed and opened again first.
 
 Examples:
   python benchmarks/replay.py --json
@@ -75,12 +76,16 @@ def fill(replay: Replay, frames: int, size: int) -> None:
             replay.add(action, 1.0, False, pictures[i % 97])
 
 
-def reopened(replay: Replay, layout: ReplayConfig, storage: Storage) -> Replay:
+def filled_and_reopened(layout: ReplayConfig, storage: Storage, size: int) -> Replay:
     """The buffer as a later process finds it; its batches must be the very same."""
+    replay = Replay(layout, storage)
+    fill(replay, layout.capacity, size)
     state = {name: array.copy() for name, array in replay.save().items()}
+    first = replay.sample(64, np.random.default_rng(2))
+    del replay  # with it, its map of the file
     again = Replay(layout, storage)
     again.load(state)
-    first, second = (buffer.sample(64, np.random.default_rng(2)) for buffer in (replay, again))
+    second = again.sample(64, np.random.default_rng(2))
     if not (torch.equal(first.obs, second.obs) and torch.equal(first.next_obs, second.next_obs)):
         raise SystemExit("error: the buffer on disk did not survive its restart")
     return again
@@ -93,10 +98,11 @@ def places(size: int, frames: int, batch_size: int, device: str, folder: Path) -
     layout = ReplayConfig(frames, (3, size, size), ACTIONS, frame_stack=STACK)
     for kind in kinds:
         storage = Storage("device" if kind == "gpu" else kind, folder / kind / "frames.bin", device)
-        replay = Replay(layout, storage)
-        fill(replay, frames, size)
         if kind == "disk":
-            replay = reopened(replay, layout, storage)
+            replay = filled_and_reopened(layout, storage, size)
+        else:
+            replay = Replay(layout, storage)
+            fill(replay, frames, size)
         found[kind] = Place(_sampler(replay, batch_size), replay.nbytes / replay.transitions)
     stacked, rng = Stacked(min(frames, PUBLISHED_FRAMES), size), np.random.default_rng(1)
     per_transition = sum(array.nbytes for array in stacked.arrays()) / len(stacked.obs)

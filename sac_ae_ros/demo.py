@@ -14,7 +14,7 @@ import numpy as np
 
 from sac_ae_ros import video
 from sac_ae_ros.cli import evaluate_file, evaluate_run, export, train
-from sac_ae_ros.core.errors import RunError
+from sac_ae_ros.core.errors import ConfigError, RunError
 from sac_ae_ros.core.policy import OnnxPolicy
 from sac_ae_ros.core.share import share_file
 
@@ -104,6 +104,8 @@ def _train_and_export(request: Request, run_dir: Path) -> None:
     from sim_training import config as configs
 
     config = configs.parse(request.overrides, path=request.config or default_config())
+    if config.env.obs != "pixels":
+        raise ConfigError(f"demo: expected env.obs pixels, as its robot has a camera; got {config.env.obs}")
     train(config, run_dir)
     _say("exporting the best checkpoint")
     export(run_dir, run_dir / "policy.onnx", episodes=EXPORT_EPISODES)

@@ -211,6 +211,8 @@ class SacAeAgent(nn.Module):
         optimizers = [self.optimizers[name] for name in names]
         parameters = [p for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]]
         for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
+            if gradient.stride() != parameter.stride():  # fused Adam takes them element by element
+                gradient = torch.empty_like(parameter).copy_(gradient)
             parameter.grad = gradient
         for optimizer in optimizers:
             optimizer.step()
@@ -243,6 +245,8 @@ class SacAeAgent(nn.Module):
         self.update_step = int(state["update_step"])
         for name, optimizer in self.optimizers.items():
             optimizer.load_state_dict(state["optimizers"][name])
+            for group in optimizer.param_groups:  # the saved ones are those of the device it was saved on
+                group |= {"fused": True, "capturable": self._on_gpu}
 
 
 def make_agent(config: TrainConfig, env: TaskEnv) -> SacAeAgent:

@@ -42,8 +42,7 @@ def save(run_dir: Path, env_step: int, state: dict[str, Any], arrays: Mapping[st
     parent = run_dir / "checkpoints"
     final, partial, replaced = parent / f"{env_step:09d}", parent / "partial", parent / "replaced"
     try:
-        for leftover in (partial, replaced):
-            shutil.rmtree(leftover, ignore_errors=True)
+        shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         _write_tensors(partial / "agent.pt", state)
         for name, values in arrays.items():
@@ -51,7 +50,8 @@ def save(run_dir: Path, env_step: int, state: dict[str, Any], arrays: Mapping[st
                 np.savez(file, **values)  # type: ignore[arg-type]
                 _sync_file(file)
         _sync_folder(partial)
-        if final.exists():
+        if final.exists():  # a kill between the two renames leaves `replaced` as the only checkpoint, until the next
+            shutil.rmtree(replaced, ignore_errors=True)
             final.rename(replaced)
         partial.rename(final)
         _sync_folder(parent)
@@ -119,7 +119,9 @@ def load_tensors(path: Path, device: str = "cpu") -> dict[str, Any]:
     """
     try:
         return dict(torch.load(path, map_location=device, weights_only=True))
-    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
+    except (
+        *(OSError, RuntimeError, ValueError, TypeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile),
+    ) as error:
         raise RunError(f"checkpoint: cannot read {path} ({str(error).splitlines()[0][:160]})") from None
 
 

@@ -6,7 +6,8 @@ draws; side by side that happens in the processes meanwhile.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -103,7 +104,7 @@ class Async:
             self._envs = make_vector_env(config, count)
         except Exception as error:  # whatever the worker raised comes back as it is
             raise SimError(f"async collection: cannot start {count} environments ({error})") from error
-        self._count = count
+        self._count, self._broken = count, False
         space = self._envs.observation_space
         assert space.shape is not None
         self.obs: NDArray[Any] = np.zeros(space.shape, space.dtype)
@@ -112,22 +113,42 @@ class Async:
         """See Collector."""
         mask = np.array([lane in seeds for lane in range(self._count)])
         every = [seeds.get(lane) for lane in range(self._count)]
-        self.obs = self._envs.reset(seed=every, options={"reset_mask": mask})[0]
+        with self._processes_living():
+            self.obs = self._envs.reset(seed=every, options={"reset_mask": mask})[0]
 
     def begin(self, actions: NDArray[np.floating]) -> None:
         """See Collector."""
-        self._envs.step_async(actions.astype(np.float32))
+        with self._processes_living():
+            self._envs.step_async(actions.astype(np.float32))
 
     def finish(self) -> list[Outcome]:
         """See Collector."""
-        self.obs, reward, terminated, truncated, infos = self._envs.step_wait()
+        with self._processes_living():
+            self.obs, reward, terminated, truncated, infos = self._envs.step_wait()
         over = terminated | truncated
         rows = zip(reward.tolist(), terminated.tolist(), over.tolist(), infos["env_steps"].tolist(), strict=True)
         return [Outcome(*row) for row in rows]
 
     def close(self) -> None:
         """See Collector."""
-        self._envs.close(terminate=True)
+        if not self._broken:
+            self._envs.close(timeout=5)
+            return
+        for process in self._envs.processes:
+            process.kill()
+            process.join()
+        self._envs.closed = True
+
+    @contextlib.contextmanager
+    def _processes_living(self) -> Iterator[None]:
+        try:
+            yield
+        except (EOFError, OSError) as error:
+            self._broken = True
+            raise SimError(
+                f"async collection: an environment's process has ended ({type(error).__name__}): killed, or out of"
+                " memory? Resume the run"
+            ) from error
 
 
 def newest_frame(obs: NDArray[Any]) -> NDArray[Any]:

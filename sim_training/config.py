@@ -18,7 +18,7 @@ from typing import Literal
 
 import yaml
 
-from sac_ae_ros.core.errors import ConfigError
+from sac_ae_ros.core.errors import ConfigError, RunError
 
 DEVICE = re.compile(r"cpu|cuda(:\d+)?")
 PROFILES = ("best", "plain")
@@ -306,6 +306,14 @@ def load_to_resume(path: Path, arguments: Sequence[str]) -> TrainConfig:
         ConfigError: as in `parse`, or a key that the run depends on would change.
     """
     saved = load(path)
+    written = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    for group, keys in _plain(asdict(saved)).items():  # type: ignore[attr-defined]
+        missing = (
+            [f"{group}.{key}" for key in keys if key not in written.get(group, {})] if isinstance(keys, dict) else []
+        )
+        if missing or group not in written:
+            name = (missing or [group])[0]
+            raise ConfigError(f"--resume: {path} lacks {name}: it was cut short, or an older version wrote it")
     config = _parse(arguments, path, {})
     for group in fields(TrainConfig):
         before, after = _plain_group(getattr(saved, group.name)), _plain_group(getattr(config, group.name))
@@ -328,13 +336,22 @@ def save(config: TrainConfig, path: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a text file atomically: a reader, or a crash, never meets half of it."""
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=path.name, suffix=".tmp", delete=False) as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.chmod(file.name, 0o644)
-    os.replace(file.name, path)
+    """Writes a text file atomically: a reader, or a crash, never meets half of it.
+
+    Raises:
+        RunError: it cannot be written; an older file of that name stays.
+    """
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".tmp")
+    try:
+        with open(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except OSError as error:
+        os.unlink(name)
+        raise RunError(f"cannot write {path} ({error.strerror or error})") from error
 
 
 def _plain(value: object) -> object:

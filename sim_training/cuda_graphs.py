@@ -25,6 +25,8 @@ class GraphedUpdate:
 
     def __init__(self, agent: SacAeAgent) -> None:
         """`agent` lies on a CUDA device; its parameters and optimisers are restored before the first call."""
+        device = agent.log_alpha.device.index or 0
+        assert device == torch.cuda.current_device(), "graphs record the current device alone"
         self._agent = agent
         self._eager: dict[Due, int] = {}
         self._recordings: dict[Due, _Recording] = {}

@@ -58,7 +58,8 @@ def load_agent(run_dir: Path, *, device: str = "cpu") -> tuple[TrainConfig, SacA
     if not (run_dir / "best.pt").is_file():
         raise RunError(f"run folder: {run_dir} has no best.pt yet; train until the first evaluation")
     config = configs.load(run_dir / "config.yaml")
-    config = replace(config, run=replace(config.run, device=device))
+    learn = replace(config.learn, bfloat16=False)  # robots and judges take the weights as they are
+    config = replace(config, run=replace(config.run, device=device), learn=learn)
     agent, facts = _fitting(run_dir, config, device)
     return config, agent, facts
 

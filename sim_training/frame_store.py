@@ -40,9 +40,10 @@ class FrameStore:
         self._kind, self._path, self._shape, self._dtype = kind, path, shape, np.dtype(dtype)
         self._slot_bytes = int(np.prod(shape[1:])) * self._dtype.itemsize
         self._device = torch.device(device)
+        self._found_bytes = path.stat().st_size if path.exists() else 0
         try:
             self._frames = self._make()
-        except (MemoryError, RuntimeError, OSError) as error:
+        except (MemoryError, RuntimeError, OSError, OverflowError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
             raise ConfigError(
                 f"learn.replay_capacity: {shape[0]} frames need {shape[0] * self._slot_bytes / 2**30:.1f} GiB"
@@ -54,7 +55,11 @@ class FrameStore:
             empty = torch.from_numpy(np.empty(0, self._dtype))
             return torch.zeros(self._shape, dtype=empty.dtype, device=self._device)
         if self._kind == "ram":
-            return torch.from_numpy(np.zeros(self._shape, self._dtype))
+            size = int(np.prod(self._shape)) * self._dtype.itemsize
+            pages = mmap.mmap(
+                -1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+            )  # not malloc's: claimed when written
+            return torch.from_numpy(np.frombuffer(pages, self._dtype).reshape(self._shape))
         with self._open() as file:  # a full disk is noticed here, not by a fatal signal when a page is written
             os.posix_fallocate(file.fileno(), 0, self._shape[0] * self._slot_bytes)
             self._map = mmap.mmap(file.fileno(), self._shape[0] * self._slot_bytes)
@@ -72,7 +77,8 @@ class FrameStore:
     def read(self, slots: NDArray[np.int64]) -> Tensor:
         """Frames [B, K, *shape] of slots [B, K], on the device."""
         if self._frames.device.type == "cpu":  # numpy copies on one thread, which is no slower here and disturbs nobody
-            return torch.from_numpy(self._frames.numpy()[slots]).to(self._device, non_blocking=True)
+            frames = torch.from_numpy(self._frames.numpy()[slots])
+            return frames.pin_memory().to(self._device, non_blocking=True) if self._device.type == "cuda" else frames
         index = torch.from_numpy(slots.ravel()).to(self._frames.device, non_blocking=True)
         return self._frames.index_select(0, index).view(*slots.shape, *self._shape[1:])
 
@@ -101,9 +107,11 @@ class FrameStore:
         Raises:
             RunError: the file is missing or too short.
         """
-        if self._kind == "disk":
-            return  # the map is the file
         try:
+            if self._kind == "disk":  # the map is the file
+                if max((end for _, end in parts), default=0) * self._slot_bytes > self._found_bytes:
+                    raise ValueError("it is too short")
+                return
             with self._path.open("rb") as file:
                 for begin, end in parts:
                     file.seek(begin * self._slot_bytes)

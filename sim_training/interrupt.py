@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import signal
-import sys
 import threading
 from types import FrameType
 
@@ -35,4 +35,4 @@ class StopRequest:
         if self.requested:
             raise KeyboardInterrupt
         self.requested = True
-        print(f"\n{self._say}", file=sys.stderr, flush=True)
+        os.write(2, f"\n{self._say}\n".encode())  # print() may have been interrupted itself

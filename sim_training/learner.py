@@ -91,11 +91,24 @@ class Learner:
                     f" the last checkpoint in {self._run_dir} is kept: try smaller learning rates in a new run"
                 )
 
+    def check_actions(self, actions: NDArray[np.float32]) -> None:
+        """Looks at actions before the simulation takes them.
+
+        Raises:
+            RunError: one is not finite; the message names its cause where that is known.
+        """
+        if not np.isfinite(actions).all():
+            self.check_parameters()
+            raise RunError(f"training: the policy's action is not finite after update {self._agent.update_step}")
+
     def _give_up(self, entry: _Unchecked) -> None:
         batch = self._replay.batch(entry.drawn)
         arrays = {item.name: getattr(batch, item.name).cpu().numpy() for item in fields(Batch)}
         path = self._run_dir / BAD_BATCH
-        np.savez(path, drawn=entry.drawn, update_step=entry.update_step, **arrays)
+        try:
+            np.savez(path, drawn=entry.drawn, update_step=entry.update_step, **arrays)
+        except OSError as error:
+            path = Path(f"none ({path}: {error.strerror})")
         raise RunError(
             f"training: expected finite losses, update {entry.update_step} gave one that is not; its batch is in {path}"
             " and the last checkpoint is kept: try smaller learning rates in a new run"
@@ -103,16 +116,17 @@ class Learner:
 
 
 def make_replay(config: TrainConfig, env: TaskEnv, run_dir: Path) -> Replay:
-    """Room for no more than the budget can fill: a frame for each step and, at worst, one more for each."""
+    """Room for what the budget can fill; of episodes of fewer than eight steps the oldest are forgotten."""
     learn, run = config.learn, config.run
     space = env.observation_space
     assert space.shape is not None
     assert space.dtype is not None
     pixels = config.env.obs == "pixels"
     steps = -(-run.env_steps // config.env.action_repeat) + env.task.episode_steps * run.envs
+    frames = steps + steps // 8 + 64  # one more for each episode, if those have eight steps or more
     between = -(-run.checkpoint_every // config.env.action_repeat)
     shape = ReplayConfig(
-        capacity=min(learn.replay_capacity, 2 * steps),
+        capacity=min(learn.replay_capacity, frames),
         frame_shape=(3, *space.shape[1:]) if pixels else space.shape,
         actions=len(env.task.actions),
         dtype=space.dtype,
@@ -120,7 +134,7 @@ def make_replay(config: TrainConfig, env: TaskEnv, run_dir: Path) -> Replay:
         lanes=run.envs,
         n_step=learn.n_step,
         gamma=learn.discount,
-        margin=max(16, 2 * between // run.envs),
+        margin=between * 9 // 8 // run.envs + 16,
     )
     return Replay(shape, Storage(run.replay, run_dir / checkpoint.FRAMES, run.device))
 
@@ -135,8 +149,10 @@ def require_device(name: str) -> None:
         )
 
 
-def prepare_process(threads: int) -> None:
-    """Settles torch's CPU threads (0 leaves its own choice) and the C library's memory."""
+def prepare_process(threads: int, device: str = "cpu") -> None:
+    """Settles torch's CPU threads (0 leaves its own choice), its current GPU, and the C library's memory."""
+    if device.startswith("cuda"):
+        torch.cuda.set_device(torch.device(device).index or 0)
     if threads:
         torch.set_num_threads(threads)
     # glibc hands big buffers back to the kernel at every free, and the page faults of getting them again cost a

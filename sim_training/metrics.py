@@ -7,6 +7,8 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from sac_ae_ros.core.errors import RunError
+
 TRAIN_FIELDS = (
     "env_step agent_step update_step seconds episode_return critic_loss actor_loss alpha_loss autoencoder_loss"
     " alpha entropy q updates_per_s env_steps_per_s wait_share"
@@ -47,11 +49,15 @@ class Metrics:
     def _add(self, name: str, fields: list[str], row: Mapping[str, float]) -> None:
         path = self._run_dir / f"{name}.csv"
         new = not path.exists()
-        with path.open("a", newline="") as file:
-            writer = csv.DictWriter(file, fields, extrasaction="raise")
-            if new:
-                writer.writeheader()
-            writer.writerow({key: f"{value:.6g}" if isinstance(value, float) else value for key, value in row.items()})
+        cells = {key: f"{value:.6g}" if isinstance(value, float) else value for key, value in row.items()}
+        try:
+            with path.open("a", newline="") as file:
+                writer = csv.DictWriter(file, fields, extrasaction="raise")
+                if new:
+                    writer.writeheader()
+                writer.writerow(cells)
+        except OSError as error:
+            raise RunError(f"metrics: cannot write {path} ({error.strerror or error})") from error
         for key, value in row.items():
             if not key.endswith("_step"):
                 self._board.add_scalar(f"{name}/{key}", value, int(row["env_step"]))

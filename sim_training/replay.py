@@ -73,7 +73,7 @@ class Storage:
 
 
 class Replay:
-    """For each lane a ring over its newest `capacity / lanes` frames."""
+    """For each lane a ring over its newest `capacity / lanes` frames; slot = index in the lane x lanes + lane."""
 
     def __init__(self, config: ReplayConfig, storage: Storage | None = None) -> None:
         """See ReplayConfig and Storage.
@@ -179,8 +179,8 @@ class Replay:
         return {"head": self._head} | {name: getattr(self, f"_{name}") for name in self._columns}
 
     def load(self, state: dict[str, NDArray]) -> None:
-        """Restores what `save` gave, and the frames. The configuration must be the same, but for the capacity of a
-        single lane that has not wrapped: a run may be given more steps.
+        """Restores what `save` gave, and the frames. The configuration must be the same, but for the capacity of rings
+        that have not wrapped: a run may be given more steps.
 
         Raises:
             RunError: the file of frames cannot be read, or the capacity has changed and cannot.
@@ -189,7 +189,7 @@ class Replay:
         self._saved = self._head.copy()
         before = len(state["reward"])
         kept = min(before, len(self._reward))
-        if before != len(self._reward) and (len(self._head) > 1 or self._head[0] > kept):
+        if before != len(self._reward) and self._head.max() * len(self._head) > kept:
             raise RunError(
                 "resume: the replay buffer's capacity would change; keep run.env_steps and run.checkpoint_every"
             )
@@ -200,16 +200,17 @@ class Replay:
     _columns = ("action", "reward", "terminated", "continues", "episode_start")
 
     def _parts(self, since: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
-        """Slots of each lane's frames from index `since` to its newest, as ranges."""
-        for lane, (begin, end) in enumerate(zip(since.tolist(), self._head.tolist(), strict=True)):
-            while begin < end:
-                first = begin % self._slots
-                count = min(end - begin, self._slots - first)
-                yield lane * self._slots + first, lane * self._slots + first + count
-                begin += count
+        """Slots of the lanes' frames from their index `since` to their newest, as ranges; a lane that is behind adds
+        slots that have not changed."""
+        begin, end, lanes = int(since.min()), int(self._head.max()), len(self._head)
+        while begin < end:
+            first = begin % self._slots
+            count = min(end - begin, self._slots - first)
+            yield first * lanes, (first + count) * lanes
+            begin += count
 
     def _slot(self, lane: NDArray, index: NDArray) -> NDArray[np.int64]:
-        return np.asarray(lane * self._slots + index % self._slots)
+        return np.asarray(index % self._slots * len(self._head) + lane)
 
     def _write(self, lane: int, frame: NDArray, episode_start: int) -> None:
         slot = int(self._slot(np.array(lane), self._head[lane]))

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sac_ae_ros.core.errors import RunError
+from sac_ae_ros.core.errors import RunError, SimError
 from sim_training import checkpoint, machine
 from sim_training import config as configs
 from sim_training.agent import make_agent
@@ -45,14 +49,28 @@ class Trainer:
         if not resume and not is_free(run_dir):
             raise RunError(f"run folder: {run_dir} exists already; resume it (--resume {run_dir}) or choose another")
         require_device(config.run.device)
-        saved = checkpoint.load(run_dir, config.run.device) if resume else None
+        if resume and not run_dir.is_dir():
+            raise RunError(
+                f"resume: expected a checkpoint under {run_dir / 'checkpoints'}, found none; start a new run"
+            )
         self.config, self.run_dir = config, run_dir
+        run_dir.mkdir(parents=True, exist_ok=True)
+        self._lock = _lock(run_dir)
+        try:
+            self._open(checkpoint.load(run_dir, config.run.device) if resume else None)
+        except BaseException:
+            self._lock.close()
+            if not resume:
+                shutil.rmtree(run_dir, ignore_errors=True)  # it was empty, or did not exist
+            raise
+
+    def _open(self, saved: tuple[dict[str, Any], dict[str, dict[str, NDArray[Any]]]] | None) -> None:
+        config, run_dir = self.config, self.run_dir
         torch.manual_seed(config.run.seed)
-        prepare_process(config.run.threads)
+        prepare_process(config.run.threads, config.run.device)
         self.env = make_env(config.env)  # for evaluations
         self.agent = make_agent(config, self.env)
         self.rng = np.random.default_rng(config.run.seed)
-        run_dir.mkdir(parents=True, exist_ok=True)
         self.replay = make_replay(config, self.env, run_dir)
         self.learner = Learner(config, self.agent, self.replay, self.rng, run_dir)
         self.collector: Collector = (
@@ -70,7 +88,13 @@ class Trainer:
         self._next_log = config.run.log_every  # agent step
         self._revision = machine.source_revision()
         if saved is not None:
-            self._restore(*saved)
+            try:
+                self._restore(*saved)
+            except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:
+                reason = str(error).splitlines()[0][:160]
+                raise RunError(
+                    f"resume: the checkpoint in {run_dir} does not fit its config.yaml ({reason})"
+                ) from error
         configs.save(config, run_dir / "config.yaml")
         self.metrics = Metrics(run_dir, saved[0]["metrics"] if saved else None, self.env_step)
 
@@ -85,16 +109,17 @@ class Trainer:
         name, budget = self.config.env.task, self.config.run.env_steps
         self._progress = Progress(name, budget, self.env_step, self._seconds)
         say = "stopping: this step and a checkpoint are finished first; once more stops at once"
-        with self._progress, StopRequest(say) as self._stop:
+        with self._progress, StopRequest(say) as self._stop, self._saving_what_async_leaves():
             while True:
                 over = self.env_step >= budget
                 if over or not self.collector.overlaps:
                     self._update()
                 if self._evaluation_due(over):
                     result = self._evaluate() or result
-                if over or self._stop.requested or self._checkpoint_due():
+                stopping = self._stop.requested  # looked at once: a signal may come between two looks
+                if over or stopping or self._checkpoint_due():
                     self._checkpoint()
-                if self._stop.requested:
+                if stopping:
                     raise KeyboardInterrupt
                 if over:
                     break
@@ -109,9 +134,10 @@ class Trainer:
         return result
 
     def close(self) -> None:
-        """Frees the renderers and ends the processes."""
+        """Frees the renderers, ends the processes and lets others have the folder."""
         self.collector.close()
         self.env.close()
+        self._lock.close()
 
     def _start_episodes(self) -> None:
         seeds = {}
@@ -129,6 +155,7 @@ class Trainer:
         """Actions [N, A]: at first random ones, each held for a while, then the policy's."""
         if self.agent_step >= self.config.learn.random_steps:
             self._actions = self.agent.act_batch(self.collector.obs, sample=True)
+            self.learner.check_actions(self._actions)
             return self._actions
         if self.agent_step // len(self._lanes) % self.config.learn.random_hold == 0:
             self._held = self.rng.uniform(-1, 1, self._held.shape).astype(np.float32)
@@ -168,6 +195,16 @@ class Trainer:
 
     # What follows is bookkeeping.
 
+    @contextlib.contextmanager
+    def _saving_what_async_leaves(self) -> Iterator[None]:
+        """A process that simulates may end; what was learned until then is saved, as episodes start anew anyway."""
+        try:
+            yield
+        except SimError:
+            if self.collector.overlaps:
+                self._checkpoint()
+            raise
+
     def _counters(self) -> dict[str, Any]:
         return {
             "env_step": self.env_step,
@@ -184,17 +221,20 @@ class Trainer:
         self._next_log = (self.agent_step // self.config.run.log_every + 1) * self.config.run.log_every
 
     def _evaluation_due(self, over: bool) -> bool:
-        due = self.env_step >= self._next_eval or (over and self._evaluated < self.env_step)
+        due = over and self._evaluated < self.env_step
+        due |= self.config.run.eval_every > 0 and self.env_step >= self._next_eval
         return due and not self._stop.requested
 
     def _evaluate(self) -> Returns | None:
         """Judges the mean action; None if a stop cut it short, and the resumed run does it again."""
-        self.learner.check()
+        self.learner.check_parameters()
         seeds = range(EVAL_SEED, EVAL_SEED + self.config.run.eval_episodes)
         stacks: list[NDArray[Any]] = []
 
+        episode_steps = self.env.task.episode_steps // self.config.env.action_repeat
+
         def act(obs: NDArray[Any]) -> NDArray[np.float64]:
-            if len(stacks) < self.env.task.episode_steps:
+            if len(stacks) < episode_steps:
                 stacks.append(obs)
             return to_physical(self.env, self.agent.act(obs, sample=False))
 
@@ -246,7 +286,7 @@ class Trainer:
             "best": float(self.best),
             "held": self._held.tolist(),
             "torch_rng": torch.get_rng_state(),
-            "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+            "cuda_rng": torch.cuda.get_rng_state() if self.config.run.device.startswith("cuda") else None,
             "numpy_rng": checkpoint.big_ints_to_text(self.rng.bit_generator.state),
         }
 
@@ -271,12 +311,23 @@ class Trainer:
         self._seconds, self.best = state["seconds"], state["best"]
         self._held = np.array(state["held"], np.float32)
         torch.set_rng_state(state["torch_rng"].cpu())
-        if torch.cuda.is_available() and state["cuda_rng"]:
-            torch.cuda.set_rng_state_all([rng.cpu() for rng in state["cuda_rng"]])
+        if self.config.run.device.startswith("cuda") and state["cuda_rng"] is not None:
+            torch.cuda.set_rng_state(state["cuda_rng"].cpu())
         self.rng.bit_generator.state = checkpoint.text_to_big_ints(state["numpy_rng"])
 
 
 _COUNTERS = ("env_step", "agent_step", "episode", "owed", "_next_eval", "_evaluated", "_next_checkpoint", "_next_log")
+
+
+def _lock(run_dir: Path) -> IO[bytes]:
+    """Keeps others from running in this folder for as long as the file is open."""
+    file = (run_dir / ".lock").open("wb")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        file.close()
+        raise RunError(f"run folder: {run_dir} is in use by another process; wait for it or stop it") from None
+    return file
 
 
 class _EvaluationStopped(Exception):  # noqa: N818  (no error: it unwinds)

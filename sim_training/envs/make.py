@@ -38,23 +38,24 @@ def make_env(config: EnvConfig) -> TaskEnv:
 def make_vector_env(config: EnvConfig, count: int) -> AsyncVectorEnv:
     """`count` environments in processes of their own; observations come through shared memory, as copies.
 
-    Each is reset when told to, by `reset(seed=[...], options={"reset_mask": ...})`. The processes never see SIGINT, of
-    which a terminal sends one to each of its processes: what a Ctrl-C means is for this process to say.
+    Each is reset when told to, by `reset(seed=[...], options={"reset_mask": ...})`. The processes never see SIGINT and
+    SIGTERM, of which a terminal or a service manager sends one to each process of a group: what those mean is for this
+    process to say. They end when it does.
 
     Raises:
         SimError: as in make_env.
     """
-    with _without_sigint():
+    with _without_signals():
         return AsyncVectorEnv(
             [functools.partial(make_env, config)] * count, context="spawn", autoreset_mode=AutoresetMode.DISABLED
         )
 
 
 @contextmanager
-def _without_sigint() -> Iterator[None]:
-    """Puts SIGINT off in this thread; processes started meanwhile have it blocked for good."""
-    resource_tracker.ensure_running()  # its start, otherwise with the first process, would unblock SIGINT
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+def _without_signals() -> Iterator[None]:
+    """Puts SIGINT and SIGTERM off in this thread; processes started meanwhile have them blocked for good."""
+    resource_tracker.ensure_running()  # its start, otherwise with the first process, would unblock them
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:
         yield
     finally:

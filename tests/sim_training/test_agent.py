@@ -276,6 +276,19 @@ def test_bfloat16_is_for_convolutions_only(config, batch):
     assert all(value.dtype == torch.float32 for value in agent.state_dict().values())
 
 
+def test_an_optimiser_saved_on_another_device_is_set_up_for_this_one(config, batch):
+    agent = new_agent(config)
+    agent.update(batch)
+    state = copy.deepcopy(agent.optimizer_state())
+    for optimizer in state["optimizers"].values():
+        for group in optimizer["param_groups"]:
+            group |= {"capturable": True, "fused": None}
+    agent.load_optimizer_state(state)
+    settings = [(g["capturable"], g["fused"]) for o in agent.optimizers.values() for g in o.param_groups]
+    assert set(settings) == {(False, True)}
+    assert agent.update(batch)["critic_loss"].isfinite()
+
+
 def test_an_agent_of_states_is_sac_without_convolutions_and_decoder(config):
     agent = SacAeAgent(config, 2, state_size=5)
     assert set(agent.optimizers) == {"critic", "actor", "alpha"}

@@ -11,6 +11,7 @@ import pytest
 from tiny_config import TINY
 from tiny_runs import start, wait_for, with_budget
 
+from sac_ae_ros.core.errors import SimError
 from sim_training import metrics
 from sim_training.collect import Async, Lockstep, newest_frame
 from sim_training.trainer import Trainer
@@ -59,6 +60,7 @@ def test_the_newest_frame_is_the_last_of_a_stack_and_a_state_is_itself():
 def test_an_asynchronous_run_counts_every_lane_and_says_that_it_cannot_be_repeated_exactly(config, tmp_path, capfd):
     run_dir = tmp_path / "run"
     for budget, resume in ((120, False), (360, True)):
+        config = replace(config, learn=replace(config.learn, replay_capacity=100_000))  # the budget sets the size
         trainer = Trainer(with_budget(config, budget, **ASYNC), run_dir, resume=resume)
         try:
             trainer.run()
@@ -71,6 +73,25 @@ def test_an_asynchronous_run_counts_every_lane_and_says_that_it_cannot_be_repeat
     assert [row["env_step"] for row in rows if "episode_return" in row] != []
     assert all(0 <= row["wait_share"] <= 1 for row in rows if "wait_share" in row)
     assert "not the same bit for bit" in capfd.readouterr().err
+
+
+def test_a_process_that_dies_is_told_in_one_line_and_what_was_learned_is_saved(config, tmp_path):
+    trainer = Trainer(with_budget(config, 5000, checkpoint_every=5000, eval_every=0, **ASYNC), tmp_path / "run")
+    store, calls = trainer._store, []
+
+    def store_then_kill(outcomes) -> None:
+        store(outcomes)
+        calls.append(outcomes)
+        if len(calls) == 30:
+            os.kill(trainer.collector._envs.processes[0].pid, signal.SIGKILL)
+
+    trainer._store = store_then_kill
+    try:
+        with pytest.raises(SimError, match="process has ended"):
+            trainer.run()
+    finally:
+        trainer.close()
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == [f"{trainer.env_step:09d}"]
 
 
 def children(process_id: int) -> list[int]:

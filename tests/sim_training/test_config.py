@@ -136,6 +136,15 @@ def test_flags_that_cannot_work_are_refused(arguments, message):
         configs.parse(arguments)
 
 
+def test_a_config_that_was_cut_short_is_no_base_for_a_resume(tmp_path):
+    path = tmp_path / "config.yaml"
+    configs.save(configs.parse([]), path)
+    text = path.read_text()
+    path.write_text(text[: text.index("  eval_every")])
+    with pytest.raises(ConfigError, match=r"lacks run\.eval_every: it was cut short"):
+        configs.load_to_resume(path, [])
+
+
 def test_only_the_budget_and_the_machine_may_change_on_a_resume(tmp_path):
     path = tmp_path / "config.yaml"
     saved = configs.parse(["--profile=plain"])

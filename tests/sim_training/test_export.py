@@ -157,6 +157,12 @@ def test_run_folders_that_are_none(run_dir, tmp_path):
         export.load_agent(run_dir)
 
 
+def test_a_run_that_learned_in_bfloat16_is_exported_in_float32(run_dir, config, tmp_path):
+    configs.save(replace(config, learn=replace(config.learn, bfloat16=True)), run_dir / "config.yaml")
+    exported = export.export_run(run_dir, tmp_path / "policy.onnx", episodes=1)
+    assert exported.parity["action"] < 1e-4
+
+
 def test_any_strides_and_stacks_can_be_exported(env, config):
     network = NetworkConfig(filters=3, strides=(2, 2), latent=5, hidden=8)
     other = replace(config, network=network)

@@ -204,6 +204,26 @@ def test_a_restart_gives_the_very_same_batches_although_the_ring_went_on_after_t
     assert max(stack[-1] for stack in values(sample(again, 64, 2).obs)) == 124
 
 
+@pytest.mark.parametrize("kind", ["ram", "disk"])
+def test_a_buffer_of_several_lanes_may_grow_until_it_wraps(tmp_path, kind):
+    storage = Storage(kind, tmp_path / "replay" / "frames.bin")
+    replay = make(40, storage=storage, lanes=2, margin=4)
+    fill(replay, 0, 5, lane=0)
+    fill(replay, 100, 9, lane=1)
+    state = {name: array.copy() for name, array in replay.save().items()}
+    expected = sample(replay, 64)
+    larger = make(80, storage=storage, lanes=2, margin=4)
+    larger.load(state)
+    found = sample(larger, 64)
+    assert (found.obs == expected.obs).all()
+    assert (found.reward == expected.reward).all()
+    for i in range(4):
+        fill(larger, 20 * i, 12, lane=1)
+    state = {name: array.copy() for name, array in larger.save().items()}
+    with pytest.raises(RunError, match="capacity would change"):
+        make(40, storage=storage, lanes=2, margin=4).load(state)
+
+
 def test_later_saves_write_new_frames_only(tmp_path):
     path = tmp_path / "replay" / "frames.bin"
     replay = make(1000, storage=Storage("ram", path), margin=100)
@@ -219,8 +239,9 @@ def test_later_saves_write_new_frames_only(tmp_path):
     assert (data[51] == 100).all()
 
 
-def test_frames_that_are_gone_are_named(tmp_path):
-    storage = Storage("ram", tmp_path / "replay" / "frames.bin")
+@pytest.mark.parametrize("kind", ["ram", "disk"])
+def test_frames_that_are_gone_are_named(tmp_path, kind):
+    storage = Storage(kind, tmp_path / "replay" / "frames.bin")
     replay = make(20, storage=storage)
     fill(replay, 0, 5)
     state = {name: array.copy() for name, array in replay.save().items()}

@@ -147,6 +147,14 @@ def environment(trainer: Trainer, fresh: Trainer) -> None:
     trainer.collector.restore(fresh.collector.snapshot())
 
 
+def counter(name: str, initial: int):
+    def spoil(trainer: Trainer, fresh: Trainer) -> None:
+        assert getattr(trainer, name) != initial
+        setattr(trainer, name, initial)
+
+    return spoil
+
+
 def episode_return(trainer: Trainer, fresh: Trainer) -> None:
     trainer._lanes[0].episode_return = 0.0
 
@@ -165,6 +173,9 @@ PARTS = {
     "environment": environment,
     "schedule": update_count,
     "episode return": episode_return,
+    "episode count": counter("episode", 0),
+    "next evaluation": counter("_next_eval", 100),
+    "next row of losses": counter("_next_log", 15),
     **{f"{name} optimiser": optimizer(name) for name in ("critic", "actor", "alpha", "encoder", "decoder")},
 }
 

@@ -1,6 +1,7 @@
 """A run from start to end at a tiny size: its files, signals, losses that are no numbers, full disks."""
 
 import contextlib
+import os
 import resource
 import signal
 import subprocess
@@ -35,7 +36,7 @@ def whole(tmp_path_factory):
 def test_a_run_leaves_what_a_user_looks_for(whole):
     run_dir, _ = whole
     names = {path.name for path in run_dir.iterdir()}
-    expected = {"config.yaml", "train.csv", "eval.csv", "tensorboard", "best.pt", "checkpoints", "replay"}
+    expected = {".lock", "config.yaml", "train.csv", "eval.csv", "tensorboard", "best.pt", "checkpoints", "replay"}
     assert names == expected | {"reconstructions"}
     evals = metrics.read(run_dir / "eval.csv")
     assert [row["env_step"] for row in evals] == [100, 200, 300]
@@ -175,9 +176,65 @@ def test_a_full_disk_leaves_the_previous_checkpoint_and_names_the_path(config, t
     assert differences(everything(train(with_budget(config, STEPS), run_dir, resume=True)), whole[1]) == []
 
 
-def test_a_full_disk_is_noticed_before_a_disk_replay_is_used(config, tmp_path):
+def test_a_full_disk_is_noticed_before_a_disk_replay_is_used_and_leaves_nothing(config, tmp_path):
     with full_disk(4096), pytest.raises(ConfigError, match=r"frames need .* GiB \(disk, .*frames\.bin\)"):
         Trainer(with_budget(config, STEPS, replay="disk"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_full_disk_is_named_when_a_row_of_numbers_meets_it(config, tmp_path):
+    metrics_ = metrics.Metrics(tmp_path)
+    with full_disk(10), pytest.raises(RunError, match=r"metrics: cannot write .*train\.csv \(File too large\)"):
+        metrics_.train({"env_step": 1, "episode_return": 2.0})
+    metrics_.close()
+
+
+def test_a_run_folder_is_used_by_one_process_at_a_time(config, tmp_path):
+    trainer = Trainer(with_budget(config, 30), tmp_path / "run")
+    try:
+        trainer.run()
+        with pytest.raises(RunError, match="in use by another process"):
+            Trainer(with_budget(config, 60), tmp_path / "run", resume=True)
+    finally:
+        trainer.close()
+    Trainer(with_budget(config, 60), tmp_path / "run", resume=True).close()
+
+
+def test_a_signal_between_two_looks_still_writes_a_checkpoint(config, tmp_path, monkeypatch):
+    trainer = Trainer(with_budget(config, 60, checkpoint_every=1000), tmp_path / "run")
+    must_save = trainer.replay.must_save
+
+    def signal_then_look() -> bool:
+        if trainer.env_step == 20:
+            os.kill(os.getpid(), signal.SIGINT)
+        return must_save()
+
+    monkeypatch.setattr(trainer.replay, "must_save", signal_then_look)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            trainer.run()
+    finally:
+        trainer.close()
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["000000021"]
+
+
+def test_the_only_checkpoint_is_never_removed_before_another_stands(tmp_path):
+    """After a kill between the two renames of a save, the old checkpoint bears the name `replaced`."""
+    arrays = {"replay": {"x": np.zeros(3)}}
+    checkpoint.save(tmp_path, 5, {"a": 1}, arrays)
+    (tmp_path / "checkpoints" / "000000005").rename(tmp_path / "checkpoints" / "replaced")
+    with full_disk(100), pytest.raises(RunError, match="previous one is kept"):
+        checkpoint.save(tmp_path, 5, {"a": 2}, arrays)
+    assert checkpoint.load(tmp_path, "cpu")[0] == {"a": 1}
+    checkpoint.save(tmp_path, 5, {"a": 3}, arrays)
+    assert checkpoint.load(tmp_path, "cpu")[0] == {"a": 3}
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["000000005"]
+
+
+def test_evaluations_only_at_the_end_stay_so_when_a_run_is_given_more_steps(config, tmp_path):
+    for budget in (110, 230):
+        train(with_budget(config, budget, eval_every=0), tmp_path / "run", resume=budget > 110)
+    assert [row["env_step"] for row in metrics.read(tmp_path / "run" / "eval.csv")] == [110, 230]
 
 
 def test_a_gpu_that_is_not_there_is_refused(config, tmp_path):
@@ -190,11 +247,39 @@ def test_a_gpu_that_is_not_there_is_refused(config, tmp_path):
 
 def test_a_damaged_checkpoint_is_named(config, tmp_path):
     run_dir = tmp_path / "run"
-    train(with_budget(config, 100), run_dir)
-    file = run_dir / "checkpoints" / "000000100" / "replay.npz"
-    file.write_bytes(file.read_bytes()[:100])
+    train(with_budget(config, 60), run_dir)
+    folder = run_dir / "checkpoints" / "000000060"
+    other = replace(config, network=replace(config.network, hidden=17))
+    with pytest.raises(RunError, match=r"does not fit its config\.yaml"):
+        Trainer(with_budget(other, 60), run_dir, resume=True)
+    data = (folder / "replay.npz").read_bytes()
+    (folder / "replay.npz").write_bytes(data[:100])
     with pytest.raises(RunError, match=r"replay\.npz"):
-        Trainer(config, run_dir, resume=True)
+        Trainer(with_budget(config, 60), run_dir, resume=True)
+    (folder / "replay.npz").unlink()
+    with pytest.raises(RunError, match="does not fit"):
+        Trainer(with_budget(config, 60), run_dir, resume=True)
+    torch.save([1, 2], folder / "agent.pt")
+    with pytest.raises(RunError, match=r"cannot read .*agent\.pt"):
+        Trainer(with_budget(config, 60), run_dir, resume=True)
+    assert (run_dir / "best.pt").exists()
+
+
+def test_parameters_spoilt_by_an_update_are_told_before_the_simulation_meets_them(config, tmp_path, monkeypatch):
+    trainer = Trainer(with_budget(config, 100), tmp_path / "run")
+    update_targets = trainer.agent.update_targets
+
+    def spoil() -> None:
+        update_targets()
+        if trainer.agent.update_step == 45:  # its losses were finite
+            trainer.agent.actor.mlp[0].weight.data.fill_(torch.nan)
+
+    monkeypatch.setattr(trainer.agent, "update_targets", spoil)
+    try:
+        with pytest.raises(RunError, match=r"actor\.mlp\.0\.weight is not finite after update 45"):
+            trainer.run()
+    finally:
+        trainer.close()
 
 
 def test_checkpoints_run_no_code_from_their_files(tmp_path):
@@ -228,7 +313,7 @@ def test_a_signal_writes_a_checkpoint_and_says_how_to_go_on(config, tmp_path, nu
 
 
 def test_a_second_signal_stops_at_once(config, tmp_path):
-    """The catch-up of a run with ten million updates is interrupted, its checkpoint made to take for ever."""
+    """The run's checkpoint is made to take for ever, so that only the second signal can end it soon."""
     code = (
         "import sys, time; from sim_training import checkpoint; from sac_ae_ros import cli\n"
         "checkpoint.save = lambda *args: time.sleep(60)\n"
