@@ -85,3 +85,11 @@ def test_the_hyperparameters_are_the_codes(column, arguments, file):
 def test_no_hyperparameter_is_left_out(group):
     told = {key.split(".")[1] for key in hyperparameters()}
     assert {field.name for field in fields(group)} <= told
+
+
+def test_every_row_of_results_that_the_page_quotes_is_there_with_that_number():
+    results = (ROOT / "docs" / "results.md").read_text()
+    quoted = re.findall(r"\| rover: (\d+\.\d ± \d+\.\d)[^|]*\(row `([a-z-]+)` of", PAGE)
+    assert len(quoted) >= 6
+    for score, row in quoted:
+        assert re.search(rf"\| rover_chase_ball \| {row} \|.* {re.escape(score)} \|", results), row
