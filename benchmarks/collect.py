@@ -28,6 +28,7 @@ from sim_training import machine, metrics
 from sim_training.trainer import Trainer
 
 RANDOM_STEPS = 100
+LEAST_STEPS = 100  # two rows of the log, of which the first has the catch-up updates in it
 
 
 def speed(config: Path, overrides: Sequence[str], agent_steps: int, folder: Path) -> dict[str, float]:
@@ -46,12 +47,24 @@ def speed(config: Path, overrides: Sequence[str], agent_steps: int, folder: Path
     return {name: statistics.fmean(row[name] for row in rows) for name in ("env_steps_per_s", "wait_share")}
 
 
+def agent_steps(text: str) -> int:
+    """Checks --agent-steps."""
+    if not text.isdecimal() or int(text) < LEAST_STEPS:
+        raise argparse.ArgumentTypeError(f"expected at least {LEAST_STEPS}, as the log has a row in 50, got {text}")
+    return int(text)
+
+
+def device(config: Path, overrides: Sequence[str]) -> str:
+    """Where the learner runs, such as `cuda`."""
+    return configs.parse(overrides, path=config).run.device
+
+
 def main() -> None:
     """Prints a table, or one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", type=Path, default=Path("config/train/rover_chase_ball.yaml"))
     parser.add_argument("--envs", type=int, default=2, help="processes of async collection (default: 2)")
-    parser.add_argument("--agent-steps", type=int, default=300, help="measured steps in a round (default: 300)")
+    parser.add_argument("--agent-steps", type=agent_steps, default=300, help="measured steps in a round (default: 300)")
     parser.add_argument("--rounds", type=int, default=2, help="alternations (default: 2)")
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     args, overrides = parser.parse_known_args()
@@ -74,7 +87,7 @@ def main() -> None:
     ratio = statistics.median(row["async"]["env_steps_per_s"] / row["lockstep"]["env_steps_per_s"] for row in rounds)
     if args.json:
         result = {"ratio": ratio, "rows": rows, "envs": args.envs, "config": os.fspath(args.config)}
-        print(json.dumps({**result, **machine.facts()}))
+        print(json.dumps({**result, **machine.facts(device(args.config, overrides))}))
         return
     print(f"{'':<10}{'env steps/s':>13}{'learner waits':>15}")
     for name, row in rows.items():

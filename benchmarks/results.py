@@ -23,6 +23,7 @@ from published import Published, published, published_table, spread
 from results_curves import draw
 
 from sac_ae_ros.core.errors import ConfigError, RunError, SacAeError
+from sim_training import config as configs
 from sim_training import table
 from sim_training.statistics import Summary, text
 from sim_training.sweep_plan import NAME
@@ -39,9 +40,13 @@ def collect(out: Path, target: Path, revision: str) -> list[str]:
     """Copies a sweep's complete runs; returns the names of those that are not complete.
 
     Raises:
-        RunError: no sweep lies there, or a row of the same name but another config is stored already.
+        RunError: no sweep lies there, or one of its files cannot be read, or a row's complete runs differ in their
+            budgets, or a row of the same name but another config is stored already.
     """
     rows = table.read(out)
+    mixed = [str(row.folder) for row in rows if row.env_steps is None]
+    if mixed:
+        raise RunError(f"results: expected runs of the same run.env_steps in {', '.join(mixed)}; {table.SAME_BUDGET}")
     for row in rows:
         for seed in row.scores:
             _copy_run(row.folder, target / row.folder.name, seed, revision)
@@ -50,8 +55,8 @@ def collect(out: Path, target: Path, revision: str) -> list[str]:
 
 def _copy_run(source: Path, target: Path, seed: int, revision: str) -> None:
     run, kept = source / f"seed{seed}", target / f"seed{seed}"
-    facts = json.loads((source / table.ROW_FILE).read_text())
-    facts["file"] = _in_repository(facts["file"])
+    facts = table.read_facts(source)
+    facts |= {"file": _in_repository(facts["file"]), "arguments": _arguments(facts, run)}
     _check_same_row(target, facts, run)
     kept.mkdir(parents=True, exist_ok=True)
     for name in ("config.yaml", "eval.csv"):
@@ -63,6 +68,16 @@ def _copy_run(source: Path, target: Path, seed: int, revision: str) -> None:
             start["revision"] = revision
     _write_json(kept / "machine.json", starts)
     _write_json(target / table.ROW_FILE, facts)
+
+
+def _arguments(facts: dict[str, Any], run: Path) -> list[str]:
+    """The row's arguments, with the run's budget where it was finished by hand at another than the sweep's."""
+    arguments, env_steps = list(facts["arguments"]), table.budget(run)
+    try:
+        planned = configs.parse(arguments, path=facts["file"]).run.env_steps
+    except ConfigError:  # the file has moved since
+        planned = env_steps
+    return arguments if planned == env_steps else [*arguments, f"--run.env_steps={env_steps}"]
 
 
 def _in_repository(file: str) -> str | None:
@@ -218,7 +233,7 @@ def _place(start: dict[str, Any]) -> str:
 
 def command(row: Row) -> str:
     """Runs a row's first seed again."""
-    facts = json.loads((row.folder / table.ROW_FILE).read_text())
+    facts = table.read_facts(row.folder)
     seed = min(row.scores)
     kept = Path("benchmarks/results", row.folder.parent.name, row.folder.name, f"seed{seed}", "config.yaml")
     file, arguments = (facts["file"], facts["arguments"]) if facts["file"] else (str(kept), [])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import csv
 import shlex
 import time
 from collections.abc import Mapping
@@ -173,5 +174,5 @@ def _evaluation(row: Mapping[str, float]) -> str:
 def _rows(path: Path) -> list[dict[str, float]]:
     try:
         return metrics.read(path)
-    except (ValueError, TypeError) as error:
+    except (csv.Error, ValueError, TypeError) as error:
         raise RunError(f"report: expected rows of numbers in {path}, got something else ({error})") from None

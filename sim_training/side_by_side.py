@@ -7,6 +7,7 @@ import os
 import shlex
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from sac_ae_ros.core.errors import RunError
+from sac_ae_ros.core.errors import RunError, SacAeError
 
 POLL_S = 0.2
 
@@ -48,8 +49,15 @@ class Child:
 class Watcher(Protocol):
     """Whoever wants to know how the jobs are doing."""
 
-    def starts(self, job: Job) -> None:
-        """A job is about to start."""
+    def starts(self, job: Job) -> Job | None:
+        """A job may start, and no other process can before this returns: the job as it is now, or None to skip it.
+
+        Raises:
+            SacAeError: it cannot start; `left` is told, and the other jobs go on.
+        """
+
+    def left(self, job: Job, why: str) -> None:
+        """A job was not started: another process runs it, or `starts` found that it cannot."""
 
     def ended(self, child: Child) -> None:
         """A job's process has ended."""
@@ -77,33 +85,46 @@ class SideBySide:
     _running: list[Child] = field(default_factory=list)
 
     def run(self, jobs: Sequence[Job], watcher: Watcher) -> None:
-        """Runs all jobs, or those that start before a signal.
-
-        Raises:
-            RunError: another process still runs one of the jobs; then none is started.
-        """
-        for job in jobs:
-            if job.log.exists():
-                with job.log.open("ab") as file:
-                    _lock(file, job)
+        """Runs all jobs, or those that start before a signal; what another process still runs is left alone."""
         waiting = list(jobs)
         with self._signals():
             try:
                 while self._running or (waiting and not self._ending()):
                     while waiting and len(self._running) < self.limit and not self._ending():
-                        watcher.starts(waiting[0])
-                        self._running.append(start(waiting.pop(0)))
+                        self._start(waiting.pop(0), watcher)
                     watcher.tick([child.job for child in self._running], self.stops)
                     time.sleep(POLL_S)
                     self._pass_signals_on()
                     for child in [child for child in self._running if child.process.poll() is not None]:
                         self._running.remove(child)
                         watcher.ended(child)
-            finally:  # after an error here: no child outlives this process
-                for child in self._running:
-                    child.process.send_signal(signal.SIGINT)
-                for child in self._running:
-                    child.process.wait()
+            finally:
+                self._end_rest()
+
+    def _start(self, job: Job, watcher: Watcher) -> None:
+        try:
+            with _locked(job) as log:
+                ready = watcher.starts(job)
+                if ready is not None:
+                    self._running.append(_spawn(ready, log))
+        except SacAeError as error:
+            watcher.left(job, str(error))
+
+    def _end_rest(self) -> None:
+        """After an error here: no child outlives this process. They are asked to end; the next signal kills them."""
+        rest = [child for child in self._running if child.process.poll() is None]
+        if not rest:
+            return
+        if not self.stops:  # a second SIGINT would keep a training from its checkpoint
+            for child in rest:
+                child.process.send_signal(signal.SIGINT)
+        print(f"an error: waiting for {len(rest)} runs to end; a signal kills them", file=sys.stderr)
+        self._signalled = False
+        while any(child.process.poll() is None for child in rest):
+            time.sleep(POLL_S)
+            if self._signalled:
+                for child in rest:
+                    kill(child)
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
@@ -137,23 +158,30 @@ class SideBySide:
 
 def start(job: Job) -> Child:
     """Starts a job; its process, and those that it starts, hold a lock on the log."""
+    with _locked(job) as log:
+        return _spawn(job, log)
+
+
+@contextmanager
+def _locked(job: Job) -> Iterator[BinaryIO]:
+    """The job's log, locked until it is closed here and in all processes that inherit it."""
     job.log.parent.mkdir(parents=True, exist_ok=True)
-    with job.log.open("ab") as file:
-        _lock(file, job)
-        file.write(f"$ {shlex.join(job.command)}\n".encode())
-        file.flush()
-        log_start = file.tell()
-        process = subprocess.Popen(
-            job.command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True
-        )
+    with job.log.open("ab") as log:
+        try:
+            fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RunError(
+                f"left alone, as another process still runs it ({job.log} is locked); wait for its end"
+            ) from None
+        yield log
+
+
+def _spawn(job: Job, log: BinaryIO) -> Child:
+    log.write(f"$ {shlex.join(job.command)}\n".encode())
+    log.flush()
+    log_start = log.tell()
+    process = subprocess.Popen(job.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
     return Child(job, process, log_start)
-
-
-def _lock(file: BinaryIO, job: Job) -> None:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise RunError(f"{job.name}: another process still runs it, as {job.log} is locked; wait for its end") from None
 
 
 def kill(child: Child) -> None:

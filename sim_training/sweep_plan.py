@@ -10,8 +10,8 @@ from typing import Any, Literal
 
 from sac_ae_ros.core.errors import ConfigError, RunError
 from sim_training import config as configs
-from sim_training import metrics, statistics
-from sim_training.config import PROFILES, TrainConfig
+from sim_training import statistics, table
+from sim_training.config import CHANGEABLE, PROFILES, TrainConfig
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 # What a run leaves before its first checkpoint.
@@ -25,6 +25,9 @@ OWN_START = {
     "reconstructions",
     "checkpoints",
 }
+# Of these, what it leaves before config.yaml is nothing.
+OWN_LATER = OWN_START - {"replay"}
+OWN_TMP = re.compile(r"(config\.yaml.*|best)\.tmp")
 
 
 @dataclass(frozen=True)
@@ -75,10 +78,16 @@ class Run:
         """`<config>-<row>/seed<k>`."""
         return f"{self.folder.parent.name}/{self.folder.name}"
 
+    @property
+    def log(self) -> Path:
+        """The file that takes its output."""
+        return self.folder.with_suffix(".log")
+
     def command(self, state: str, threads: int) -> tuple[str, ...]:
         """Arguments of `sac-ae` that start it, or go on with it."""
         if state == "resume":
-            return ("train", "--resume", str(self.folder))
+            wanted = configs.parse(self.all_arguments(threads), path=self.file).run.threads
+            return ("train", "--resume", str(self.folder), f"--run.threads={wanted}")
         where = ("--run-dir", str(self.folder))
         return ("train", "--config", str(self.file), *self.all_arguments(threads), *where)
 
@@ -121,10 +130,11 @@ def _rows(request: Request) -> dict[str, tuple[str, ...]]:
 
 
 def state_of(run: Run) -> Literal["complete", "resume", "start"]:
-    """What is left to do for a run; an unfinished start without a checkpoint counts as none.
+    """What is left to do for a run; an unfinished start of a sweep without a checkpoint counts as none.
 
     Raises:
-        RunError: its folder holds a run of another config, or something that is not of a run.
+        RunError: its folder holds a run of another config, or something that is not of a sweep's run; or a file of it
+            cannot be read.
     """
     if not run.folder.exists():
         return "start"
@@ -135,8 +145,10 @@ def state_of(run: Run) -> Literal["complete", "resume", "start"]:
             return "complete"
         if any(path.name != "partial" for path in (run.folder / "checkpoints").glob("*")):
             return "resume"
-    own = OWN_START if begun else {"replay"}
-    foreign = sorted(path.name for path in run.folder.iterdir() if path.name not in own and path.suffix != ".tmp")
+    names = sorted(path.name for path in run.folder.iterdir())
+    # Without a log, no sweep began it: it may be a run that someone has just started by hand.
+    swept = run.log.is_file() and run.log.stat().st_size > 0
+    foreign = [name for name in names if not (swept and is_own_start(name) and (begun or name not in OWN_LATER))]
     if foreign:
         raise RunError(
             f"sweep: {run.folder} has no checkpoint, but holds {' '.join(foreign)}; move it, or change --out"
@@ -144,17 +156,29 @@ def state_of(run: Run) -> Literal["complete", "resume", "start"]:
     return "start"
 
 
+def is_own_start(name: str) -> bool:
+    """Whether a file or folder of this name in a run's folder is the run's own, from before its first checkpoint."""
+    return name in OWN_START or bool(OWN_TMP.fullmatch(name))
+
+
 def score_of(run: Run) -> statistics.Score | None:
-    """What the run is judged by; None before its last evaluation."""
-    return statistics.score(metrics.read(run.folder / "eval.csv"), run.config.run.env_steps)
+    """What the run is judged by; None before its last evaluation.
+
+    Raises:
+        RunError: its eval.csv cannot be read.
+    """
+    return statistics.score(table.evaluations(run.folder), run.config.run.env_steps)
 
 
 def _check_same(run: Run) -> None:
     saved, wanted = _flat(configs.load(run.folder / "config.yaml")), _flat(run.config)
     for key, value in wanted.items():
         if saved[key] != value and key != "run.threads":  # threads change a run's speed, not what it is
+            # A run that was stopped may have been finished by hand with these.
+            resume = f"`sac-ae train --resume {shlex.quote(str(run.folder))} --{key}={value}` first, or "
             raise RunError(
-                f"sweep: {run.folder} was run with {key} {saved[key]}, now {value} is wanted; choose another --out"
+                f"sweep: {run.folder} was run with {key} {saved[key]}, now {value} is wanted;"
+                f" {resume if key in CHANGEABLE else ''}choose another --out"
             )
 
 

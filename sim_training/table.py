@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -18,6 +20,9 @@ from sim_training.config import PROFILES, write_text
 from sim_training.statistics import Score, Summary
 
 ROW_FILE = "row.json"
+ROW_FACTS = ("config", "row", "file", "arguments")
+JUDGED_BY = ("env_step", "mean_return", "sd_return", "seconds")
+SAME_BUDGET = "bring the shorter ones to the others' with `sac-ae train --resume RUN --run.env_steps=N`"
 
 
 @dataclass(frozen=True)
@@ -27,7 +32,7 @@ class Row:
     Args:
         config: name of the training config, the same for all rows that are compared.
         row: the profile or variant.
-        env_steps: budget of the runs.
+        env_steps: budget of the complete runs (of all, if none is complete); None if they differ.
         scores: of the complete runs, by seed.
         unfinished: seeds of the runs that have not spent their budget.
         folder: where the runs are.
@@ -35,7 +40,7 @@ class Row:
 
     config: str
     row: str
-    env_steps: int
+    env_steps: int | None
     scores: dict[int, Score]
     unfinished: tuple[int, ...]
     folder: Path
@@ -45,7 +50,7 @@ def read(out: Path) -> list[Row]:
     """All rows of a sweep, sorted: by config, then plain, best and the variants.
 
     Raises:
-        RunError: no sweep lies there.
+        RunError: no sweep lies there, or a file of it cannot be read.
     """
     rows = [read_row(path.parent) for path in sorted(out.glob(f"*/{ROW_FILE}"))]
     if not rows:
@@ -55,15 +60,20 @@ def read(out: Path) -> list[Row]:
 
 
 def read_row(folder: Path) -> Row:
-    """One row; runs that have not begun are left out."""
-    facts = json.loads((folder / ROW_FILE).read_text())
+    """One row; runs that have not begun are left out.
+
+    Raises:
+        RunError: a file of it cannot be read, or a folder's name has no seed.
+    """
+    facts = read_facts(folder)
     runs = {seed_of(path): path for path in folder.glob("seed*") if (path / "config.yaml").is_file()}
     budgets = {seed: budget(path) for seed, path in runs.items()}
-    found = {seed: statistics.score(metrics.read(runs[seed] / "eval.csv"), budgets[seed]) for seed in sorted(runs)}
+    found = {seed: statistics.score(evaluations(runs[seed]), budgets[seed]) for seed in sorted(runs)}
+    spent = {budgets[seed] for seed, score in found.items() if score is not None} or {max(budgets.values(), default=0)}
     return Row(
         config=facts["config"],
         row=facts["row"],
-        env_steps=max(budgets.values(), default=0),
+        env_steps=spent.pop() if len(spent) == 1 else None,
         scores={seed: score for seed, score in found.items() if score is not None},
         unfinished=tuple(seed for seed, score in found.items() if score is None),
         folder=folder,
@@ -71,8 +81,47 @@ def read_row(folder: Path) -> Row:
 
 
 def seed_of(run_dir: Path) -> int:
-    """The seed in the name of a run's folder."""
-    return int(run_dir.name.removeprefix("seed"))
+    """The seed in the name of a run's folder; raises RunError if there is none."""
+    match = re.fullmatch(r"seed(0|[1-9][0-9]*)", run_dir.name)
+    if match is None:
+        raise RunError(f"sweep: expected run folders named seed1, seed2 and so on, got {run_dir}; rename or move it")
+    return int(match[1])
+
+
+def read_facts(folder: Path) -> dict[str, Any]:
+    """What `sweep` notes of a row: its config and row by name, the config's file and the arguments.
+
+    Raises:
+        RunError: the file cannot be read.
+    """
+    path = folder / ROW_FILE
+    try:
+        facts = dict(json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError):
+        facts = {}
+    if not set(ROW_FACTS) <= set(facts):
+        raise RunError(
+            f"sweep: expected JSON with {', '.join(ROW_FACTS)} in {path}, got something else;"
+            " the sweep's command, given again, writes it anew"
+        )
+    return facts
+
+
+def evaluations(run_dir: Path) -> list[dict[str, float]]:
+    """The rows of a run's eval.csv; a last one that was cut short lacks cells.
+
+    Raises:
+        RunError: it holds something else than numbers.
+    """
+    path = run_dir / "eval.csv"
+    try:
+        rows = metrics.read(path)
+    except (csv.Error, ValueError, TypeError) as error:
+        raise RunError(f"sweep: expected rows of numbers in {path}, got something else ({error})") from None
+    for row in rows:
+        if "sd_return" in row and not all(math.isfinite(row.get(name, math.nan)) for name in JUDGED_BY):
+            raise RunError(f"sweep: expected finite {', '.join(JUDGED_BY)} in each row of {path}, got {row}")
+    return rows
 
 
 def budget(run_dir: Path) -> int:
@@ -99,7 +148,8 @@ def summaries(rows: Sequence[Row]) -> list[Summary]:
 def to_dict(rows: Sequence[Row]) -> dict[str, Any]:
     """The table as JSON values, with the runs that are not in it."""
     unfinished = [f"{row.folder.name}/seed{seed}" for row in rows for seed in row.unfinished]
-    return {"rows": [asdict(line) for line in summaries(rows)], "unfinished": unfinished}
+    mixed = [row.folder.name for row in rows if row.env_steps is None]
+    return {"rows": [asdict(line) for line in summaries(rows)], "unfinished": unfinished, "mixed": mixed}
 
 
 def write(out: Path, table: dict[str, Any]) -> None:
@@ -128,6 +178,8 @@ def render(table: dict[str, Any]) -> str:
     text.append("Mean returns of the last evaluation over seeds; best checkpoint: of each run's best evaluation.")
     if table["unfinished"]:
         text.append(f"Not counted, as unfinished: {', '.join(table['unfinished'])}")
+    if table["mixed"]:
+        text.append(f"Over runs of different env steps: {', '.join(table['mixed'])}; {SAME_BUDGET}")
     return "\n".join(text)
 
 

@@ -108,8 +108,9 @@ def test_networks_of_another_shape_cost_the_video_only(run_dir, fresh, capsys):
 
 
 @pytest.mark.parametrize("name", ["train.csv", "eval.csv"])
-def test_rows_that_are_no_numbers_are_refused(fresh, name):
-    (fresh / name).write_text("env_step,q\n1,many\n")
+@pytest.mark.parametrize("cells", ["1,many\n", "1,2,3\n", "\0,\0\n", "\0" * 200_000])
+def test_rows_that_are_no_numbers_are_refused(fresh, name, cells):
+    (fresh / name).write_text(f"env_step,q\n{cells}")
     with pytest.raises(RunError, match=f"rows of numbers in .*{name}"):
         report.read(fresh)
 

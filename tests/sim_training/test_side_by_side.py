@@ -1,9 +1,12 @@
 """Processes side by side: how many, their logs, and what a signal does; the children are small shell scripts."""
 
 import os
+import re
 import signal
+import threading
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -25,8 +28,12 @@ class Notes:
         self.most = self.stops = 0
         self._when = list(when)
 
-    def starts(self, job: Job) -> None:
+    def starts(self, job: Job) -> Job | None:
         self.events.append(("starts", job.name))
+        return job
+
+    def left(self, job: Job, why: str) -> None:
+        self.events.append(("left", job.name, why))
 
     def ended(self, child: Child) -> None:
         self.events.append(("ended", child.job.name))
@@ -107,19 +114,37 @@ def test_children_have_a_session_of_their_own(tmp_path):
     child.process.wait()
 
 
-def test_what_another_process_still_runs_is_not_started_again(tmp_path):
-    jobs = [job(tmp_path, "a", "true"), job(tmp_path, "b", CAREFUL)]
-    other = start(jobs[1])
+def test_what_another_process_still_runs_is_left_alone_and_the_others_run(tmp_path):
+    jobs = [job(tmp_path, "a", CAREFUL), job(tmp_path, "b", "true")]
+    other, notes = start(jobs[0]), Notes()
     try:
-        notes = Notes()
-        with pytest.raises(RunError, match=r"b: another process still runs it, as .*b\.log is locked"):
-            SideBySide(2).run(jobs, notes)
-        assert notes.events == []
+        SideBySide(1).run(jobs, notes)
     finally:
         kill(other)
         other.process.wait()
-    SideBySide(2).run(jobs[:1], notes)
-    assert notes.codes == {"a": 0}
+    (left,) = [event for event in notes.events if event[0] == "left"]
+    assert left[1] == "a"
+    assert re.match(r"left alone, as another process still runs it \(.*a\.log is locked\)", left[2])
+    assert ("starts", "a") not in notes.events
+    assert notes.codes == {"b": 0}
+
+
+def test_a_job_is_settled_under_its_lock(tmp_path):
+    class Settles(Notes):
+        def starts(self, job: Job) -> Job | None:
+            with pytest.raises(RunError, match="still runs it"):
+                start(job)
+            super().starts(job)
+            if job.name == "b":
+                raise RunError("no such run")
+            return None if job.name == "a" else replace(job, command=("echo", "changed"))
+
+    notes = Settles()
+    SideBySide(1).run([job(tmp_path, name, "echo as it was") for name in "abc"], notes)
+    assert ("left", "b", "no such run") in notes.events
+    assert notes.codes == {"c": 0}
+    logs = [(tmp_path / f"{name}.log").read_text() for name in "abc"]
+    assert logs == ["", "", "$ echo changed\nchanged\n"]
 
 
 def test_no_child_outlives_an_error_here(tmp_path):
@@ -131,3 +156,23 @@ def test_no_child_outlives_an_error_here(tmp_path):
     with pytest.raises(OSError, match="disk full"):
         SideBySide(1).run([job(tmp_path, "a", CAREFUL)], Broken())
     assert "stopped" in (tmp_path / "a.log").read_text().splitlines()
+
+
+@pytest.mark.timeout(30)
+def test_a_signal_after_an_error_here_kills_what_does_not_end(tmp_path):
+    log = tmp_path / "a.log"
+
+    class Broken(Notes):
+        def tick(self, running: Sequence[Job], stops: int) -> None:
+            if says("ready")(running):
+                threading.Thread(target=signal_when_asked).start()
+                raise OSError("disk full")
+
+    def signal_when_asked() -> None:
+        while "not yet" not in log.read_text().splitlines():
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(OSError, match="disk full"):
+        SideBySide(1).run([job(tmp_path, "a", f"echo $$ > {tmp_path}/pid; {STUBBORN}")], Broken())
+    assert not Path(f"/proc/{(tmp_path / 'pid').read_text().strip()}").exists()

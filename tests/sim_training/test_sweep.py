@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import fcntl
 import json
 import os
 import signal
@@ -15,7 +16,7 @@ import pytest
 from sac_ae_ros.cli import main
 from sac_ae_ros.core.errors import ConfigError, RunError
 from sim_training import config as configs
-from sim_training import sweep, table
+from sim_training import machine, sweep, table
 from sim_training.sweep import Progress
 from sim_training.sweep_plan import Request, Run, plan, state_of
 
@@ -42,6 +43,7 @@ def request_of(*files: Path, **changes: object) -> Request:
 def leave(run: Run, *evaluations: int) -> Path:
     """What a run would leave that evaluated at these env steps, without a checkpoint."""
     run.folder.mkdir(parents=True)
+    run.log.write_text("$ sac-ae train\n")
     configs.save(run.config, run.folder / "config.yaml")
     rows = [f"{step},{step},{step},9,1,{step / 10},0\n" for step in evaluations]
     head = "env_step,agent_step,update_step,seconds,episodes,mean_return,sd_return\n"
@@ -77,7 +79,15 @@ def test_what_is_started_is_what_was_planned(tiny):
         assert (verb, flag, where, folder) == ("train", "--config", "--run-dir", str(run.folder))
         wanted = dataclasses.replace(run.config, run=dataclasses.replace(run.config.run, threads=7))
         assert configs.parse(arguments, path=file) == wanted
-        assert run.command("resume", threads=7) == ("train", "--resume", str(run.folder))
+        assert run.command("resume", threads=7) == ("train", "--resume", str(run.folder), "--run.threads=7")
+
+
+def test_the_sweeps_own_threads_hold_for_a_resumed_run_too(tiny):
+    request = request_of(tiny, profiles=(), variants=("a: --run.threads 3", "b: --learn.n_step=2"))
+    assert [run.command("resume", threads=7)[-1] for run in plan(request)[:2]] == [
+        "--run.threads=3",
+        "--run.threads=7",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -129,10 +139,66 @@ def test_what_is_not_of_a_run_is_never_removed(tiny, begun):
         leave(run)
     else:
         (run.folder / "replay").mkdir(parents=True)
+        run.log.write_text("$ sac-ae train\n")
         assert state_of(run) == "start"
     (run.folder / "notes.txt").touch()
     with pytest.raises(RunError, match=r"no checkpoint, but holds notes\.txt"):
         state_of(run)
+
+
+def test_a_start_that_no_sweep_has_a_log_of_is_not_removed(tiny):
+    run = plan(request_of(tiny))[0]
+    leave(run)
+    run.log.write_text("")  # as locking it leaves it
+    with pytest.raises(RunError, match=r"no checkpoint, but holds config\.yaml eval\.csv; move it"):
+        state_of(run)
+
+
+def test_an_unfinished_start_is_cleared_of_its_own_files_only(tiny):
+    folder = leave(plan(request_of(tiny))[0])
+    (folder / "replay").mkdir()
+    for name in ("replay/frames.bin", "best.tmp", "config.yamlx1.tmp", "notes.tmp", "notes.txt"):
+        (folder / name).touch()
+    sweep._clear(folder)
+    assert sorted(path.name for path in folder.iterdir()) == ["notes.tmp", "notes.txt"]
+
+
+# Meets another process while the sweep's first run is under way: that one completes the second run, with notes, and
+# leaves a checkpoint in the third; the fourth becomes something else; the fifth is locked.
+MEETS = """
+import fcntl, json, shutil, sys, time
+from pathlib import Path
+out = Path(sys.argv[1])
+if "seed1" in " ".join(sys.argv):
+    for seed in (2, 3, 4):
+        shutil.copytree(out.parent / f"other{seed}", out / f"tiny-best/seed{seed}")
+(out.parent / "commands").open("a").write(json.dumps(sys.argv[2:]) + "\\n")
+"""
+
+
+def test_a_run_is_judged_when_it_starts_and_not_when_the_sweep_did(tiny, tmp_path):
+    request = request_of(tiny, profiles=("best",), seeds=5, jobs=1)
+    runs = plan(request)
+    for run, steps in zip(runs[1:4], [(30, 60), (30,), (30,)], strict=True):
+        leave(run, *steps)
+        run.log.unlink()
+        run.folder.rename(tmp_path / f"other{run.seed}")
+    (tmp_path / "other2" / "notes.txt").write_text("mine")
+    (tmp_path / "other3" / "checkpoints" / "000000030").mkdir(parents=True)
+    (tmp_path / "other4" / "notes.txt").write_text("mine")
+    (tmp_path / "meets.py").write_text(MEETS)
+    with runs[4].log.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        _, failed = sweep.run(request, (sys.executable, str(tmp_path / "meets.py"), str(request.out)))
+    commands = [json.loads(line) for line in (tmp_path / "commands").read_text().splitlines()]
+    assert [command[-1] for command in commands] == [str(runs[0].folder), f"--run.threads={machine.cores()}"]
+    assert commands[1][:3] == ["train", "--resume", str(runs[2].folder)]
+    assert (runs[1].folder / "notes.txt").read_text() == (runs[3].folder / "notes.txt").read_text() == "mine"
+    assert (runs[1].folder / "eval.csv").is_file()
+    assert runs[1].name not in failed
+    assert "holds config.yaml eval.csv notes.txt" in failed[runs[3].name]
+    assert failed[runs[4].name].startswith("left alone, as another process still runs it")
+    assert not runs[4].folder.exists()
 
 
 def test_a_run_of_another_config_is_an_error_that_names_the_key(tiny):
@@ -140,6 +206,54 @@ def test_a_run_of_another_config_is_an_error_that_names_the_key(tiny):
     assert state_of(plan(request_of(tiny, overrides=("--learn.n_step=5", "--run.threads=2")))[0]) == "complete"
     with pytest.raises(RunError, match=r"with learn\.n_step 5, now 1 is wanted; choose another --out"):
         state_of(plan(request_of(tiny))[0])
+
+
+def test_a_run_finished_by_hand_at_a_smaller_budget_is_complete_there_and_says_how_to_go_on(tiny):
+    request = request_of(tiny, profiles=("best",))
+    smaller = dataclasses.replace(request, overrides=("--run.env_steps=30",))
+    first, second = plan(request)
+    sweep._write_row(first)
+    leave(plan(smaller)[0], 30)
+    assert state_of(plan(smaller)[0]) == "complete"
+    with pytest.raises(RunError, match=r"30, now 60 is wanted; `sac-ae train --resume .*seed1 --run.env_steps=60`"):
+        state_of(first)
+    leave(second, 30)  # not at the end of its own budget yet
+    (row,) = table.read(request.out)
+    assert (row.env_steps, list(row.scores), row.unfinished) == (30, [1], (2,))
+    (second.folder / "eval.csv").write_text((first.folder / "eval.csv").read_text() + "60,60,60,9,1,6,0\n")
+    result = table.to_dict(table.read(request.out))
+    assert (result["rows"][0]["env_steps"], result["rows"][0]["seeds"]) == (None, (1, 2))
+    assert "mixed" in table.render(result).splitlines()[1]
+    assert "Over runs of different env steps: tiny-best; bring the shorter" in table.render(result).splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "says"),
+    [
+        ("row.json", '{"config": "ti', r"tiny-best/row\.json, got something else"),
+        ("row.json", '{"config": "tiny"}', r"tiny-best/row\.json, got something else"),
+        ("row.json", "[1]", r"tiny-best/row\.json, got something else"),
+        ("seed1/eval.csv", "env_step,sd_return\n\0,\0\n", r"seed1/eval\.csv, got something else"),
+        ("seed1/eval.csv", "env_step,sd_return\n" + "\0" * 200_000, r"seed1/eval\.csv, got something else"),
+        ("seed1/eval.csv", "env_step,sd_return\n60,1\n", r"finite .* in each row of .*seed1/eval\.csv"),
+        ("seed1/config.yaml", "run: [", r"seed1/config\.yaml"),
+        ("seedX/config.yaml", "", r"named seed1, seed2 and so on, got .*seedX"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_named(tiny, name, text, says):
+    request = request_of(tiny, profiles=("best",))
+    run = plan(request)[0]
+    sweep._write_row(run)
+    leave(run, 60)
+    path = run.folder.parent / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text)
+    with pytest.raises(RunError, match=says) as caught:
+        table.read(request.out)
+    assert "\n" not in str(caught.value)
+    if name.endswith("eval.csv"):
+        with pytest.raises(RunError, match=says):
+            state_of(run)
 
 
 def test_nothing_starts_when_one_folder_is_refused(tiny):
@@ -153,7 +267,7 @@ def test_nothing_starts_when_one_folder_is_refused(tiny):
 def test_the_bar_reads_whole_lines_only(tiny):
     run = plan(request_of(tiny))[0]
     folder = leave(run)
-    with Progress([run], {run.name: "resume"}, 1) as progress:
+    with Progress([run], {run.name: "resume"}, 1, 1) as progress:
         for text, env_step in [("", 0), ("env_step,x\n", 0), ("env_step,x\n20,1\n4", 20), ("20,1\n400,1\n", 60)]:
             (folder / "train.csv").write_text(text)
             progress._next_look = 0.0
