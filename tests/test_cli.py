@@ -72,8 +72,8 @@ def policy(tmp_path) -> Path:
 
 def test_a_run_folder_has_what_the_readme_promises(run_dir):
     names = {path.name for path in run_dir.iterdir()}
-    wanted = {"config.yaml", "train.csv", "eval.csv", "tensorboard", "best.pt", "checkpoints"}
-    assert names == wanted | {"learning_curve.png", "policy.onnx", "reconstructions.png"}
+    wanted = {"config.yaml", "train.csv", "eval.csv", "tensorboard", "best.pt", "checkpoints", "replay", ".lock"}
+    assert names == wanted | {"learning_curve.png", "policy.onnx", "reconstructions.png", "reconstructions"}
 
 
 def test_eval_prints_one_json_object(run_dir):

@@ -66,6 +66,10 @@ def test_environments_in_processes_of_their_own_are_reset_one_by_one(obs):
 
 
 def test_this_process_still_sees_sigint():
-    make_vector_env(EnvConfig(obs="state"), 1).close()
-    with pytest.raises(KeyboardInterrupt):
-        signal.raise_signal(signal.SIGINT)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+    try:
+        make_vector_env(EnvConfig(obs="state"), 1).close()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, before)
