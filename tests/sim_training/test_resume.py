@@ -57,7 +57,7 @@ def test_a_run_killed_three_times_equals_an_uninterrupted_one(tmp_path, whole):
     finish_and_compare(run_dir, whole)
 
 
-PLACES = [("step", 141), ("update", 15), ("update", 90), ("write", 3), ("write", 4), ("rename", 2), ("rename", 3)]
+PLACES = [("step", 141), ("update", 37), ("update", 90), ("write", 3), ("write", 4), ("rename", 2), ("rename", 3)]
 PLACES += [("sync", count) for count in range(8, 18)]
 ON_DISK = [("step", 141), ("update", 90), ("write", 3), ("rename", 2), ("sync", 12)]
 
