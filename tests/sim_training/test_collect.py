@@ -99,7 +99,8 @@ def children(process_id: int) -> list[int]:
     return [int(number) for task in tasks for number in task.read_text().split()]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_no_worker_outlives_its_run(config, tmp_path, number):
     config = with_budget(config, 100_000, eval_every=0, checkpoint_every=100_000, **ASYNC)
     process = start(replace(config, env=TINY.env), tmp_path / "run", tmp_path)

@@ -83,7 +83,8 @@ def test_a_finished_run_can_be_resumed_and_changes_nothing(config, tmp_path, who
     assert curves(run_dir) == before
 
 
-@pytest.mark.parametrize("capacity", [pytest.param(200, marks=pytest.mark.slow), 100_000])  # wraps; follows the budget
+@pytest.mark.slow
+@pytest.mark.parametrize("capacity", [200, 100_000])  # wraps; follows the budget
 def test_more_steps_can_be_asked_of_a_finished_run(config, tmp_path, capacity):
     config = replace(config, learn=replace(config.learn, replay_capacity=capacity))
     at_once = everything(train(with_budget(config, 250), tmp_path / "at_once"))
@@ -101,7 +102,8 @@ def test_states_are_learned_from_too(config, tmp_path):
     assert trainer.replay._frames._frames.dtype == torch.float32
 
 
-@pytest.mark.parametrize("replay", ["disk", pytest.param("device", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("replay", ["disk", "device"])
 def test_where_frames_are_kept_does_not_change_the_run(config, tmp_path, whole, replay):
     run = everything(train(with_budget(config, STEPS, replay=replay), tmp_path / "run"))
     assert differences(run, whole[1]) == []
@@ -312,6 +314,7 @@ def test_a_signal_writes_a_checkpoint_and_says_how_to_go_on(config, tmp_path, nu
     assert [key for key in differences(resumed, at_once) if not key.startswith("replay.")] == []
 
 
+@pytest.mark.slow
 def test_a_second_signal_stops_at_once(config, tmp_path):
     """The run's checkpoint is made to take for ever, so that only the second signal can end it soon."""
     code = (
