@@ -54,7 +54,7 @@ class Trainer:
                 f"resume: expected a checkpoint under {run_dir / 'checkpoints'}, found none; start a new run"
             )
         self.config, self.run_dir = config, run_dir
-        made = next((folder for folder in reversed([run_dir, *run_dir.parents]) if not folder.exists()), run_dir)
+        made = [folder for folder in (run_dir, *run_dir.parents) if not folder.exists()]
         run_dir.mkdir(parents=True, exist_ok=True)
         self._lock = _lock(run_dir)
         try:
@@ -62,7 +62,10 @@ class Trainer:
         except BaseException:
             self._lock.close()
             if not resume:
-                shutil.rmtree(made, ignore_errors=True)  # the run's folder was empty, or did not exist
+                shutil.rmtree(run_dir, ignore_errors=True)  # it was empty, or did not exist
+                with contextlib.suppress(OSError):  # a parent is not empty: by now somebody else uses it
+                    for folder in made[1:]:
+                        folder.rmdir()
             raise
 
     def _open(self, saved: tuple[dict[str, Any], dict[str, dict[str, NDArray[Any]]]] | None) -> None:

@@ -184,6 +184,21 @@ def test_a_full_disk_is_noticed_before_a_disk_replay_is_used_and_leaves_nothing(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("neighbour", [False, True])
+def test_a_run_that_cannot_start_takes_away_its_own_folders_only(config, tmp_path, monkeypatch, neighbour):
+    other = tmp_path / "runs" / "neighbour"
+
+    def fail(*_: object) -> None:
+        if neighbour:
+            other.mkdir()  # another process starts a run meanwhile
+        raise RunError("cannot start")
+
+    monkeypatch.setattr("sim_training.trainer.make_replay", fail)
+    with pytest.raises(RunError, match="cannot start"):
+        Trainer(config, tmp_path / "runs" / "mine" / "run")
+    assert sorted(tmp_path.rglob("*")) == ([other.parent, other] if neighbour else [])
+
+
 def test_a_full_disk_is_named_when_a_row_of_numbers_meets_it(config, tmp_path):
     metrics_ = metrics.Metrics(tmp_path)
     with full_disk(10), pytest.raises(RunError, match=r"metrics: cannot write .*train\.csv \(File too large\)"):
