@@ -15,8 +15,9 @@ from std_msgs.msg import Header
 from sac_ae_ros.core.command import SafetyGate, Values
 from sac_ae_ros.core.errors import ConfigError, ImageError
 from sac_ae_ros.core.policy import OnnxPolicy
-from sac_ae_ros.nodes.convert import CommandMapping, stop_values, to_ns
+from sac_ae_ros.nodes.convert import to_ns
 from sac_ae_ros.nodes.drive import make_gate, max_age_s
+from sac_ae_ros.nodes.mapping import CommandMapping, stop_policy
 from sac_ae_ros.nodes.params import PolicyParams
 
 NEWEST_COMMAND = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
@@ -38,7 +39,7 @@ class LoadedPolicy:
         self.policy = OnnxPolicy.load(params.policy, provider=params.provider, threads=params.threads)
         spec = self.policy.spec
         self._names = [action.name for action in spec.actions]
-        self._rest = stop_values(params.command, len(self._names))
+        self._rest = stop_policy(params.command, len(self._names)).values
         self._mapping = CommandMapping(params.command, self._names)
         self.gate()  # says now what does not fit
         self._max_age_s = max_age_s(params, spec.control_period_s)

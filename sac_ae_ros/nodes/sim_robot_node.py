@@ -21,7 +21,8 @@ from std_srvs.srv import Trigger
 
 from sac_ae_ros.core.errors import ConfigError
 from sac_ae_ros.nodes import process
-from sac_ae_ros.nodes.convert import CommandMapping, from_ns, from_rgb
+from sac_ae_ros.nodes.convert import from_ns, from_rgb
+from sac_ae_ros.nodes.mapping import CommandMapping
 from sac_ae_ros.nodes.params import SimParams, declare, read
 from sac_ae_ros.nodes.sim_loop import TICK_NS, SimLoop
 
