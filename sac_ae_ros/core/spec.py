@@ -68,10 +68,15 @@ class TrainingFacts:
 
 @dataclass(frozen=True)
 class NoveltyStats:
-    """Quantiles of the newest frame's mean squared reconstruction error over `frames` held-out frames."""
+    """What the policy's newest frames are like, over `frames` held-out ones; core.novelty judges others by it.
+
+    quantiles: of the mean squared reconstruction error. variance_quantiles: of core.novelty.frame_variance; empty in
+    files from before it was measured. Keys are the quantiles as decimal numbers: "0.999".
+    """
 
     frames: int
     quantiles: dict[str, float]
+    variance_quantiles: dict[str, float] = dataclasses.field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -110,8 +115,8 @@ class PolicySpec:
                 "finite low < high",
                 f"{action.low}..{action.high}",
             )
-        for quantile, value in self.novelty.quantiles.items():
-            _require(math.isfinite(value), f"novelty.quantiles.{quantile}", "a finite number", value)
+        for name in ("quantiles", "variance_quantiles"):
+            _check_quantiles(getattr(self.novelty, name), f"novelty.{name}")
 
     @property
     def camera(self) -> CameraSpec:
@@ -156,6 +161,23 @@ def _check_camera(camera: CameraSpec) -> None:
         _require(len(camera.k) == 9, "cameras[0].k", "9 numbers", len(camera.k))
 
 
+def _check_quantiles(quantiles: dict[str, float], path: str) -> None:
+    ordered = []
+    for key, value in quantiles.items():
+        _require(math.isfinite(value) and value >= 0, f"{path}.{key}", "a finite number, at least 0", value)
+        _require(_is_share(key), path, 'keys such as "0.999"', repr(key))
+        ordered.append((float(key), value))
+    values = [value for _, value in sorted(ordered)]
+    _require(values == sorted(values), path, "values that grow with their keys", values)
+
+
+def _is_share(key: str) -> bool:
+    try:
+        return 0 <= float(key) <= 1
+    except ValueError:
+        return False
+
+
 def _require(holds: bool, field: str, expected: object, came: object) -> None:
     if not holds:
         raise SpecError(f"policy spec field '{field}': expected {expected}, got {came}; export the policy again")
@@ -188,14 +210,16 @@ def _build(kind: Any, value: Any, path: str) -> Any:
 def _build_dataclass(kind: type, value: Any, path: str) -> Any:
     _require(isinstance(value, dict), path, "an object", _kind(value))
     hints = typing.get_type_hints(kind)
-    fields = {field.name: field for field in dataclasses.fields(kind)}
+    fields = {item.name: item for item in dataclasses.fields(kind)}
     unknown = sorted(set(value) - set(fields))
     _require(not unknown, path, f"only {sorted(fields)}", f"also {unknown}")
-    missing = sorted(
-        name for name, field in fields.items() if field.default is dataclasses.MISSING and name not in value
-    )
+    missing = sorted(name for name, item in fields.items() if _is_required(item) and name not in value)
     _require(not missing, path, f"the fields {missing}", "none of them" if len(missing) > 1 else "nothing there")
     return kind(**{name: _build(hints[name], item, f"{path}.{name}") for name, item in value.items()})
+
+
+def _is_required(item: dataclasses.Field[Any]) -> bool:
+    return item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING
 
 
 def _refuse_constant(name: str) -> float:

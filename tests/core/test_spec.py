@@ -30,6 +30,10 @@ def test_round_trip():
     assert PolicySpec.from_json(with_k.to_json()) == with_k
 
 
+def test_older_files_have_no_variance_quantiles():
+    assert PolicySpec.from_json(changed(novelty__variance_quantiles=None)).novelty.variance_quantiles == {}
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
@@ -52,6 +56,11 @@ def test_round_trip():
         (changed(actions__0__low=7.0), "finite low < high"),
         (changed(actions__0__name="angular"), "distinct names"),
         (changed(novelty__quantiles={"0.5": "x"}), "quantiles.0.5"),
+        (changed(novelty__quantiles={"0.5": -0.1}), "novelty.quantiles.0.5': expected a finite number, at least 0"),
+        (changed(novelty__variance_quantiles={"2": 0.1}), "novelty.variance_quantiles': expected keys such as"),
+        (changed(novelty__variance_quantiles={"low": 0.1}), "got 'low'"),
+        (changed(novelty__quantiles={"0.5": 0.2, "0.01": 0.3}), "values that grow with their keys, got \\[0.3, 0.2\\]"),
+        (changed(novelty__frames=None), "novelty': expected the fields \\['frames'\\]"),
         (SPEC.to_json().replace("-1.5", "NaN"), "NaN is no JSON number"),
         (SPEC.to_json().replace("0.1,", "1e999,"), "control_period_s"),
         (SPEC.to_json().replace("0.1,", "1" + 400 * "0" + ","), "control_period_s"),
