@@ -21,6 +21,10 @@ class ImageError(SacAeError):
     """An image message cannot be decoded."""
 
 
+class StampError(ImageError):
+    """An image's stamp cannot be: it lies in the future."""
+
+
 class ArmError(SacAeError):
     """The safety gate refuses to arm because the cause of a stop lasts."""
 
@@ -31,3 +35,7 @@ class RunError(SacAeError):
 
 class SimError(SacAeError):
     """A simulated task is unknown or cannot be rendered on this machine."""
+
+
+class StoreError(SacAeError):
+    """A folder of policy versions cannot be read or written, or does not hold what was asked for."""
