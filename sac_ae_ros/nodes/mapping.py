@@ -1,31 +1,108 @@
-"""Commands: which message carries them, where in it each action goes, and what a stop is."""
+"""CommandMapping: which message carries the command, and where in it each action goes; what a stop is."""
 
 from __future__ import annotations
 
-import importlib
 import re
+import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import reduce
 from typing import Any
 
 import numpy as np
 from builtin_interfaces.msg import Time
 from numpy.typing import NDArray
+from rclpy.serialization import deserialize_message, serialize_message
+from sensor_msgs.msg import JointState
 
 from sac_ae_ros.core.errors import ConfigError
+from sac_ae_ros.nodes.fields import MOST, Field, find, message_class, path, walk
 from sac_ae_ros.nodes.params import CommandParams
+from sac_ae_ros.nodes.template import joint_names, make_template, parse_constants, takes_stamp
 
-ZERO_BY_DEFAULT = ("geometry_msgs/msg/Twist", "geometry_msgs/msg/TwistStamped")
-_TYPE = re.compile(r"([a-z]\w*)/(?:msg/)?([A-Z]\w*)")
-_PATH = re.compile(r"(?P<names>[a-z]\w*(\.[a-z]\w*)*)(\[(?P<index>\d{1,4})\])?")
-_NUMBER = re.compile(r"(double|float)")
-_SEQUENCE = re.compile(r"sequence<(double|float)>")
+_TWIST = re.compile(r"geometry_msgs/(msg/)?Twist(Stamped)?")
+_NO_POSITION = re.compile(r"velocit|accelerat|effort|twist|linear|angular|speed|jerk|torque")
+
+
+class CommandMapping:
+    """Where each action goes in a command message; everything is checked against the message class."""
+
+    def __init__(self, params: CommandParams, actions: Sequence[str], period_s: float = 0.1) -> None:
+        """`actions`: the names, in the policy's order, of what `params.fields` places.
+
+        `period_s`, the policy period, is the default of `params.time_from_start_s`.
+
+        Raises:
+            ConfigError: an unknown type or field, not one distinct field for each action, a constant that does
+                not fit, or joints without names.
+        """
+        self.message_class = message_class(params.type)
+        self._fields = _action_fields(self.message_class, params.fields, actions)
+        self._most = [MOST[field.type] for field in self._fields]
+        constants = parse_constants(self.message_class, params.constants)
+        self._stamped = takes_stamp(self.message_class, constants)
+        template = make_template(self.message_class, self._fields, constants, params, period_s)
+        self._lengths = {steps: len(walk(template, steps)) for field in self._fields for steps in field.lists}
+        self._names = joint_names(template)
+        self._template = serialize_message(template)  # to make messages of: twice as fast as copying
+
+    def check(self, values: Sequence[float] | NDArray[np.float64], title: str) -> None:
+        """Raises ConfigError where one of the actions' values [A] is not finite or too large for its field."""
+        for value, most, field in zip(values, self._most, self._fields, strict=True):
+            if not -most <= value <= most:
+                where = f"'{path(field.steps)}', a {field.type},"
+                raise ConfigError(f"{title}: expected a finite number that {where} can hold, got {value}")
+
+    def message(self, values: Sequence[float] | NDArray[np.float64], stamp: Time) -> Any:
+        """A message with one value for each action, physical units; stamped if its type has a header.
+
+        Raises:
+            ConfigError: a value is not finite, or too large for a 32-bit field.
+        """
+        self.check(values, "command")
+        message = deserialize_message(self._template, self.message_class)
+        if self._stamped:
+            message.header.stamp = stamp
+        for field, value in zip(self._fields, values, strict=True):
+            field.put(message, float(value))
+        return message
+
+    def values(self, message: Any) -> NDArray[np.float64]:
+        """The actions' values [A] in a command message.
+
+        Raises:
+            ConfigError: a list is too short or too long, joints have other names, or a value is not finite.
+        """
+        for steps, length in self._lengths.items():
+            came = len(walk(message, steps))
+            if came != length:
+                raise ConfigError(f"command: expected {length} items in '{path(steps)}', got {came}")
+        if self._names:
+            field, names = self._names
+            if list(getattr(message, field)) != names:
+                raise ConfigError(f"command: expected {field} {names}, got {list(getattr(message, field))}")
+        values = np.array([field.get(message) for field in self._fields], np.float64)
+        if not np.isfinite(values).all():
+            raise ConfigError(f"command: expected finite numbers, got {values.tolist()}")
+        return values
+
+
+def _action_fields(kind: Any, texts: Sequence[str], actions: Sequence[str]) -> list[Field]:
+    if len(texts) != len(actions):
+        raise ConfigError(f"command.fields: expected one field for each of {list(actions)}, got {list(texts)}")
+    fields = [find(kind, text, f"command.fields[{i}]") for i, text in enumerate(texts)]
+    for i, field in enumerate(fields):
+        if field.type not in MOST:
+            raise ConfigError(
+                f"command.fields[{i}] '{texts[i]}': expected a floating point number (float32, float64),"
+                f" got {field.type}"
+            )
+    return fields
 
 
 @dataclass(frozen=True)
 class StopPolicy:
-    """What a stop sends: `values` [A], or with kind hold_measured the newest measured positions."""
+    """What a stop sends: `values` [A], or with kind hold_measured the measured positions of the joints."""
 
     kind: str
     values: tuple[float, ...]
@@ -37,133 +114,65 @@ def stop_policy(params: CommandParams, actions: int) -> StopPolicy:
     Raises:
         ConfigError: the parameters don't say what a stop is, or contradict themselves.
     """
-    stop = params.stop or ("zero" if params.type in ZERO_BY_DEFAULT else "")
+    stop = params.stop or ("zero" if _TWIST.fullmatch(params.type) else "")
     if not stop:
         raise ConfigError(
-            f"command.stop: expected zero or custom for {params.type}, got nothing; say what stops your robot"
+            f"command.stop: expected zero, custom or hold_measured for {params.type}, got nothing;"
+            " say what stops your robot"
         )
+    if stop == "custom":
+        if len(params.stop_values) != actions or not np.isfinite(params.stop_values).all():
+            raise ConfigError(f"command.stop_values: expected {actions} finite numbers, got {list(params.stop_values)}")
+    elif params.stop_values:
+        raise ConfigError(f"command.stop_values: expected none with stop: {stop}, got {list(params.stop_values)}")
     if stop == "hold_measured":
-        raise ConfigError("command.stop: hold_measured is not built yet; expected zero or custom")
-    if stop == "zero" and params.stop_values:
-        raise ConfigError(f"command.stop_values: expected none with stop: zero, got {list(params.stop_values)}")
-    if stop == "custom" and len(params.stop_values) != actions:
-        raise ConfigError(f"command.stop_values: expected {actions} numbers, got {list(params.stop_values)}")
+        _check_held(params, actions)
+    elif params.joints:
+        raise ConfigError(f"command.joints: expected none with stop: {stop}, got {list(params.joints)}")
     return StopPolicy(stop, params.stop_values if stop == "custom" else (0.0,) * actions)
 
 
-@dataclass(frozen=True)
-class _Path:
-    """One field path: the attributes to walk, and an index where the last of them is a list."""
-
-    names: tuple[str, ...]
-    index: int | None
-    fixed: bool
-
-    def parent(self, message: Any) -> Any:
-        return reduce(getattr, self.names[:-1], message)
-
-
-class CommandMapping:
-    """Where each action goes in a command message; checked against the message class."""
-
-    def __init__(self, params: CommandParams, actions: Sequence[str]) -> None:
-        """`actions`: the names, in the policy's order, of what `params.fields` places.
-
-        Raises:
-            ConfigError: an unknown type or field, or not one distinct field for each action.
-        """
-        self.message_class = message_class(params.type)
-        self._frame_id = params.frame_id
-        self._stamped = self.message_class.get_fields_and_field_types().get("header") == "std_msgs/Header"
-        if len(params.fields) != len(actions) or len(set(params.fields)) != len(actions):
-            raise ConfigError(
-                f"command.fields: expected one field for each of {list(actions)}, got {list(params.fields)}"
-            )
-        self._paths = [_path(self.message_class, f"command.fields[{i}]", text) for i, text in enumerate(params.fields)]
-        self._sizes = _list_sizes(self._paths)
-
-    def message(self, values: Sequence[float] | NDArray[np.float64], stamp: Time) -> Any:
-        """A message with one value for each action, physical units; stamped if its type has a header."""
-        message = self.message_class()
-        if self._stamped:
-            message.header.stamp, message.header.frame_id = stamp, self._frame_id
-        for names, size in self._sizes.items():
-            setattr(reduce(getattr, names[:-1], message), names[-1], [0.0] * size)
-        for path, value in zip(self._paths, values, strict=True):
-            if path.index is None:
-                setattr(path.parent(message), path.names[-1], float(value))
-            else:
-                getattr(path.parent(message), path.names[-1])[path.index] = float(value)
-        return message
-
-    def values(self, message: Any) -> NDArray[np.float64]:
-        """The actions' values [A] in a command message.
-
-        Raises:
-            ConfigError: a list is too short, or a value is not finite.
-        """
-        for names, size in self._sizes.items():
-            came = len(reduce(getattr, names, message))
-            if came != size:
-                raise ConfigError(f"command: expected {size} numbers in '{'.'.join(names)}', got {came}")
-        found = [getattr(path.parent(message), path.names[-1]) for path in self._paths]
-        values = [
-            value if path.index is None else value[path.index] for path, value in zip(self._paths, found, strict=True)
-        ]
-        if not np.isfinite(values).all():
-            raise ConfigError(f"command: expected finite numbers, got {values}")
-        return np.array(values, np.float64)
+def _check_held(params: CommandParams, actions: int) -> None:
+    if len(params.joints) != actions or len(set(params.joints)) != actions or "" in params.joints:
+        raise ConfigError(
+            f"command.joints: expected {actions} different joints of `joint_states`, one for each action,"
+            f" got {list(params.joints)}"
+        )
+    moving = [field for field in params.fields if _NO_POSITION.search(field)]
+    if moving:
+        raise ConfigError(
+            f"command.stop: hold_measured sends measured positions, but {moving} take no positions;"
+            " expected zero or custom"
+        )
 
 
-def message_class(name: str) -> Any:
-    """The class of a message type such as geometry_msgs/msg/Twist.
+class HeldJoints:
+    """The newest measured positions of some joints, from sensor_msgs/JointState; any thread may call."""
 
-    Raises:
-        ConfigError: no such type on this machine.
-    """
-    match = _TYPE.fullmatch(name)
-    try:
-        if match:
-            return getattr(importlib.import_module(f"{match[1]}.msg"), match[2])
-    except (ImportError, AttributeError):
-        pass
-    raise ConfigError(f"command.type: expected an installed message type like geometry_msgs/msg/Twist, got {name!r}")
+    def __init__(self, joints: Sequence[str], timeout_s: float) -> None:
+        """`joints`: their names, in the actions' order; late when one was silent for `timeout_s`."""
+        self._places = {joint: i for i, joint in enumerate(joints)}
+        self._timeout_s = timeout_s
+        self._lock = threading.Lock()
+        self._positions = np.full(len(joints), np.nan)
+        self._heard_s = np.full(len(joints), -np.inf)  # steady clock
 
+    def heard(self, message: JointState) -> None:
+        """Takes the finite positions of the joints that count; the message may have others, or only some."""
+        now_s = time.monotonic()
+        with self._lock:
+            for name, position in zip(message.name, message.position, strict=False):
+                place = self._places.get(name)
+                if place is not None and np.isfinite(position):
+                    self._positions[place], self._heard_s[place] = position, now_s
 
-def _path(kind: Any, title: str, text: str) -> _Path:
-    """Parses one field path and follows it through the message classes."""
-    match = _PATH.fullmatch(text)
-    if not match:
-        raise ConfigError(f"{title}: expected a field path like twist.linear.x or data[0], got {text!r}")
-    names = tuple(match["names"].split("."))
-    index = None if match["index"] is None else int(match["index"])
-    for depth, name in enumerate(names):
-        fields = kind.get_fields_and_field_types()
-        if name not in fields:
-            raise ConfigError(f"{title} '{text}': {kind.__name__} has no field {name!r}, only {', '.join(fields)}")
-        type_ = fields[name]
-        if depth < len(names) - 1:
-            if not re.fullmatch(r"\w+/\w+", type_):
-                raise ConfigError(f"{title} '{text}': {name!r} is a {type_}, which has no fields")
-            kind = message_class(type_)
-    leaf = _NUMBER if index is None else _SEQUENCE
-    fixed = re.fullmatch(r"(double|float)\[(\d+)\]", type_)
-    if fixed and index is not None and index < int(fixed[2]):
-        return _Path(names, index, True)
-    if not leaf.fullmatch(type_):
-        raise ConfigError(f"{title} '{text}': expected a floating point number, got {type_}")
-    return _Path(names, index, False)
+    @property
+    def positions(self) -> NDArray[np.float64] | None:
+        """The newest position of each joint, float64 [A]; None before all were heard."""
+        with self._lock:
+            return None if np.isnan(self._positions).any() else self._positions.copy()
 
-
-def _list_sizes(paths: Sequence[_Path]) -> dict[tuple[str, ...], int]:
-    """The length of each list that must be made; every place in it must belong to an action."""
-    places: dict[tuple[str, ...], list[int]] = {}
-    for path in paths:
-        if path.index is not None and not path.fixed:
-            places.setdefault(path.names, []).append(path.index)
-    for names, indices in places.items():
-        if sorted(indices) != list(range(len(indices))):
-            raise ConfigError(
-                f"command.fields: expected {'.'.join(names)}[0] onwards without gaps, got {sorted(indices)}"
-            )
-    return {names: len(indices) for names, indices in places.items()}
+    def late(self, now_s: float) -> bool:
+        """Whether a joint was never heard, or not within the timeout; `now_s` as of time.monotonic."""
+        with self._lock:
+            return bool(now_s - self._heard_s.min() > self._timeout_s)

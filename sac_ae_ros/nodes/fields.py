@@ -1,0 +1,180 @@
+"""Paths to the fields of messages, such as points[0].positions[2], and values of the types that these have."""
+
+from __future__ import annotations
+
+import importlib
+import math
+import re
+from dataclasses import dataclass
+from functools import reduce
+from typing import Any
+
+from builtin_interfaces.msg import Duration, Time
+
+from sac_ae_ros.core.errors import ConfigError
+
+Steps = tuple[str | int, ...]
+
+MOST = {"float": 3.402823466e38, "double": 1.7976931348623157e308}  # of float32 as rosidl's setters have it
+_INTEGER = re.compile(r"(u?)int(8|16|32|64)")
+_TEXT = re.compile(r"w?string(?:<(?P<most>\d+)>)?")
+_MESSAGE = re.compile(r"([a-z]\w*)/(?:msg/)?([A-Z]\w*)")
+_LIST = re.compile(r"sequence<(?P<item>.+?)(?:, (?P<most>\d+))?>|(?P<fixed_item>.+)\[(?P<size>\d+)\]")
+_PART = re.compile(r"([a-z]\w*)(?:\[(\d{1,4})\])?")
+_TIMES = {"builtin_interfaces/Duration": Duration, "builtin_interfaces/Time": Time}
+
+
+@dataclass(frozen=True)
+class Field:
+    """Where a field is in a message class: `steps` are names and, in lists, indices; `type` as rosidl names it.
+
+    `lists` has the item's type of each list on the way that has no fixed size.
+    """
+
+    steps: Steps
+    type: str
+    lists: dict[Steps, str]
+
+    def get(self, message: Any) -> Any:
+        """Its value in a message; the lists on the way must be long enough."""
+        return walk(message, self.steps)
+
+    def put(self, message: Any, value: Any) -> None:
+        """Sets its value; the lists on the way must be long enough."""
+        parent, last = walk(message, self.steps[:-1]), self.steps[-1]
+        if isinstance(last, int):
+            parent[last] = value
+        else:
+            setattr(parent, last, value)
+
+    def overlaps(self, other: Field) -> bool:
+        """Whether they are the same, or one is inside the other."""
+        return all(mine == theirs for mine, theirs in zip(self.steps, other.steps, strict=False))
+
+
+def walk(message: Any, steps: Steps) -> Any:
+    """What the steps lead to."""
+    return reduce(lambda value, step: getattr(value, step) if isinstance(step, str) else value[step], steps, message)
+
+
+def path(steps: Steps) -> str:
+    """The steps as text, points[0].positions."""
+    return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in steps).removeprefix(".")
+
+
+def message_class(name: str, title: str = "command.type") -> Any:
+    """The class of a message type such as geometry_msgs/msg/Twist.
+
+    Raises:
+        ConfigError: no such type on this machine.
+    """
+    match = _MESSAGE.fullmatch(name)
+    try:
+        if match:
+            return getattr(importlib.import_module(f"{match[1]}.msg"), match[2])
+    except (ImportError, AttributeError):
+        pass
+    raise ConfigError(f"{title}: expected an installed message type like geometry_msgs/msg/Twist, got {name!r}")
+
+
+def find(kind: Any, text: str, title: str) -> Field:
+    """Parses a field path and follows it through the message classes, from the class `kind` on.
+
+    Raises:
+        ConfigError: not a path, no such field, or an index where there is no such place.
+    """
+    steps: Steps = ()
+    lists: dict[Steps, str] = {}
+    type_ = ""
+    for part in text.split("."):
+        match = _PART.fullmatch(part)
+        if not match:
+            raise ConfigError(f"{title}: expected a field path like twist.linear.x or data[0], got {text!r}")
+        if steps:
+            if not _MESSAGE.fullmatch(type_):
+                raise ConfigError(f"{title} '{text}': '{path(steps)}' is a {type_}, which has no fields")
+            kind = message_class(type_, title)
+        fields = kind.get_fields_and_field_types()
+        if match[1] not in fields:
+            raise ConfigError(f"{title} '{text}': {kind.__name__} has no field {match[1]!r}, only {', '.join(fields)}")
+        steps, type_ = (*steps, match[1]), fields[match[1]]
+        if match[2] is None:
+            continue
+        index, found = int(match[2]), _LIST.fullmatch(type_)
+        if not found or index >= int(found["size"] or found["most"] or index + 1):
+            raise ConfigError(f"{title} '{text}': '{path(steps)}' is a {type_} and has no [{index}]")
+        if not found["size"]:
+            lists[steps] = found["item"]
+        steps, type_ = (*steps, index), found["item"] or found["fixed_item"]
+    return Field(steps, type_, lists)
+
+
+def initial(type_: str) -> Any:
+    """A new value of this type, which is no list."""
+    if _MESSAGE.fullmatch(type_):
+        return message_class(type_)()
+    if _TEXT.fullmatch(type_):
+        return ""
+    return {"double": 0.0, "float": 0.0, "boolean": False, "octet": b"\0"}.get(type_, 0)
+
+
+def converted(type_: str, value: Any, title: str) -> Any:
+    """A value out of YAML as a field of this type takes it; a Duration or Time is given in seconds.
+
+    Raises:
+        ConfigError: the value is of another type, out of range, or too long.
+    """
+    found = _LIST.fullmatch(type_)
+    if found:
+        return _list(found, value, title)
+    if type_ in MOST:
+        return _float(type_, value, title)
+    if type_ in _TIMES:
+        return _time(type_, value, title)
+    text, integer = _TEXT.fullmatch(type_), _INTEGER.fullmatch(type_)
+    if text:
+        most = text["most"]
+        _require(isinstance(value, str), title, "text; put it in quotes", value)
+        _require(most is None or len(value.encode()) <= int(most), title, f"at most {most} bytes", value)
+    elif type_ == "boolean":
+        _require(isinstance(value, bool), title, "true or false", value)
+    elif type_ == "octet" or integer:
+        bits = int(integer[2]) if integer else 8
+        low, high = (0, 2**bits - 1) if not integer or integer[1] else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+        _require(type(value) is int and low <= value <= high, title, f"an integer of {low}..{high}", value)
+        return bytes([value]) if type_ == "octet" else value
+    else:
+        raise ConfigError(f"{title}: is a {type_}; expected a number, a text, a truth value or a list of these")
+    return value
+
+
+def _list(found: re.Match[str], value: Any, title: str) -> list[Any]:
+    _require(isinstance(value, list), title, "a list such as [a, b]", value)
+    size, most = found["size"], found["most"]
+    _require(size is None or len(value) == int(size), title, f"{size} values", value)
+    _require(most is None or len(value) <= int(most), title, f"at most {most} values", value)
+    item = found["item"] or found["fixed_item"]
+    return [converted(item, each, f"{title}[{i}]") for i, each in enumerate(value)]
+
+
+def _float(type_: str, value: Any, title: str) -> float:
+    try:  # YAML 1.1 takes 1e-3 for text
+        number = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        raise ConfigError(f"{title}: expected a number that a {type_} can hold, got {value!r:.60}") from None
+    _require(not isinstance(value, bool), title, "a number", value)
+    # Infinite or no number is what some controllers want where a quantity is not to be controlled.
+    _require(not math.isfinite(number) or abs(number) <= MOST[type_], title, f"a number that a {type_} can hold", value)
+    return number
+
+
+def _time(type_: str, value: Any, title: str) -> Any:
+    seconds = _float("double", value, title)
+    _require(0 <= seconds < 2**31 - 1, title, f"a {_TIMES[type_].__name__} in seconds", value)
+    sec, nanosec = divmod(round(seconds * 1e9), 1_000_000_000)
+    return _TIMES[type_](sec=sec, nanosec=nanosec)
+
+
+def _require(holds: bool, title: str, expected: str, came: object) -> None:
+    if not holds:
+        raise ConfigError(f"{title}: expected {expected}, got {came!r:.60}")
