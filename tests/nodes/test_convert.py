@@ -3,11 +3,13 @@
 import numpy as np
 import pytest
 from builtin_interfaces.msg import Time
-from sensor_msgs.msg import CompressedImage, Image
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, RegionOfInterest
 from std_msgs.msg import Header
 
+from sac_ae_ros.core.errors import ImageError
 from sac_ae_ros.core.image import decode
-from sac_ae_ros.nodes.convert import from_ns, from_rgb, to_image, to_ns
+from sac_ae_ros.core.optics import Intrinsics
+from sac_ae_ros.nodes.convert import from_ns, from_rgb, to_image, to_intrinsics, to_ns
 
 
 def test_an_image_survives_the_round_trip():
@@ -25,3 +27,29 @@ def test_both_image_messages_are_taken():
 @pytest.mark.parametrize("stamp_ns", [0, 1, 999_999_999, 1_000_000_000, 1_763_800_000_123_456_789])
 def test_stamps_are_exact(stamp_ns):
     assert to_ns(from_ns(stamp_ns)) == stamp_ns
+
+
+K = [500.0, 0.0, 320.0, 0.0, 510.0, 240.0, 0.0, 0.0, 1.0]
+
+
+def test_optics_of_the_whole_sensor():
+    assert to_intrinsics(CameraInfo(height=480, width=640, k=K)) == Intrinsics(480, 640, 500.0, 510.0, 320.0, 240.0)
+
+
+def test_binning_and_the_drivers_roi_change_the_optics():
+    roi = RegionOfInterest(x_offset=100, y_offset=40, height=400, width=440)
+    info = CameraInfo(height=480, width=640, k=K, binning_x=2, binning_y=2, roi=roi)
+    assert to_intrinsics(info) == Intrinsics(200, 220, 250.0, 255.0, 110.0, 100.0)
+
+
+@pytest.mark.parametrize(
+    ("info", "says"),
+    [
+        (CameraInfo(height=480, width=640), "calibrate the camera"),
+        (CameraInfo(height=480, width=640, k=[np.nan] * 9), "calibrate the camera"),
+        (CameraInfo(k=K), "the image's size"),
+    ],
+)
+def test_a_camera_without_optics_is_refused(info, says):
+    with pytest.raises(ImageError, match=says):
+        to_intrinsics(info)
