@@ -74,7 +74,9 @@ def message_class(name: str, title: str = "command.type") -> Any:
             return getattr(importlib.import_module(f"{match[1]}.msg"), match[2])
     except (ImportError, AttributeError):
         pass
-    raise ConfigError(f"{title}: expected an installed message type like geometry_msgs/msg/Twist, got {name!r}")
+    raise ConfigError(
+        f"{title}: expected an installed message type like geometry_msgs/msg/Twist, got {name!r}; install its package"
+    )
 
 
 def find(kind: Any, text: str, title: str) -> Field:
