@@ -125,7 +125,11 @@ class NoveltyGuard:
 
     def judge(self, error: float, frame: NDArray[np.uint8]) -> Reading:
         """Takes the next measurement: the error of `frame`, uint8 RGB [H, W, 3] as the policy gets it."""
-        reading = self._read(error, frame_variance(frame))
+        return self.judge_measured(error, frame_variance(frame))
+
+    def judge_measured(self, error: float, variance: float) -> Reading:
+        """The same for a frame whose variance is known, such as one of a recording."""
+        reading = self._read(error, variance)
         self._scores.append(reading.score)
         self._reading = reading
         return reading
