@@ -42,3 +42,20 @@ def test_a_machine_is_fit_unless_something_failed():
     assert doctor.to_dict([fine, missing])["ok"] is True
     assert doctor.to_dict([fine, broken])["ok"] is False
     assert "-> do z" in doctor.render([fine, missing])
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "says"),
+    [
+        ("import os; os.abort()", doctor.WARN, "crashes its process (signal 6)"),
+        ("raise ImportError('built for numpy 1')", doctor.WARN, "ImportError: built for numpy 1"),
+    ],
+)
+def test_a_cv_bridge_that_does_not_convert_is_a_warning(monkeypatch, tmp_path, code, status, says):
+    (tmp_path / "cv_bridge.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=":")
+    found = doctor._cv_bridge()
+    assert found.status == status
+    assert says in found.detail
+    assert "numpy" in found.fix

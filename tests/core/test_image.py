@@ -1,6 +1,4 @@
-"""Decoding against OpenCV's own conversions; every malformed image is an ImageError and nothing else."""
-
-import contextlib
+"""What the policy gets of an image: the part that counts, turned, cropped and averaged."""
 
 import cv2
 import numpy as np
@@ -8,145 +6,113 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sac_ae_ros.core.errors import ImageError
-from sac_ae_ros.core.image import ENCODINGS, CompressedImage, Image, decode, fit
+from sac_ae_ros.core.errors import ConfigError, ImageError
+from sac_ae_ros.core.image import ENCODINGS, CompressedImage, Image, View, _reduction, decode, fit, see
+from sac_ae_ros.core.spec import CameraSpec
 
 H, W = 6, 8
 RGB = np.random.default_rng(0).integers(0, 256, (H, W, 3), dtype=np.uint8)
-SMOOTH = cv2.resize(RGB, (64, 48), interpolation=cv2.INTER_LINEAR)
+RAW = Image(H, W, "rgb8", 3 * W, False, RGB.tobytes())
+SMOOTH = cv2.resize(RGB, (640, 480), interpolation=cv2.INTER_CUBIC)
+JPEG = CompressedImage(cv2.imencode(".jpg", SMOOTH)[1].tobytes())
+PNG = CompressedImage(cv2.imencode(".png", SMOOTH)[1].tobytes())
 
 
-def image(encoding: str, pixels: np.ndarray, *, padding: int = 0, big: bool = False, height: int = 0) -> Image:
-    rows = np.ascontiguousarray(pixels).reshape(pixels.shape[0], -1)
-    data = rows.astype(rows.dtype.newbyteorder(">" if big else "<")).tobytes()
-    row_bytes = len(data) // len(rows)
-    padded = b"".join(data[i * row_bytes : (i + 1) * row_bytes] + b"\xab" * padding for i in range(len(rows)))
-    return Image(height or pixels.shape[0], pixels.shape[1], encoding, row_bytes + padding, big, padded)
+def camera(height: int, width: int, crop: str = "center") -> CameraSpec:
+    return CameraSpec("camera", height, width, height, width, crop=crop, fovy_deg=60.0)
 
 
-COLOURS = {
-    "rgb8": RGB,
-    "bgr8": RGB[..., ::-1],
-    "8UC3": RGB[..., ::-1],
-    "rgba8": np.dstack([RGB, RGB[..., :1]]),
-    "bgra8": np.dstack([RGB[..., ::-1], RGB[..., :1]]),
-    "8UC4": np.dstack([RGB[..., ::-1], RGB[..., :1]]),
-}
+@pytest.mark.parametrize("crop", ["center", "none"])
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_a_raw_image_is_decoded_then_fitted(encoding, crop):
+    image = Image(12, 16, encoding, 80, False, np.random.default_rng(1).bytes(80 * 36))
+    expected = fit(decode(image), 4, 4, crop)
+    assert see(image, camera(4, 4, crop)).tobytes() == expected.tobytes()
 
 
-@pytest.mark.parametrize("encoding", COLOURS)
-@pytest.mark.parametrize("padding", [0, 5])
-def test_colour_orders(encoding, padding):
-    decoded = decode(image(encoding, COLOURS[encoding], padding=padding))
-    assert decoded.dtype == np.uint8
-    np.testing.assert_array_equal(decoded, RGB)
+def test_a_png_is_decoded_then_fitted():
+    assert see(PNG, camera(32, 32)).tobytes() == fit(decode(PNG), 32, 32, "center").tobytes()
 
 
-@pytest.mark.parametrize("encoding", ["mono8", "8UC1"])
-def test_grey_becomes_three_equal_channels(encoding):
-    np.testing.assert_array_equal(decode(image(encoding, RGB[..., 0])), np.dstack([RGB[..., 0]] * 3))
+@pytest.mark.parametrize(("rotate_deg", "turns"), [(0, 0), (90, -1), (180, 2), (270, 1)])
+def test_the_part_is_cut_out_then_turned_clockwise(rotate_deg, turns):
+    part = np.rot90(RGB[1:4, 2:7], turns)
+    view = View(roi=(2, 1, 5, 3), rotate_deg=rotate_deg)
+    np.testing.assert_array_equal(see(RAW, camera(*part.shape[:2]), view), part)
 
 
-@pytest.mark.parametrize("big", [False, True])
-def test_mono16_keeps_its_high_byte_in_either_byte_order(big):
-    wide = RGB[..., 0].astype(np.uint16) << 8 | 0x37
-    np.testing.assert_array_equal(decode(image("mono16", wide, big=big, padding=3)), np.dstack([RGB[..., 0]] * 3))
+def test_the_crop_comes_last():
+    """Turned, the 8x6 picture is upright: the crop then takes rows off, not columns."""
+    seen = see(RAW, camera(6, 6), View(rotate_deg=90))
+    np.testing.assert_array_equal(seen, np.rot90(RGB, -1)[1:7])
 
 
-@pytest.mark.parametrize(
-    ("pattern", "first_row", "second_row"),
-    [("rggb", "rg", "gb"), ("bggr", "bg", "gr"), ("gbrg", "gb", "rg"), ("grbg", "gr", "bg")],
-)
-@pytest.mark.parametrize("bits", [8, 16])
-def test_bayer_patterns_are_named_by_their_first_row(pattern, first_row, second_row, bits):
-    """A mosaic of one flat colour comes back as that colour, whatever the pattern."""
-    colour = {"r": 200, "g": 90, "b": 30}
-    rows = [[colour[first_row[x % 2]] if y % 2 == 0 else colour[second_row[x % 2]] for x in range(W)] for y in range(H)]
-    mosaic = np.array(rows, np.uint8 if bits == 8 else np.uint16)
-    mosaic = mosaic if bits == 8 else mosaic << 8
-    decoded = decode(image(f"bayer_{pattern}{bits}", mosaic))
-    np.testing.assert_array_equal(decoded[2:-2, 2:-2], np.broadcast_to([200, 90, 30], (H - 4, W - 4, 3)))
+def test_the_value_range_reaches_the_decoder():
+    depth = np.array([[1000, 2000]], "<u2")
+    image = Image(1, 2, "16UC1", 4, False, depth.tobytes())
+    assert see(image, camera(1, 2), View(value_range=(1000, 3000)))[0, :, 0].tolist() == [0, 128]
 
 
-@pytest.mark.parametrize("encoding", ["yuv422", "uyvy", "yuv422_yuy2", "yuyv"])
-def test_packed_yuv_orders(encoding):
-    """Grey in luma, with chroma that makes it red: the order of the four bytes decides."""
-    y, u, v = 81, 90, 240
-    pair = [u, y, v, y] if encoding in ("yuv422", "uyvy") else [y, u, y, v]
-    packed = np.tile(np.array(pair, np.uint8), (H, W // 2)).reshape(H, W, 2)
-    decoded = decode(image(encoding, packed))
-    assert np.abs(decoded.astype(int) - [255, 0, 0]).max() <= 2
-
-
-@pytest.mark.parametrize(("encoding", "order"), [("nv12", (90, 240)), ("nv21", (240, 90))])
-def test_semiplanar_yuv_orders(encoding, order):
-    luma = np.full((H, W), 81, np.uint8)
-    chroma = np.tile(np.array(order, np.uint8), (H // 2, W // 2))
-    decoded = decode(image(encoding, np.vstack([luma, chroma]), padding=4, height=H))
-    assert decoded.shape == (H, W, 3)
-    assert np.abs(decoded.astype(int) - [255, 0, 0]).max() <= 2
-
-
-@pytest.mark.parametrize("suffix", [".jpg", ".png"])
-def test_compressed_images(suffix):
-    data = cv2.imencode(suffix, SMOOTH[..., ::-1])[1].tobytes()
-    decoded = decode(CompressedImage(data))
-    assert decoded.shape == SMOOTH.shape
-    assert np.abs(decoded.astype(int) - SMOOTH).mean() < (8 if suffix == ".jpg" else 0.01)
+@pytest.mark.parametrize("image", [RAW, JPEG, PNG])
+@pytest.mark.parametrize("beyond", [(0, 0, 641, 1), (0, 0, 1, 481), (640, 0, 1, 1), (0, 480, 1, 1)])
+def test_a_part_outside_names_both_sides(image, beyond):
+    with pytest.raises(ImageError, match=r"image\.roi: expected a part of the camera's (6x8|480x640) image, got rows"):
+        see(image, camera(4, 4), View(roi=beyond))
 
 
 @pytest.mark.parametrize(
-    ("broken", "says"),
+    ("options", "says"),
     [
-        (Image(4, 4, "rgb8", 12, False, bytes(47)), "expected 48 bytes for step 12, got 47"),
-        (Image(4, 4, "rgb8", 11, False, bytes(48)), "a step of at least 12"),
-        (Image(4, 4, "rgb9", 12, False, bytes(48)), "expected one of 16UC1, 32FC1"),
-        (Image(4, 0, "rgb8", 0, False, b""), "got 4x0"),
-        (Image(0, 4, "rgb8", 12, False, b""), "got 0x4"),
-        (Image(2**32 - 1, 2**32 - 1, "rgb8", 2**32 - 1, False, bytes(48)), "at most"),
-        (Image(16384, 16384, "mono8", 16384, False, b""), "at most 64000000 pixels"),
-        (Image(4, 5, "yuv422", 10, False, bytes(40)), "even sides"),
-        (Image(5, 4, "nv12", 4, False, bytes(40)), "even sides"),
-        (CompressedImage(b""), "got 0"),
-        (CompressedImage(b"GIF89a" + bytes(40)), "expected JPEG or PNG"),
-        (CompressedImage(b"\xff\xd8\xff\xe0"), "is it cut"),
-        (CompressedImage(b"\x89PNG\r\n\x1a\n" + bytes(8) + b"\x7f\xff\xff\xff" * 2 + bytes(9)), "at most"),
-        (CompressedImage(cv2.imencode(".png", SMOOTH)[1].tobytes()[:60]), "do not decode"),
+        ({"roi": (0, 0, 4)}, "image.roi: expected x_offset, y_offset, width, height"),
+        ({"roi": (0, 0, 4, 0)}, "image.roi"),
+        ({"roi": (-1, 0, 4, 4)}, "image.roi"),
+        ({"rotate_deg": 45}, "image.rotate_deg: expected 0, 90, 180 or 270, got 45"),
+        ({"value_range": (1.0,)}, "image.value_range"),
+        ({"value_range": (1.0, 1.0)}, "image.value_range"),
+        ({"value_range": (2.0, 1.0)}, "the lower first"),
+        ({"value_range": (0.0, float("nan"))}, "image.value_range"),
+        ({"value_range": (0.0, float("inf"))}, "image.value_range"),
     ],
 )
-def test_malformed_images_say_what_is_wrong(broken, says):
-    with pytest.raises(ImageError, match=says):
-        decode(broken)
+def test_a_view_that_makes_no_sense_is_refused(options, says):
+    with pytest.raises(ConfigError, match=says):
+        View.of(**options)
 
 
-@settings(max_examples=300, deadline=None)
-@given(
-    st.builds(
-        Image,
-        height=st.integers(0, 40),
-        width=st.integers(0, 40),
-        encoding=st.sampled_from(ENCODINGS),
-        step=st.integers(0, 200),
-        is_bigendian=st.booleans(),
-        data=st.binary(max_size=3000),
-    )
+def test_unset_parameters_are_the_full_view():
+    assert View.of(roi=(), rotate_deg=0, value_range=()) == View()
+    assert View.of((1, 2, 3, 4), 90, [0.5, 2.0]) == View((1, 2, 3, 4), 90, (0.5, 2.0))
+
+
+@pytest.mark.parametrize(
+    ("part", "target", "crop", "rotate_deg", "reduction"),
+    [
+        ((0, 0, 640, 480), (60, 60), "center", 0, 8),
+        ((0, 0, 640, 480), (61, 61), "center", 0, 4),  # 480 / 8 rows would be too few
+        ((0, 0, 640, 480), (120, 120), "center", 90, 4),
+        ((0, 0, 640, 480), (240, 320), "none", 0, 2),
+        ((0, 0, 640, 480), (320, 240), "none", 0, 1),
+        ((0, 0, 640, 480), (320, 240), "none", 270, 2),  # upright once it is turned
+        ((0, 0, 640, 480), (400, 400), "center", 0, 1),
+        ((80, 40, 320, 240), (30, 40), "none", 0, 8),
+        ((84, 40, 320, 240), (30, 40), "none", 0, 4),  # the part begins in the middle of a block of 8
+        ((81, 40, 320, 240), (30, 40), "none", 0, 1),
+        ((0, 0, 1920, 1080), (84, 84), "center", 0, 4),  # the square begins at column 420
+        ((0, 0, 641, 480), (60, 60), "none", 0, 1),
+    ],
 )
-def test_whatever_arrives_is_an_image_or_an_image_error(message):
-    try:
-        decoded = decode(message)
-    except ImageError:
-        return
-    assert decoded.shape == (message.height, message.width, 3)
-    assert decoded.dtype == np.uint8
+def test_a_jpeg_is_reduced_where_pixels_are_enough_and_edges_stay(part, target, crop, rotate_deg, reduction):
+    assert _reduction(part, camera(*target, crop), rotate_deg) == reduction
 
 
-@settings(max_examples=200, deadline=None)
-@given(st.sampled_from([".jpg", ".png"]), st.integers(0, 400), st.binary(min_size=1, max_size=8))
-def test_damaged_compressed_images_never_raise_anything_else(suffix, at, junk):
-    data = bytearray(cv2.imencode(suffix, RGB)[1].tobytes())
-    data[at : at + len(junk)] = junk
-    with contextlib.suppress(ImageError):
-        assert decode(CompressedImage(bytes(data))).ndim == 3
+@pytest.mark.parametrize("view", [View(), View((80, 40, 320, 240)), View((80, 40, 320, 240), 90), View(None, 180)])
+def test_a_reduced_jpeg_shows_the_same_part(view):
+    """Decoded by another way, and at the same place: a shift by one reduced pixel makes 8 levels."""
+    target = camera(40, 40)
+    x, y, cols, rows = view.roi or (0, 0, 640, 480)
+    full = np.rot90(decode(JPEG)[y : y + rows, x : x + cols], -view.rotate_deg // 90)
+    off = np.abs(see(JPEG, target, view).astype(int) - fit(np.ascontiguousarray(full), 40, 40, "center"))
+    assert 0 < off.mean() < 2
 
 
 def test_fit_crops_the_centre_to_the_ratio_and_averages():
@@ -159,13 +125,29 @@ def test_fit_crops_the_centre_to_the_ratio_and_averages():
 
 
 def test_fit_leaves_an_image_of_the_right_size_untouched():
-    assert fit(RGB, H, W, "center") is not None
     np.testing.assert_array_equal(fit(RGB, H, W, "center"), RGB)
 
 
-def test_a_jpeg_cannot_hide_its_size_behind_a_marker_without_length():
-    """A restart marker, then bytes that would read as a small frame header if it had a length."""
-    data = cv2.imencode(".jpg", SMOOTH)[1].tobytes()
-    fake = b"\xff\xd0\x00\x02\xff\xc0\x00\x0b\x08\x00\x08\x00\x08"
-    with pytest.raises(ImageError):
-        decode(CompressedImage(data[:2] + fake + data[2:]))
+VIEWS = st.builds(
+    View,
+    st.none() | st.tuples(*[st.integers(0, 9)] * 2, *[st.integers(1, 9)] * 2),
+    st.sampled_from([0, 90, 180, 270]),
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.integers(1, 9), st.integers(1, 9), st.booleans(), VIEWS, st.sampled_from(["center", "none"]))
+def test_any_view_of_any_size_is_the_policys_picture_or_an_image_error(height, width, raw, view, crop):
+    pixels = np.full((height, width, 3), 200, np.uint8)
+    jpeg = CompressedImage(cv2.imencode(".jpg", pixels)[1].tobytes())
+    image = Image(height, width, "rgb8", 3 * width, False, pixels.tobytes()) if raw else jpeg
+    x, y, cols, rows = view.roi or (0, 0, width, height)
+    try:
+        seen = see(image, camera(2, 3, crop), view)
+    except ImageError:
+        assert x + cols > width or y + rows > height
+        return
+    assert x + cols <= width
+    assert y + rows <= height
+    assert seen.shape == (2, 3, 3)
+    assert np.abs(seen.astype(int) - 200).max() <= 2
