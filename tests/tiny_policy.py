@@ -51,31 +51,43 @@ def expected_values(pixel: float, spec: PolicySpec = SPEC) -> np.ndarray:
     return low + (expected_action(pixel) + 1) / 2 * (high - low)
 
 
-def write_policy(path: Path, *, nan: bool = False, slow: int = 0, spec: dict[str, Any] | None = None) -> Path:
+def write_policy(
+    path: Path,
+    *,
+    nan: bool = False,
+    slow: int = 0,
+    slow_always: int = 0,
+    gain: float = GAIN,
+    spec: dict[str, Any] | None = None,
+) -> Path:
     """Writes a policy file.
 
     Args:
         path: where to.
         nan: frames whose pixels are all NAN_PIXEL give NaN (0 / 0); others act as described.
         slow: frames whose pixels are all SLOW_PIXEL take that many products of large matrices, 20 ms each.
+        slow_always: every frame takes that many of them.
+        gain: instead of 12; another one answers otherwise.
         spec: fields of PolicySpec to replace.
     """
     contract = dataclasses.replace(SPEC, **(spec or {}))
-    path.write_bytes(_model(contract, nan=nan, slow=slow).SerializeToString())
+    model = _model(contract, nan=nan, slow=slow or slow_always, always=slow_always > 0, gain=gain)
+    path.write_bytes(model.SerializeToString())
     return path
 
 
-def _model(spec: PolicySpec, *, nan: bool, slow: int) -> onnx.ModelProto:
+def _model(spec: PolicySpec, *, nan: bool, slow: int, always: bool, gain: float) -> onnx.ModelProto:
     inputs, outputs = signature(spec)
     shape = inputs["frames"][1]
     weights = {
         "scale": np.float32(255.0),
         "half": np.float32(0.5),
-        "signs": np.array([[GAIN * (-1) ** i for i in range(len(spec.actions))]], np.float32),
+        "signs": np.array([[gain * (-1) ** i for i in range(len(spec.actions))]], np.float32),
         "zeros": np.zeros((1, len(spec.actions)), np.float32),
         "nan_at": np.float32(NAN_PIXEL),
         "matrix": np.full((1024, 1024), 1 / 1024, np.float32) if slow else np.float32(0),
         "slow_at": np.float32(SLOW_PIXEL),
+        "never": np.bool_(False),
         "nothing": np.zeros((1, 1), np.float32),
     }
     nodes = [
@@ -84,7 +96,7 @@ def _model(spec: PolicySpec, *, nan: bool, slow: int) -> onnx.ModelProto:
         helper.make_node("Flatten", ["mean4"], ["mean"]),
         helper.make_node("Div", ["mean", "scale"], ["bright"]),
         helper.make_node("Sub", ["bright", "half"], ["centred"]),
-        *_hindrance(nan, slow),
+        *_hindrance(nan, slow, "never" if always else "is_far"),
         helper.make_node("Mul", ["hindered", "signs"], ["gained"]),
         helper.make_node("Tanh", ["gained"], ["action"]),
         helper.make_node("Identity", ["zeros"], ["log_std"]),
@@ -108,7 +120,7 @@ def _model(spec: PolicySpec, *, nan: bool, slow: int) -> onnx.ModelProto:
     return model
 
 
-def _hindrance(nan: bool, slow: int) -> list[onnx.NodeProto]:
+def _hindrance(nan: bool, slow: int, fast_if: str) -> list[onnx.NodeProto]:
     """From `centred` to `hindered`: the same number, later or not a number."""
     nodes, last = [], "centred"
     if nan:
@@ -123,7 +135,7 @@ def _hindrance(nan: bool, slow: int) -> list[onnx.NodeProto]:
             helper.make_node("Sub", ["mean", "slow_at"], ["far2"]),
             helper.make_node("Squeeze", ["far2"], ["far"]),
             helper.make_node("Cast", ["far"], ["is_far"], to=TensorProto.BOOL),
-            helper.make_node("If", ["is_far"], ["late"], then_branch=_fast_branch(), else_branch=_slow_branch(slow)),
+            helper.make_node("If", [fast_if], ["late"], then_branch=_fast_branch(), else_branch=_slow_branch(slow)),
             helper.make_node("Add", [last, "late"], ["waited"]),
         ]
         last = "waited"

@@ -26,6 +26,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 from sac_ae_ros.core import policy_file
 from sac_ae_ros.core.errors import StoreError
@@ -57,37 +58,37 @@ class Version:
     path: Path
 
 
-@dataclass(frozen=True)
-class Announcement:
+class Announcement(NamedTuple):
     """What `policy/latest` says of a version; it names no path, so that nothing outside the folder can be meant."""
 
     number: int
     sha256: str
 
-    def to_json(self) -> str:
-        """The announcement as {"version": int, "sha256": str}."""
-        return json.dumps({"version": self.number, "sha256": self.sha256})
 
-    @staticmethod
-    def from_json(text: str) -> Announcement:
-        """Reads an announcement, which anybody may have published.
+def to_json(version: Version | Announcement) -> str:
+    """The announcement of a version: {"version": int, "sha256": str}."""
+    return json.dumps({"version": version.number, "sha256": version.sha256})
 
-        Raises:
-            StoreError: anything but those two fields in range.
-        """
-        try:
-            value = json.loads(text) if len(text) <= MAX_ANNOUNCEMENT_CHARS else None
-        except (ValueError, RecursionError):
-            value = None
-        if isinstance(value, dict) and sorted(value) == ["sha256", "version"]:
-            number, sha256 = value["version"], value["sha256"]
-            whole = type(number) is int and 1 <= number <= MAX_NUMBER
-            if whole and isinstance(sha256, str) and _SHA256.fullmatch(sha256):
-                return Announcement(number, sha256)
-        raise StoreError(
-            'announcement of a policy: expected {"version": 1, "sha256": "64 lower-case hex digits"},'
-            f" got {text[:120]!r}; publish what `sac-ae publish --json` prints"
-        )
+
+def from_json(text: str) -> Announcement:
+    """Reads an announcement, which anybody may have published.
+
+    Raises:
+        StoreError: anything but those two fields in range.
+    """
+    try:
+        value = json.loads(text) if len(text) <= MAX_ANNOUNCEMENT_CHARS else None
+    except (ValueError, RecursionError):
+        value = None
+    if isinstance(value, dict) and sorted(value) == ["sha256", "version"]:
+        number, sha256 = value["version"], value["sha256"]
+        whole = type(number) is int and 1 <= number <= MAX_NUMBER
+        if whole and isinstance(sha256, str) and _SHA256.fullmatch(sha256):
+            return Announcement(number, sha256)
+    raise StoreError(
+        'announcement of a policy: expected {"version": 1, "sha256": "64 lower-case hex digits"},'
+        f" got {text[:120]!r}; publish what `sac-ae publish --json` prints"
+    )
 
 
 class ModelStore:
