@@ -299,6 +299,46 @@ def _info(args: argparse.Namespace, _: list[str]) -> int:
     return 0
 
 
+def _publish_arguments(parser: argparse.ArgumentParser) -> None:
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("policy", type=Path, nargs="?", metavar="POLICY", help="an ONNX policy file")
+    what.add_argument("--list", action="store_true", help="only list the versions")
+    what.add_argument("--rollback", action="store_true", help="withdraw the newest version for good")
+    parser.add_argument("--policy-dir", type=Path, required=True, metavar="DIR", help="the robot's folder of versions")
+    parser.add_argument("--json", action="store_true", help="print what belongs on policy/latest, or a list of it")
+
+
+def _publish(args: argparse.Namespace, _: list[str]) -> int:
+    from sac_ae_ros.core import model_store, policy_file
+    from sac_ae_ros.core.policy import OnnxPolicy
+
+    store = model_store.ModelStore(args.policy_dir)
+    if args.list:
+        return _list_versions(store.versions(), args.json)
+    if args.rollback:
+        version, done = store.rollback(), "is the newest again"
+    else:
+        data = policy_file.read_bytes(args.policy)
+        OnnxPolicy(data, str(args.policy))  # what cannot be run is not published either
+        version, done = store.publish(data, str(args.policy)), "is the newest"
+    if args.json:
+        print(model_store.to_json(version))
+    else:
+        print(f"version {version.number} {done} in {args.policy_dir}, sha256 {version.sha256}")
+    return 0
+
+
+def _list_versions(versions: Sequence[Any], as_json: bool) -> int:
+    if as_json:
+        _print_json([{"version": version.number, "sha256": version.sha256} for version in versions])
+        return 0
+    for version in versions:
+        facts = version.path.stat()
+        stored = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(facts.st_mtime))
+        print(f"{version.number:6d}  {stored}  {facts.st_size / 1e6:6.1f} MB  sha256 {version.sha256}")
+    return 0
+
+
 def _report_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", type=Path, help="run folder that train made; the run may be under way")
     parser.add_argument("--out", type=Path, metavar="FILE", help="where to write (default: RUN/report.html, made anew)")
@@ -426,6 +466,16 @@ VERBS = {
         _info_arguments,
         "Check a policy file and print its contract.",
         "  sac-ae info models/rover_chase_ball.onnx",
+    ),
+    "publish": Verb(
+        _publish,
+        _publish_arguments,
+        "Put a policy into a robot's folder of versions, where ~/reload finds it.",
+        "  sac-ae publish models/my_rover.onnx --policy-dir policies\n"
+        "  sac-ae publish --list --policy-dir policies\n"
+        "  sac-ae publish --rollback --policy-dir policies\n"
+        "  ros2 topic pub --once policy/latest std_msgs/msg/String"
+        " \"data: '$(sac-ae publish my_rover.onnx --policy-dir policies --json)'\"",
     ),
     "report": Verb(
         _report,

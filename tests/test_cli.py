@@ -1,5 +1,6 @@
 """The command line as a user meets it: real processes, exit codes, one-line errors, JSON alone on stdout."""
 
+import hashlib
 import json
 import os
 import subprocess
@@ -100,6 +101,35 @@ def test_nothing_is_overwritten_unasked(run_dir, refused):
     assert sac_ae("export", run_dir, "--force", "--episodes", "1").returncode == 0
 
 
+def test_publish_stores_lists_and_rolls_back(policy, tmp_path, capsys):
+    folder = tmp_path / "policies"
+    shas = []
+    for version in ("1", "2"):
+        write_policy(policy, spec={"version": version})
+        assert main(["publish", str(policy), "--policy-dir", str(folder), "--json"]) == 0
+        announced = json.loads(capsys.readouterr().out)
+        assert announced == {"version": int(version), "sha256": hashlib.sha256(policy.read_bytes()).hexdigest()}
+        shas.append(announced["sha256"])
+    assert main(["publish", "--list", "--policy-dir", str(folder)]) == 0
+    assert [line.split()[0::6] for line in capsys.readouterr().out.splitlines()] == [["1", shas[0]], ["2", shas[1]]]
+    assert main(["publish", "--rollback", "--policy-dir", str(folder)]) == 0
+    assert capsys.readouterr().out == f"version 1 is the newest again in {folder}, sha256 {shas[0]}\n"
+    assert main(["publish", "--list", "--policy-dir", str(folder), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == [{"version": 1, "sha256": shas[0]}]
+
+
+def test_publish_refuses_in_one_line(policy, tmp_path, refused):
+    folder = tmp_path / "policies"
+    refused("publish", "--list", "--policy-dir", folder, says="No such file or directory; mount its disk")
+    refused("publish", policy, "--policy-dir", folder / "deep", says="is no folder")
+    refused("publish", "--policy-dir", folder, says="POLICY --list --rollback is required")
+    refused("publish", policy, "--list", "--policy-dir", folder, says="not allowed with")
+    refused("publish", policy, says="--policy-dir")
+    write_policy(policy, gain=float("nan"))
+    refused("publish", policy, "--policy-dir", folder, says="expected finite actions")
+    assert not folder.exists()
+
+
 def test_doctor_prints_one_json_object():
     value = json.loads(sac_ae("doctor", "--json").stdout)
     checks = {check["name"]: check for check in value["checks"]}
@@ -108,7 +138,7 @@ def test_doctor_prints_one_json_object():
     assert checks["onnxruntime"]["status"] == "ok"
 
 
-@pytest.mark.parametrize("verb", ["train", "export", "eval", "info", "demo", "doctor"])
+@pytest.mark.parametrize("verb", ["train", "export", "eval", "info", "publish", "demo", "doctor"])
 def test_help_has_an_example(verb):
     result = sac_ae(verb, "--help")
     assert result.returncode == 0
