@@ -20,6 +20,9 @@ from sac_ae_ros.core.spec import CameraSpec
 
 __all__ = ["ENCODINGS", "CompressedImage", "Image", "View", "decode", "fit", "see"]
 
+# From 1280x720 to 84x84, the mean error is 1.5 levels where a reduced JPEG leaves 2.1 pixels on a side for each of the
+# policy's, little more than JPEG's own; where it leaves 1.1 it is 5.8, since averaging over parts of pixels blurs.
+PIXELS_LEFT = 2
 _ROTATIONS = {90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_COUNTERCLOCKWISE}
 
 
@@ -94,7 +97,7 @@ def see(image: Image | CompressedImage, camera: CameraSpec, view: View = FULL_VI
     """What the policy gets of one message: uint8 RGB [camera.height, camera.width, 3].
 
     Decodes, cuts out the view's part, turns it, then crops and resizes as `fit`. A JPEG is decoded at 1/2, 1/4 or 1/8
-    where that still has the policy's picture's pixels and cuts no pixel in two, so that both ways show the same part.
+    where that leaves twice the policy's height and width and cuts no pixel in two, so that the part stays the same.
 
     Raises:
         ImageError: as `decode`, or the view's part lies outside of the image.
@@ -144,7 +147,8 @@ def _reduction(part: tuple[int, int, int, int], camera: CameraSpec, rotate_deg: 
     size = (cols, rows) if rotate_deg in (90, 270) else (rows, cols)
     window = _window(*size, camera.height, camera.width, camera.crop)
     for reduction in (8, 4, 2):
-        enough = window[2] >= reduction * camera.height and window[3] >= reduction * camera.width
+        needed = PIXELS_LEFT * reduction
+        enough = window[2] >= needed * camera.height and window[3] >= needed * camera.width
         if enough and not any(edge % reduction for edge in (*part, *window)):
             return reduction
     return 1

@@ -102,6 +102,7 @@ def big_frame_header(marker: bytes) -> bytes:
         (JPEG[:2] + big_frame_header(b"\xff\xd0") + JPEG[2:], "without a frame header"),
         (JPEG[:2] + b"\xff\xc0\x00\x0b\x08\xff\xff\xff\xff" + JPEG[2:], "at most 64000000 pixels, got 65535x65535"),
     ],
+    ids=lambda value: f"{len(value)} bytes" if isinstance(value, bytes) else value[:20],
 )
 def test_malformed_bytes_say_what_is_wrong(data, says):
     with pytest.raises(ImageError, match=says):
