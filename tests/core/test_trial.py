@@ -92,6 +92,13 @@ def test_a_slow_version_is_refused_before_all_runs(running, references, tmp_path
         try_candidate(slow, SPEC, [], references, max_action_shift=0.5, max_latency_s=0.001)
 
 
+def test_a_trial_that_is_given_up_ends_with_the_inference_under_way(running, references):
+    asked = []
+    with pytest.raises(ModelError, match="given up"):
+        try_candidate(running, SPEC, [], references, **LIMITS, given_up=lambda: asked.append(1) or len(asked) > 3)
+    assert len(asked) == 4
+
+
 def other_camera(**fields: Any) -> dict[str, Any]:
     return {"cameras": (dataclasses.replace(SPEC.cameras[0], **fields),)}
 
