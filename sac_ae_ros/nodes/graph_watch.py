@@ -6,7 +6,7 @@ knows a node that ended properly at once, and one that was killed for up to 20 s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rclpy.duration import Infinite
@@ -100,23 +100,18 @@ class GraphWatch:
         return f"set image.transport: compressed and remap {remap}"
 
     def _nobody(self) -> str:
-        """That nobody is there, and on which topics of this type there is somebody; for images and commands only.
+        """That nobody is there and, of images only, on which other topics there are some.
 
-        Nobody should be led to remap an enable switch to whatever else carries a Bool.
+        Nobody should be led to command another robot, or to enable this one with whatever else carries a Bool.
         """
         text = f"nobody {'subscribes to' if self._commands else 'publishes'} {self._name}"
-        if not self._commands and self._type not in (IMAGE, COMPRESSED):
+        if self._commands or self._type not in (IMAGE, COMPRESSED):
             return text
-        count = self._node.count_subscribers if self._commands else self._node.count_publishers
-        elsewhere = self._elsewhere(count)
+        names = sorted(name for name, types in self._node.get_topic_names_and_types() if self._type in types)
+        elsewhere = [name for name in names if self._node.count_publishers(name)][:SUGGESTED]
         if not elsewhere:
             return text
         return f"{text}, but {', '.join(elsewhere)} {'has' if len(elsewhere) == 1 else 'have'} type {self._type}; remap"
-
-    def _elsewhere(self, count: Callable[[str], int]) -> list[str]:
-        names = [name for name, types in self._node.get_topic_names_and_types() if self._type in types]
-        own = f"{self._me}/"
-        return sorted(name for name in names if not name.startswith(own) and count(name))[:SUGGESTED]
 
     def _mixed(self, publishers: Sequence[TopicEndpointInfo]) -> list[str]:
         names = sorted(full_name(info) for info in publishers if info.topic_type == self._type)
