@@ -13,7 +13,8 @@ from sac_ae_ros.core import command
 from sac_ae_ros.core.command import SafetyGate, Values
 from sac_ae_ros.core.errors import SpecError
 from sac_ae_ros.core.image import Image
-from sac_ae_ros.core.pipeline import ImageToCommand
+from sac_ae_ros.core.novelty import NoveltyGuard, NoveltyLimits
+from sac_ae_ros.core.pipeline import ImageToCommand, Watching
 from sac_ae_ros.core.policy import OnnxPolicy
 from sac_ae_ros.core.spec import PolicySpec
 from sim_training.envs.pixel_env import PixelEnv
@@ -105,14 +106,15 @@ def run_policy_file(
 ) -> tuple[Returns, NDArray[np.float64]]:
     """Drives the simulated robot through ImageToCommand, as the ROS node does.
 
-    Returns the returns and the novelty of every frame (empty unless wanted).
+    Returns the returns and, of every frame, its reconstruction error and variance, float64 [N, 2] (no rows unless
+    wanted).
     """
     spec = policy.spec
     gate = SafetyGate(spec.actions, spec.control_period_s)
     gate.arm()
     sent: list[Values] = []
-    novelty: list[float] = []
-    pipeline = ImageToCommand(policy, gate, sent.append, novelty_every=int(want_novelty))
+    readings: list[tuple[float, float]] = []
+    pipeline = ImageToCommand(policy, gate, sent.append, measuring(policy) if want_novelty else None)
     stamp_ns = 0
 
     def act(obs: NDArray[np.uint8]) -> NDArray[np.float64]:
@@ -122,12 +124,17 @@ def run_policy_file(
         sent.clear()
         step = pipeline.process(message, stamp_ns)
         stamp_ns += spec.control_period_ns
-        if step is not None and step.novelty is not None:
-            novelty.append(step.novelty)
+        if step is not None and step.reading is not None:
+            readings.append((step.reading.error, step.reading.variance))
         return sent[-1] if sent else np.zeros(len(spec.actions))
 
     returns = run_episodes(env, act, seeds, on_reset=pipeline.reset)
-    return returns, np.array(novelty)
+    return returns, np.array(readings, np.float64).reshape(-1, 2)
+
+
+def measuring(policy: OnnxPolicy) -> Watching:
+    """Has ImageToCommand measure the novelty of every frame, and never act on it."""
+    return Watching(novelty_every=1, novelty=NoveltyGuard(policy.spec.novelty, NoveltyLimits(warn=0, stop=0, m=1, n=1)))
 
 
 def random_policy(env: TaskEnv, seed: int) -> Act:

@@ -35,7 +35,7 @@ SPEC = PolicySpec(
     control_period_s=0.1,
     actions=(ActionSpec("linear", "m/s", -0.2, 0.6), ActionSpec("angular", "rad/s", -1.5, 1.5)),
     training=TrainingFacts(0, 0, "test", 0.0, 0.0, 1),
-    novelty=NoveltyStats(1, {"0.5": 0.25}),
+    novelty=NoveltyStats(1, {"0.001": 0.25, "0.5": 0.25, "0.999": 0.25}),
 )
 
 

@@ -7,7 +7,7 @@ all. It is not safety-rated; see docs/safety.md.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sac_ae_ros.core.errors import ArmError, ConfigError
+from sac_ae_ros.core.shaping import CommandShaper
 from sac_ae_ros.core.spec import ActionSpec
 
 Values = NDArray[np.float64]
@@ -24,16 +25,48 @@ class Stop(StrEnum):
     """Why an armed robot was stopped; what latches, and what a user reads in the log."""
 
     STALE = "stale"  # no fresh frame was used for too long
+    ENABLE = "enable"  # the deadman is false or silent
+    E_STOP = "e_stop"  # the emergency stop is pressed, or silent where it must be heard
+    NOVELTY = "novelty"  # images unlike those that the policy was judged on
     NAN = "nan"  # the policy's action was not finite
+    CLOCK = "clock"  # the clock jumped or stands still, or stamps come from the future
+    HUNG = "hung"  # inference does not come back
+    CAMERA = "camera"  # camera_info contradicts the policy, where that is refused
+    JOINTS = "joints"  # measured positions, which a stop would hold, are missing
+
+
+CLEARED_BY_EDGE = frozenset({Stop.STALE, Stop.ENABLE})
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The robot's own limits, one number for each action in its unit; empty means none.
+
+    low, high: where commands end; the tighter of these and the policy's wins. low_pass_s: time constants.
+    deadband: what is nearer to 0 is sent as 0. max_slew, max_jerk: greatest change per second, and of that.
+    """
+
+    low: Sequence[float] = ()
+    high: Sequence[float] = ()
+    low_pass_s: Sequence[float] = ()
+    deadband: Sequence[float] = ()
+    max_slew: Sequence[float] = ()
+    max_jerk: Sequence[float] = ()
 
 
 @dataclass(frozen=True)
 class GateState:
-    """A consistent picture of the gate: `stop` is the latched reason, `causes` what lasts at this moment."""
+    """A consistent picture of the gate.
+
+    stop: what stopped the armed robot first. latched: every cause since. causes: what lasts at this moment.
+    held: causes since the last arming that an enable edge does not clear.
+    """
 
     armed: bool
     stop: Stop | None
-    causes: frozenset[Stop]
+    latched: frozenset[Stop] = frozenset()
+    causes: frozenset[Stop] = frozenset()
+    held: frozenset[Stop] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -51,67 +84,86 @@ class SafetyGate:
         self,
         actions: Sequence[ActionSpec],
         period_s: float,
+        limits: Limits | None = None,
         *,
-        low: Sequence[float] = (),
-        high: Sequence[float] = (),
-        max_slew: Sequence[float] = (),
-        rest: Sequence[float] = (),
+        rest: Callable[[], Values] | None = None,
+        measured: bool = False,
+        causes: Iterable[Stop] = (),
     ) -> None:
         """Starts disarmed.
 
         Args:
             actions: the policy's actions, with the range that -1..1 stands for.
             period_s: the policy period, seconds.
-            low, high: the robot's limits in the actions' units; empty means the policy's. The tighter wins.
-            max_slew: greatest change per second, in the actions' units; empty means unlimited.
-            rest: what a stop sends, from where slew starts after it; empty means zeros.
+            limits: the robot's own.
+            rest: gives what a stop sends at that moment, [A]; commands start from there. None: zeros.
+            measured: `rest` is where the robot is; arming is refused while that lies outside the limits, since the
+                first command would jump there.
+            causes: what bars arming until it is reported to have ended.
 
         Raises:
             ConfigError: a limit has the wrong length or leaves no room.
         """
+        limits = limits or Limits()
+        names = [action.name for action in actions]
         self._policy_low = np.array([action.low for action in actions])
         self._policy_high = np.array([action.high for action in actions])
-        names = [action.name for action in actions]
-        self.low = np.maximum(self._policy_low, _limit("limits.low", low, names, -np.inf))
-        self.high = np.minimum(self._policy_high, _limit("limits.high", high, names, np.inf))
+        self.low = np.maximum(self._policy_low, _limit("limits.low", limits.low, names, -np.inf))
+        self.high = np.minimum(self._policy_high, _limit("limits.high", limits.high, names, np.inf))
         if (self.low > self.high).any():
             raise ConfigError(f"limits: expected low <= high for {names}, got {self.low} and {self.high}")
-        self._max_step = _limit("limits.max_slew", max_slew, names, np.inf) * period_s
-        if not (self._max_step > 0).all():
-            raise ConfigError(f"limits.max_slew: expected positive numbers for {names}, got {list(max_slew)}")
+        self._shaper = CommandShaper(
+            period_s,
+            self.low,
+            self.high,
+            low_pass_s=limits.low_pass_s,
+            deadband=limits.deadband,
+            max_slew=limits.max_slew,
+            max_jerk=limits.max_jerk,
+        )
+        self._rest, self._measured, self._names = rest or (lambda: np.zeros(len(names))), measured, names
         self._lock = threading.Lock()
         self._armed = False
         self._stop: Stop | None = None
-        self._causes: set[Stop] = set()
-        self.rest = _limit("stop values", rest, names, 0.0)
-        if not np.isfinite(self.rest).all():
-            raise ConfigError(f"stop values: expected finite numbers for {names}, got {list(rest)}")
-        self._previous = self.rest
+        self._latched: frozenset[Stop] = frozenset()
+        self._causes = frozenset(causes)
+        self._held: frozenset[Stop] = frozenset()
+        self.stop_values = self._rest()
+        self.on_stop: Callable[[], None] = lambda: None  # called, under the lock, when a stop latches; must not wait
 
     @property
     def state(self) -> GateState:
         """The state at this moment."""
         with self._lock:
-            return GateState(self._armed, self._stop, frozenset(self._causes))
+            return GateState(self._armed, self._stop, self._latched, self._causes, self._held)
 
     def arm(self) -> None:
-        """Lets commands pass and clears the latch.
+        """Lets commands pass and clears every latch.
 
         Raises:
             ArmError: the cause of a stop lasts.
         """
         with self._lock:
-            if self._causes:
-                causes = ", ".join(sorted(cause.value for cause in self._causes))
-                raise ArmError(f"arm refused: expected no cause to stop, but this lasts: {causes}")
-            if not self._armed or self._stop is not None:
-                self._previous = self.rest  # a robot that moves goes on from its last command
-            self._armed, self._stop = True, None
+            self._arm()
+
+    def arm_by_edge(self) -> None:
+        """Arms as the enable topic does: only stale and enable stops are cleared by it.
+
+        Raises:
+            ArmError: the cause of a stop lasts, or something has happened since the last arming that needs `arm`.
+        """
+        with self._lock:
+            if self._held:
+                raise ArmError(f"enable cannot clear this stop, call ~/arm: {_list(self._held)}")
+            self._arm()
 
     def disarm(self) -> bool:
         """Lets nothing pass any more; returns whether the gate was armed, so that the caller sends stops."""
         with self._lock:
-            was_armed, self._armed, self._stop = self._armed, False, None
+            if self._armed and self._stop is None:
+                self.stop_values = self._rest()
+            was_armed, self._armed = self._armed, False
+            self._stop, self._latched = None, frozenset()
             return was_armed
 
     def report(self, cause: Stop, lasts: bool) -> bool:
@@ -122,41 +174,70 @@ class SafetyGate:
     def pass_on(self, action: NDArray[np.float32], send: Callable[[Values], None]) -> Verdict:
         """Maps an action [A] in [-1, 1] to physical values and calls `send` with them if they may pass.
 
-        Slew is limited against what was sent last, and against rest after a stop. `send` runs under the
-        gate's lock, so that no command can follow a stop that another thread has just latched.
+        What is sent is also shaped: filtered, and limited in slew and jerk against what was sent before, and
+        against rest after a stop. `send` runs under the gate's lock, so that no command can follow a stop that
+        another thread has just latched.
         """
         with self._lock:
             finite = bool(np.isfinite(action).all())
             self._report(Stop.NAN, not finite)
             if not finite:
                 return Verdict(None, False)
-            values = self._limited(action)
+            values = to_physical(action, self._policy_low, self._policy_high)
             if not self._armed or self._stop is not None:
-                return Verdict(values, False)
-            self._previous = values
+                return Verdict(np.clip(values, self.low, self.high), False)
+            values = self._shaper.step(values)
             send(values)
             return Verdict(values, True)
 
+    def _arm(self) -> None:
+        if self._causes:
+            raise ArmError(f"arm refused: expected no cause to stop, but this lasts: {_list(self._causes)}")
+        if not self._armed or self._stop is not None:  # a robot that moves goes on from its last command
+            self._shaper.reset(self._start())
+        self._armed, self._stop = True, None
+        self._latched = self._held = frozenset()
+
+    def _start(self) -> Values:
+        """From where commands start."""
+        at = self._rest()
+        outside = (at < self.low) | (at > self.high)
+        if self._measured and outside.any():
+            where = ", ".join(
+                f"{name} at {at[i]:.3g}, limits {self.low[i]:.3g}..{self.high[i]:.3g}"
+                for i, name in enumerate(self._names)
+                if outside[i]
+            )
+            raise ArmError(
+                f"arm refused: expected measured positions within the limits, got {where}; move it there first"
+            )
+        return at
+
     def _report(self, cause: Stop, lasts: bool) -> bool:
         if not lasts:
-            self._causes.discard(cause)
+            self._causes -= {cause}
             return False
-        self._causes.add(cause)
-        if not self._armed or self._stop is not None:
+        self._causes |= {cause}
+        if cause not in CLEARED_BY_EDGE:
+            self._held |= {cause}
+        if not self._armed:
+            return False
+        self._latched |= {cause}
+        if self._stop is not None:
             return False
         self._stop = cause
-        self._previous = self.rest
+        self.stop_values = self._rest()
+        self.on_stop()
         return True
-
-    def _limited(self, action: NDArray[np.float32]) -> Values:
-        values = to_physical(action, self._policy_low, self._policy_high)
-        values = np.clip(values, self._previous - self._max_step, self._previous + self._max_step)
-        return np.clip(values, self.low, self.high)
 
 
 def to_physical(action: NDArray[np.float32], low: Values, high: Values) -> Values:
     """Maps an action [A] in [-1, 1] onto low..high [A]; training and robot share this line."""
     return np.asarray(low + (np.clip(action.astype(np.float64), -1, 1) + 1) / 2 * (high - low), np.float64)
+
+
+def _list(causes: Iterable[Stop]) -> str:
+    return ", ".join(sorted(cause.value for cause in causes))
 
 
 def _limit(name: str, values: Sequence[float], names: list[str], default: float) -> Values:

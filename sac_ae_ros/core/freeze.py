@@ -42,10 +42,6 @@ class FreezeWatch:
                 " camera driver, or for a simulated camera set image.freeze_timeout_s: 0.0"
             )
 
-    def reset(self) -> None:
-        """Forgets what was seen: whatever comes next counts as new."""
-        self._seen = None
-
 
 def _fingerprint(image: Image | CompressedImage) -> tuple[int, int, str]:
     shape = "" if isinstance(image, CompressedImage) else f"{image.height}x{image.width} {image.encoding}"

@@ -8,11 +8,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sac_ae_ros.core.command import SafetyGate, Values
+from sac_ae_ros.core.command import SafetyGate, Stop, Values
 from sac_ae_ros.core.errors import ImageError
 from sac_ae_ros.core.frames import Due, FrameSampler, FrameStack
-from sac_ae_ros.core.image import CompressedImage, Image, decode, fit
-from sac_ae_ros.core.policy import OnnxPolicy
+from sac_ae_ros.core.freeze import FreezeWatch
+from sac_ae_ros.core.image import FULL_VIEW, CompressedImage, Image, View, see
+from sac_ae_ros.core.novelty import Level, NoveltyGuard, Reading
+from sac_ae_ros.core.policy import OnnxPolicy, PolicyOutput
+from sac_ae_ros.core.trial import Probes
+
+PROBE_EVERY = 10  # ticks; a few seconds' worth of different views for judging a newer policy
 
 
 @dataclass(frozen=True)
@@ -20,8 +25,9 @@ class Step:
     """One tick of the policy, on the frame stamped `stamp_ns`.
 
     action: float32 [A] in [-1, 1], the policy's own. values: float64 [A] in physical units, None when the
-    action was not finite. sent: whether the gate let them pass. novelty: None unless it was measured on this
-    tick. restarted: whether the frame stack began anew.
+    action was not finite. sent: whether the gate let them pass. novelty: the reconstruction's mean squared error,
+    None unless it was measured on this tick. reading: the guard's judgement of it, if there is a guard.
+    restarted: whether the frame stack began anew.
     """
 
     stamp_ns: int
@@ -29,7 +35,23 @@ class Step:
     values: Values | None
     sent: bool
     novelty: float | None
+    reading: Reading | None
     restarted: bool
+
+
+@dataclass(frozen=True)
+class Watching:
+    """What ImageToCommand watches besides; the defaults watch nothing.
+
+    view: what of the camera's image counts. freeze_timeout_s: identical pixels for this long count as no frame.
+    novelty_every: measures novelty on every n-th tick, 0: never. novelty: judges it. probes: keeps some stacks.
+    """
+
+    view: View = FULL_VIEW
+    freeze_timeout_s: float = 0.0
+    novelty_every: int = 0
+    novelty: NoveltyGuard | None = None
+    probes: Probes | None = None
 
 
 class ImageToCommand:
@@ -40,26 +62,31 @@ class ImageToCommand:
         policy: OnnxPolicy,
         gate: SafetyGate,
         send: Callable[[Values], None],
-        *,
-        novelty_every: int = 0,
+        watching: Watching | None = None,
     ) -> None:
-        """`send` gets each command that passes, float64 [A]; every n-th tick measures novelty, 0: none."""
+        """`send` gets each command that passes, float64 [A]."""
         spec = policy.spec
         self._policy, self._gate, self._send = policy, gate, send
+        self._watching = watching or Watching()
         self._sampler = FrameSampler(spec.control_period_ns)
         self._stack = FrameStack(spec.frame_stack, spec.camera.height, spec.camera.width)
-        self._novelty_every = novelty_every
+        self._freeze = FreezeWatch(self._watching.freeze_timeout_s)
         self._ticks = 0
 
     def reset(self) -> None:
         """Starts the frame stack anew with the next tick, as at an episode's end; the phase stays."""
         self._sampler.reset()
 
+    def swap(self, policy: OnnxPolicy, novelty: NoveltyGuard | None) -> None:
+        """Goes on with another policy of the same inputs and outputs, and the guard that belongs to it."""
+        self._policy = policy
+        self._watching = Watching(**{**vars(self._watching), "novelty": novelty})
+
     def process(self, image: Image | CompressedImage, stamp_ns: int) -> Step | None:
         """Takes every camera image in order of arrival; returns None for those that no tick needs.
 
         Raises:
-            ImageError: a due image cannot be decoded; the next image is due in its place.
+            ImageError: a due image cannot be decoded, or its pixels have stood still; the next is due in its place.
             ModelError: inference failed.
         """
         due = self._sampler.due(stamp_ns)
@@ -67,17 +94,32 @@ class ImageToCommand:
             return None
         if due is Due.RESTART:
             self._stack.reset()
-        frame = self._frame(image)
-        want_novelty = self._novelty_every > 0 and self._ticks % self._novelty_every == 0
+        frame = self._frame(image, stamp_ns)
+        every = self._watching.novelty_every
+        want_novelty = every > 0 and self._ticks % every == 0
+        stack = self._stack.push(frame)
+        output = self._policy.act(stack, want_novelty)
+        if self._watching.probes is not None and self._ticks % PROBE_EVERY == 0:
+            self._watching.probes.add(stack, output.action)
         self._ticks += 1
-        output = self._policy.act(self._stack.push(frame), want_novelty)
+        reading = self._judge(output, frame)
         verdict = self._gate.pass_on(output.action, self._send)
-        return Step(stamp_ns, output.action, verdict.values, verdict.sent, output.novelty, due is Due.RESTART)
+        restarted = due is Due.RESTART
+        return Step(stamp_ns, output.action, verdict.values, verdict.sent, output.novelty, reading, restarted)
 
-    def _frame(self, image: Image | CompressedImage) -> NDArray[np.uint8]:
-        camera = self._policy.spec.camera
+    def _judge(self, output: PolicyOutput, frame: NDArray[np.uint8]) -> Reading | None:
+        """Has novelty stop the robot before this very frame's command could pass."""
+        guard = self._watching.novelty
+        if guard is None or output.novelty is None:
+            return None
+        reading = guard.judge(output.novelty, frame)
+        self._gate.report(Stop.NOVELTY, guard.level is Level.STOP)
+        return reading
+
+    def _frame(self, image: Image | CompressedImage, stamp_ns: int) -> NDArray[np.uint8]:
         try:
-            return fit(decode(image), camera.height, camera.width, camera.crop)
+            self._freeze.check(image, stamp_ns)
+            return see(image, self._policy.spec.camera, self._watching.view)
         except ImageError:
             self._sampler.reject()  # a frame that nobody saw fills no tick and bridges no gap
             raise

@@ -31,6 +31,7 @@ from sac_ae_ros.core.spec import PolicySpec
 from sac_ae_ros.nodes.child import Child
 from sac_ae_ros.nodes.loop_client import NAMESPACE, ClosedLoop, Request
 from sac_ae_ros.nodes.scorer import Episode
+from sac_ae_ros.nodes.sim_loop import CARRIED_BACK_NS
 
 # none whose UDP ports (7400 + 250 * id on) lie among Linux's ephemeral ones, nor that of sim.launch.py
 DOMAINS = (*range(60, 87), *range(88, 102), *range(215, 231))
@@ -105,9 +106,11 @@ def _parameters(request: Request, spec: PolicySpec) -> dict[str, Any]:
         "real_time_factor": request.real_time_factor,
         "episode_seed": request.seed,
     }
-    policy = {
+    policy: dict[str, Any] = {
         "policy": str(request.policy.resolve()),
         "use_sim_time": True,
+        "image": {"freeze_timeout_s": 0.0},  # a simulated camera has no noise: where nothing moves, no pixel changes
+        "max_future_s": 2 * CARRIED_BACK_NS * 1e-9,  # at an episode's end an image may come before /clock
         "watchdog_timeout_s": max(WATCHDOG_TIMEOUT_S, 5 * spec.control_period_s / request.real_time_factor),
     }
     nodes = {"sim_robot_node": {**sim, **command}, "policy_node": {**policy, **command}}

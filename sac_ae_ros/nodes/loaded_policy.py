@@ -10,18 +10,22 @@ from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import JointState
-from std_msgs.msg import Header
+from std_msgs.msg import Float64, Header
 
 from sac_ae_ros.core.command import SafetyGate, Values
-from sac_ae_ros.core.errors import ConfigError, ImageError
+from sac_ae_ros.core.errors import ConfigError, ImageError, StampError
+from sac_ae_ros.core.frames import GAP_PERIODS
+from sac_ae_ros.core.pipeline import Step
 from sac_ae_ros.core.policy import OnnxPolicy
+from sac_ae_ros.core.trial import Probes
 from sac_ae_ros.nodes.convert import to_ns
-from sac_ae_ros.nodes.drive import make_gate, max_age_s
-from sac_ae_ros.nodes.mapping import CommandMapping, stop_policy
+from sac_ae_ros.nodes.drive import Drive, Sink, make_gate, make_guard, make_view
+from sac_ae_ros.nodes.mapping import CommandMapping, HeldJoints, stop_policy
 from sac_ae_ros.nodes.params import PolicyParams
 
 NEWEST_COMMAND = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
 RECEIPT_S = 0.5
+COMMAND_TOPICS = {"command": "cmd_vel", "shadow": "~/shadow_cmd"}
 
 
 class LoadedPolicy:
@@ -39,52 +43,72 @@ class LoadedPolicy:
         self.policy = OnnxPolicy.load(params.policy, provider=params.provider, threads=params.threads)
         spec = self.policy.spec
         self._names = [action.name for action in spec.actions]
-        self._rest = stop_policy(params.command, len(self._names)).values
-        self._mapping = CommandMapping(params.command, self._names)
-        self.gate()  # says now what does not fit
-        self._max_age_s = max_age_s(params, spec.control_period_s)
-        self._commands = node.create_publisher(self._mapping.message_class, "cmd_vel", NEWEST_COMMAND)
+        self._stop = stop_policy(params.command, len(self._names))
+        hold = self._stop.kind == "hold_measured"
+        self.joints = HeldJoints(params.command.joints, params.command.joint_timeout_s) if hold else None
+        self._mapping = CommandMapping(params.command, self._names, spec.control_period_s)
+        self._check()
+        self._max_age_s = params.max_age_s or GAP_PERIODS * spec.control_period_s
+        self._max_future_s = params.max_future_s or spec.control_period_s
+        self.probes = Probes() if params.policy_dir else None
+        self._commands = node.create_publisher(self.command_class, COMMAND_TOPICS[params.output], NEWEST_COMMAND)
         self._executed = node.create_publisher(JointState, "~/executed", 10)
+        self._novelty = node.create_publisher(Float64, "~/novelty", 10)
         node.get_logger().info(
             f"policy {spec.name} {spec.version} ({self.policy.sha256[:12]}) on {self.policy.provider}:"
             f" every {spec.control_period_s:g} s -> {', '.join(self._names)}"
         )
         self._warn_if_slow()
 
-    def gate(self) -> SafetyGate:
-        """A fresh, disarmed gate."""
-        return make_gate(self.policy, self.params, self._rest)
+    @property
+    def command_class(self) -> Any:
+        """The message class of commands."""
+        return self._mapping.message_class
+
+    @property
+    def command_type(self) -> str:
+        """Its name, such as geometry_msgs/msg/Twist."""
+        return f"{self.command_class.__module__.partition('.')[0]}/msg/{self.command_class.__name__}"
+
+    @property
+    def command_topic(self) -> str:
+        """The full name of the topic that commands go to."""
+        return str(self._commands.topic_name)
+
+    def drive(self) -> Drive:
+        """A fresh activation, disarmed."""
+        return Drive(self.policy, self.params, self._gate(), Sink(self.send, self.send, self._rest), self.probes)
 
     def close(self) -> None:
         """Destroys the publishers."""
-        for publisher in (self._commands, self._executed):
+        for publisher in (self._commands, self._executed, self._novelty):
             self._node.destroy_publisher(publisher)
 
     def send(self, values: Values) -> None:
-        """Publishes a command, float64 [A]."""
+        """Publishes a command, or a stop, float64 [A]."""
         self._commands.publish(self._mapping.message(values, self._now().to_msg()))
-
-    def stop(self) -> None:
-        """Publishes a stop."""
-        self.send(np.array(self._rest))
 
     def wait_acknowledged(self) -> None:
         """Waits, but not for long, until every subscriber has the last command."""
         self._commands.wait_for_all_acked(Duration(seconds=RECEIPT_S))
 
-    def publish_executed(self, header: Header, values: Values) -> None:
-        """Publishes the command that was really sent for the frame of this header."""
-        self._executed.publish(JointState(header=header, name=self._names, position=values.tolist()))
+    def publish(self, step: Step, header: Header) -> None:
+        """Publishes what became of a frame: the command that was really sent, and novelty where it was measured."""
+        if step.sent and step.values is not None:
+            self._executed.publish(JointState(header=header, name=self._names, position=step.values.tolist()))
+        if step.reading is not None:
+            self._novelty.publish(Float64(data=step.reading.score))
 
     def stamp_ns(self, header: Header) -> int:
         """The time that counts for a frame.
 
         Raises:
             ImageError: the frame is too old.
+            StampError: its stamp lies in the future.
         """
         now_ns = self._now().nanoseconds
         if self.params.stamp_source == "arrival":
-            return now_ns
+            return int(now_ns)
         stamp_ns = to_ns(header.stamp)
         age_s = (now_ns - stamp_ns) * 1e-9
         if age_s > self._max_age_s:
@@ -92,7 +116,40 @@ class LoadedPolicy:
                 f"expected a stamp at most {self._max_age_s:g} s old, got one of {age_s:.3f} s;"
                 " synchronise the camera's clock or set stamp_source: arrival"
             )
+        if -age_s > self._max_future_s:
+            raise StampError(
+                f"expected a stamp at most {self._max_future_s:g} s ahead, got one of {-age_s:.3f} s;"
+                " synchronise the camera's clock or set stamp_source: arrival"
+            )
         return stamp_ns
+
+    def age_s(self, stamp_ns: int) -> float:
+        """How old a frame is now."""
+        return float((self._now().nanoseconds - stamp_ns) * 1e-9)
+
+    def _rest(self) -> Values:
+        positions = self.joints.positions if self.joints is not None else None
+        return np.array(self._stop.values) if positions is None else positions
+
+    def _gate(self) -> SafetyGate:
+        return make_gate(self.policy, self.params, self._rest)
+
+    def _check(self) -> None:
+        """Says at configure what would not fit at activate."""
+        gate = self._gate()
+        for title, values in (("limits.low", gate.low), ("limits.high", gate.high), ("stop", self._stop.values)):
+            self._mapping.check(values, title)
+        make_view(self.params)
+        guard = make_guard(self.policy, self.params)
+        if guard is not None and guard.blind:
+            self._node.get_logger().warning(
+                "novelty: this policy file has no statistics to judge by; export it again, or set novelty.every: 0"
+            )
+        if self.params.arm_on_activate and (self.params.enable_required or self.params.e_stop_required):
+            raise ConfigError(
+                "arm_on_activate: expected false with enable_required or e_stop_required, got true;"
+                " such a robot is armed by a person"
+            )
 
     def _warn_if_slow(self) -> None:
         spec = self.policy.spec

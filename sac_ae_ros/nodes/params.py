@@ -20,15 +20,11 @@ from sac_ae_ros.core.policy import PROVIDERS
 
 Params = TypeVar("Params")
 
-COMMAND_TYPES = (
-    "geometry_msgs/msg/Twist",
-    "geometry_msgs/msg/TwistStamped",
-    "std_msgs/msg/Float64MultiArray",
-)
 STOPS = ("zero", "custom", "hold_measured")
 HOUR_S = 3600.0
 _LIST_TYPES = {
     tuple[float, ...]: Parameter.Type.DOUBLE_ARRAY,
+    tuple[int, ...]: Parameter.Type.INTEGER_ARRAY,
     tuple[str, ...]: Parameter.Type.STRING_ARRAY,
 }
 
@@ -40,12 +36,44 @@ def _parameter(default: Any, description: str, **constraints: Any) -> Any:
 
 @dataclass(frozen=True)
 class ImageParams:
-    """The group `image`."""
+    """The group `image`: how images come in, and what of them the policy gets."""
 
     transport: str = _parameter(
         "raw",
         "raw subscribes to `image` (Image), compressed to `image/compressed` (CompressedImage)",
         choices=("raw", "compressed"),
+    )
+    reliability: str = _parameter(
+        "best_effort",
+        "best_effort hears every publisher; match subscribes as the publishers publish, and anew when that changes",
+        choices=("best_effort", "match"),
+    )
+    roi: tuple[int, ...] = _parameter(
+        (), "the part of the camera's image that counts, pixels: x_offset, y_offset, width, height; unset: all of it"
+    )
+    rotate_deg: int = _parameter(0, "turns that part clockwise, degrees", choices=(0, 90, 180, 270))
+    value_range: tuple[float, ...] = _parameter(
+        (), "16UC1 and 32FC1: the samples that become black and white; unset: 0..65535, and 0..1"
+    )
+    freeze_timeout_s: float = _parameter(
+        2.0,
+        "images whose pixels have been identical for this long count as none, s; 0: never. Simulated cameras need 0",
+        low=0.0,
+        high=HOUR_S,
+    )
+
+
+@dataclass(frozen=True)
+class CameraInfoParams:
+    """The group `camera_info`: the camera's optics against those that the policy was trained with."""
+
+    check: str = _parameter(
+        "warn",
+        "warn says when `camera_info` contradicts the policy, refuse also keeps the robot from moving, off ignores it",
+        choices=("off", "warn", "refuse"),
+    )
+    tolerance: float = _parameter(
+        0.1, "greatest difference of focal lengths, and of the principal point over the image's size", low=0.0, high=1.0
     )
 
 
@@ -53,18 +81,28 @@ class ImageParams:
 class CommandParams:
     """The group `command`: which message carries the command, and where in it each action goes."""
 
-    type: str = _parameter(COMMAND_TYPES[0], "type of the command message", choices=COMMAND_TYPES)
+    type: str = _parameter("geometry_msgs/msg/Twist", "type of the command message, any installed one")
     fields: tuple[str, ...] = _parameter(
         ("linear.x", "angular.z"),
-        "where each action goes, in the policy's order: linear.x, twist.linear.x, data[0]",
+        "where each action goes, in the policy's order: linear.x, twist.linear.x, data[0], points[0].positions[2]",
+    )
+    constants: tuple[str, ...] = _parameter(
+        (), "fields that never change, each as field=value in YAML: joint_names=[shoulder, elbow], drive.jerk=0.5"
     )
     frame_id: str = _parameter("base_link", "header.frame_id of stamped commands")
+    time_from_start_s: float = _parameter(
+        0.0, "of each point of a JointTrajectory, s; 0 means one policy period", low=0.0, high=HOUR_S
+    )
     stop: str = _parameter(
         "",
         "what a stop sends: zero, custom or hold_measured; empty means zero for Twist types, others must say",
         choices=("", *STOPS),
     )
     stop_values: tuple[float, ...] = _parameter((), "with stop: custom, one value for each action")
+    joints: tuple[str, ...] = _parameter((), "with stop: hold_measured, the joint in `joint_states` of each action")
+    joint_timeout_s: float = _parameter(
+        0.5, "with stop: hold_measured, joint_states silent for this long stop the robot, s", low=0.01, high=HOUR_S
+    )
 
 
 @dataclass(frozen=True)
@@ -73,7 +111,37 @@ class LimitParams:
 
     low: tuple[float, ...] = _parameter((), "smallest value of each action; unset means the policy's")
     high: tuple[float, ...] = _parameter((), "largest value of each action; unset means the policy's")
+    low_pass_s: tuple[float, ...] = _parameter((), "time constant of each action's low-pass filter, s; unset: none")
+    deadband: tuple[float, ...] = _parameter((), "wanted values of each action nearer to 0 than this count as 0; unset: 0")
     max_slew: tuple[float, ...] = _parameter((), "greatest change per second of each action; unset means unlimited")
+    max_jerk: tuple[float, ...] = _parameter(
+        (), "greatest change per second of each action's slew; unset means unlimited"
+    )
+
+
+@dataclass(frozen=True)
+class NoveltyParams:
+    """The group `novelty`: images unlike those that the policy was judged on; docs/novelty.md."""
+
+    every: int = _parameter(5, "measure on every n-th tick; 0 means never", low=0, high=1_000_000)
+    warn: float = _parameter(1.5, "a score above this warns; 0: never", low=0.0, high=1e9)
+    stop: float = _parameter(0.0, "a score above this stops the robot; 0: never", low=0.0, high=1e9)
+    m: int = _parameter(3, "so many of the last n measurements must be above it", low=1, high=1000)
+    n: int = _parameter(5, "see m", low=1, high=1000)
+
+
+@dataclass(frozen=True)
+class ReloadParams:
+    """The group `reload`: newer versions of the policy, from `policy_dir`."""
+
+    swap: str = _parameter(
+        "next_frame",
+        "when a new version takes over: next_frame, or episode_end",
+        choices=("next_frame", "episode_end"),
+    )
+    max_action_shift: float = _parameter(
+        0.5, "a version whose actions differ by more than this on recent frames is refused; -1..1", low=0.0, high=2.0
+    )
 
 
 @dataclass(frozen=True)
@@ -81,6 +149,16 @@ class PolicyParams:
     """Parameters of policy_node; all apply when it is configured."""
 
     policy: str = _parameter("", "path of the policy file (.onnx)", read_only=True)
+    policy_dir: str = _parameter(
+        "", "folder of policy versions that ~/reload may load (`sac-ae publish` fills it); empty: none", read_only=True
+    )
+    output: str = _parameter(
+        "command",
+        "command publishes to `cmd_vel`; shadow, for a dry run, to `~/shadow_cmd` only",
+        choices=("command", "shadow"),
+        read_only=True,
+    )
+    hardware_id: str = _parameter("", "hardware_id in /diagnostics; empty means this machine's name", read_only=True)
     provider: str = _parameter("cpu", "where inference runs: cpu or cuda", choices=tuple(sorted(PROVIDERS)))
     threads: int = _parameter(1, "intra-op threads of onnxruntime; small policies are fastest with 1", low=1, high=64)
     stamp_source: str = _parameter(
@@ -91,6 +169,15 @@ class PolicyParams:
     max_age_s: float = _parameter(
         0.0, "frames older than this are refused, s; 0 means 2.5 policy periods", low=0.0, high=HOUR_S
     )
+    max_future_s: float = _parameter(
+        0.0,
+        "frames whose stamp lies further ahead than this are refused, s; 0 means one policy period",
+        low=0.0,
+        high=HOUR_S,
+    )
+    max_clock_jump_s: float = _parameter(
+        2.0, "a clock that jumps by more than this, either way, stops the robot, s", low=0.01, high=HOUR_S
+    )
     watchdog_timeout_s: float = _parameter(
         0.0,
         "an armed robot is stopped when no frame was used for this long by the steady clock, s;"
@@ -99,10 +186,20 @@ class PolicyParams:
         high=HOUR_S,
     )
     arm_on_activate: bool = _parameter(False, "arm unasked when activated: for simulation only")
-    novelty_every: int = _parameter(0, "measure novelty on every n-th tick; 0 means never", low=0, high=1_000_000)
+    enable_required: bool = _parameter(
+        False, "move only while `enable` (Bool) is true and keeps coming; false, then true also arms"
+    )
+    enable_timeout_s: float = _parameter(0.5, "`enable` silent for this long counts as false, s", low=0.01, high=HOUR_S)
+    e_stop_required: bool = _parameter(False, "`e_stop` (Bool) must keep coming; true always stops")
+    e_stop_timeout_s: float = _parameter(
+        0.5, "with e_stop_required, `e_stop` silent for this long counts as true, s", low=0.01, high=HOUR_S
+    )
     image: ImageParams = ImageParams()
+    camera_info: CameraInfoParams = CameraInfoParams()
     command: CommandParams = CommandParams()
     limits: LimitParams = LimitParams()
+    novelty: NoveltyParams = NoveltyParams()
+    reload: ReloadParams = ReloadParams()
 
 
 @dataclass(frozen=True)

@@ -13,22 +13,26 @@ from typing import Any
 from lifecycle_msgs.srv import ChangeState
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
-from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Bool
 from std_srvs.srv import Trigger
 
-from sac_ae_ros.core.command import GateState
 from sac_ae_ros.core.errors import RunError, SacAeError
+from sac_ae_ros.core.image import ENCODINGS
 from sac_ae_ros.nodes import process
-from sac_ae_ros.nodes.convert import to_image
-from sac_ae_ros.nodes.drive import Drive, Sink
+from sac_ae_ros.nodes.bridge import CvBridge
+from sac_ae_ros.nodes.clock_watch import ClockWatch
+from sac_ae_ros.nodes.convert import to_image, to_ns
+from sac_ae_ros.nodes.drive import Drive
+from sac_ae_ros.nodes.inputs import Inputs
 from sac_ae_ros.nodes.loaded_policy import LoadedPolicy
 from sac_ae_ros.nodes.params import PolicyParams, declare, read
+from sac_ae_ros.nodes.reloader import Reloader, answer
+from sac_ae_ros.nodes.reporter import Parts, Reporter
 
-NEWEST_FRAME = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 LOG_EVERY_S = 2.0
 LOOK_EVERY_S = 0.05
+NO_POLICY_DIR = "expected the parameter policy_dir, a folder of policy versions, got none; launch the node with it"
 
 Transition = Callable[["PolicyNode", LifecycleState], None]
 
@@ -59,37 +63,49 @@ class PolicyNode(LifecycleNode):
         """Declares parameters; everything else waits for configure."""
         super().__init__("policy_node")
         self._loaded: LoadedPolicy | None = None
+        self._reloader: Reloader | None = None
         self._drive: Drive | None = None
-        self._subscriptions_of_drive: list[Any] = []
-        self._told = GateState(False, None, frozenset())
+        self._inputs: Inputs | None = None
+        self._clock_watch: ClockWatch | None = None
         self._ending = False
+        self._idle_lock = threading.Lock()  # between an activation and a version that takes over without one
         declare(self, PolicyParams, self._locked)
+        self._reporter = Reporter(self, read(self, PolicyParams).hardware_id)
+        self._bridge = CvBridge()
         change_state = self._service_change_state
         change_state.callback = functools.partial(self._on_change_state, change_state.callback)
         self.create_service(Trigger, "~/arm", self._on_arm)
         self.create_service(Trigger, "~/disarm", self._on_disarm)
+        self.create_service(Trigger, "~/reload", self._on_reload)
+        self.create_service(Trigger, "~/rollback", self._on_rollback)
 
     @_transition
     def on_configure(self, _: LifecycleState) -> None:
         """Loads and checks the policy, the limits and the command mapping."""
-        self._loaded = LoadedPolicy(self, read(self, PolicyParams))
+        params = read(self, PolicyParams)
+        self._loaded = LoadedPolicy(self, params)
+        if params.policy_dir:
+            self._reloader = Reloader(self, self._loaded, self._swap_if_idle)
 
     @_transition
     def on_activate(self, _: LifecycleState) -> None:
         """Starts inference; arms only if the parameter arm_on_activate says so."""
         loaded = self._ready()
-        params = loaded.params
-        drive = self._drive = Drive(loaded.policy, params, loaded.gate(), Sink(loaded.send, loaded.stop))
+        with self._idle_lock:
+            drive = self._drive = loaded.drive()
         if self._ending:  # asked only now, so that either this or end_for_good sees the other
             raise RunError("expected a node that goes on, but this one is about to end")
-        if params.arm_on_activate:
+        if loaded.params.arm_on_activate:
             drive.arm()
-        # before the images, so that an episode's end is heard before the next episode's first frame
-        self._subscriptions_of_drive = [
-            self.create_subscription(Bool, "episode_end", self._on_episode_end, 10),
-            self._subscribe_images(params.image.transport),
-        ]
-        self.get_logger().info("active and " + ("armed" if params.arm_on_activate else "not armed: call ~/arm"))
+        self._clock_watch = ClockWatch(
+            simulated=self.get_clock().ros_time_is_active,  # type: ignore[attr-defined]
+            max_jump_s=loaded.params.max_clock_jump_s,
+            pause_s=drive.timeout_s / 2,
+        )
+        self._inputs = Inputs(self, loaded, drive, self._on_image, self._on_episode_end)
+        where = "" if loaded.params.output == "command" else f"; commands go to {loaded.command_topic} only"
+        armed = "armed" if loaded.params.arm_on_activate else "not armed: call ~/arm"
+        self.get_logger().info(f"active and {armed}{where}")
 
     @_transition
     def on_deactivate(self, _: LifecycleState) -> None:
@@ -120,21 +136,35 @@ class PolicyNode(LifecycleNode):
         self._ending = True
         self.end_drive()
 
+    def give_up_reload(self) -> bool:
+        """Ends a reload that is under way; returns whether it ended, which one that hangs in inference does not."""
+        return self._reloader is None or self._reloader.swap.close()
+
     def tell(self) -> None:
-        """Logs what has changed; called often, from a thread that inference cannot hang."""
-        drive = self._drive
-        state = drive.state if drive else GateState(False, None, frozenset())
-        if state.stop is not None and state.stop is not self._told.stop:
-            self.get_logger().error(f"stopped: {state.stop.value}; call ~/arm once the cause has ended")
-        if state.armed != self._told.armed:
-            self.get_logger().info("armed" if state.armed else "disarmed")
-        self._told = state
-        if drive and drive.trouble:
-            self.get_logger().error(f"a stop could not be sent: {drive.trouble}", throttle_duration_sec=LOG_EVERY_S)
+        """Looks at the clock and reports; called often, from a thread that inference cannot hang."""
+        drive, clock_watch = self._drive, self._clock_watch
+        if drive is not None and clock_watch is not None:
+            self._look_at_clock(drive, clock_watch)
+        lifecycle = self._state_machine.current_state[1]
+        self._reporter.tell(Parts(lifecycle, self._loaded, drive, self._inputs, self._reloader))
+
+    def _look_at_clock(self, drive: Drive, watch: ClockWatch) -> None:
+        now_s = time.monotonic()
+        if drive.working_s > LOOK_EVERY_S:  # nobody hears /clock meanwhile
+            watch.skip(now_s)
+            return
+        trouble = watch.look(self.get_clock().now().nanoseconds * 1e-9, now_s)
+        if trouble.jumped_s:
+            drive.clock_jumped(trouble.jumped_s)
+        if trouble.paused_s:
+            drive.clock_paused(trouble.paused_s)
 
     def _forget(self) -> None:
         self.end_drive()
         self._unsubscribe()
+        if self._reloader is not None:
+            self._reloader.close()
+            self._reloader = None
         if self._loaded is not None:
             self._loaded.close()
             self._loaded = None
@@ -148,32 +178,57 @@ class PolicyNode(LifecycleNode):
             return None
         return "applies when the node is configured: deactivate it and clean it up first"
 
-    def _subscribe_images(self, transport: str) -> Any:
-        if transport == "raw":
-            return self.create_subscription(Image, "image", self._on_image, NEWEST_FRAME)
-        topic = self.resolve_topic_name("image") + "/compressed"  # remapping `image` moves it along
-        return self.create_subscription(CompressedImage, topic, self._on_image, NEWEST_FRAME)
-
     def _unsubscribe(self) -> None:
-        for subscription in self._subscriptions_of_drive:
-            self.destroy_subscription(subscription)
-        self._subscriptions_of_drive = []
+        if self._inputs is not None:
+            self._inputs.close()
+        self._inputs = self._clock_watch = None
 
     def _on_image(self, message: Image | CompressedImage) -> None:
         drive, loaded = self._drive, self._loaded
         if drive is None or loaded is None:
             return
+        drive.input.received(time.monotonic(), to_ns(message.header.stamp))
+        if self._reloader is not None and self._reloader.at_next_frame:
+            self._swap(loaded, drive)
         try:
-            step = drive.process(to_image(message), loaded.stamp_ns(message.header))
+            stamp_ns = loaded.stamp_ns(message.header)
+            step = drive.process(to_image(self._known(message)), stamp_ns)
         except SacAeError as error:
+            drive.refuse(error)
             self.get_logger().warning(f"frame not used: {error}", throttle_duration_sec=LOG_EVERY_S)
             return
-        if step is not None and step.sent and step.values is not None:
-            loaded.publish_executed(message.header, step.values)
+        if step is not None:
+            drive.input.used(time.monotonic(), loaded.age_s(stamp_ns))
+            loaded.publish(step, message.header)
+
+    def _known(self, message: Image | CompressedImage) -> Image | CompressedImage:
+        """An image that core can decode, by way of cv_bridge if need be."""
+        strange = isinstance(message, Image) and message.encoding not in ENCODINGS
+        return self._bridge.to_rgb8(message) if strange else message
 
     def _on_episode_end(self, _: Bool) -> None:
-        if self._drive is not None:
-            self._drive.reset()
+        drive, loaded = self._drive, self._loaded
+        if drive is not None and loaded is not None:
+            self._swap(loaded, drive)
+            drive.reset()
+
+    def _swap(self, loaded: LoadedPolicy, drive: Drive | None) -> None:
+        """Lets a checked version take over; called between two frames only."""
+        policy = self._reloader.swap.take() if self._reloader is not None else None
+        if policy is None:
+            return
+        loaded.policy = policy
+        if drive is not None:
+            drive.swap(policy)
+        spec = policy.spec
+        self.get_logger().info(f"now running policy {spec.name} {spec.version} ({policy.sha256[:12]})")
+
+    def _swap_if_idle(self) -> None:
+        """Without an activation no frame comes that could do it."""
+        with self._idle_lock:
+            loaded = self._loaded
+            if self._drive is None and loaded is not None:
+                self._swap(loaded, None)
 
     def _on_change_state(
         self, change: Callable[..., Any], request: ChangeState.Request, response: ChangeState.Response
@@ -197,7 +252,8 @@ class PolicyNode(LifecycleNode):
         try:
             drive.arm()
         except SacAeError as error:
-            response.message = str(error)
+            why = drive.explain(drive.state.causes)
+            response.message = f"{error} ({why})" if why else str(error)
             return response
         response.success, response.message = True, "armed"
         return response
@@ -206,6 +262,18 @@ class PolicyNode(LifecycleNode):
         was_armed = self._drive.disarm() if self._drive is not None else False
         response.success, response.message = True, "disarmed" if was_armed else "was not armed"
         return response
+
+    async def _on_reload(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        if self._reloader is None:
+            response.message = f"reload refused: {NO_POLICY_DIR}"
+            return response
+        return answer(response, await self._reloader.reload())  # type: ignore[no-any-return]
+
+    def _on_rollback(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        if self._reloader is None:
+            response.message = f"rollback refused: {NO_POLICY_DIR}"
+            return response
+        return answer(response, self._reloader.rollback())  # type: ignore[no-any-return]
 
 
 def _spin(executor: SingleThreadedExecutor, node: PolicyNode, end: process.EndRequest) -> None:
@@ -233,7 +301,7 @@ def _use(node: PolicyNode, end: process.EndRequest) -> int:
     executor.shutdown(timeout_sec=1.0)
     spinning.join(timeout=1.0)
     node.end_drive()  # of an activate that was under way
-    if spinning.is_alive():
+    if spinning.is_alive() or not node.give_up_reload():
         node.get_logger().error("inference hangs: ending without it")
         time.sleep(0.1)
         os._exit(1)

@@ -1,56 +1,85 @@
 """Watchdog: its own thread on the steady clock, which stops an armed robot and keeps stopping it.
 
-It touches only the time of the last used frame, the gate and the stop publisher: neither a paused /clock nor
-a hung inference nor a blocked log can silence it.
+It touches only the times of the last used frame and of the heartbeats, the gate and the stop publisher:
+neither a paused /clock nor a hung inference nor a blocked log can silence it.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from sac_ae_ros.core.command import SafetyGate, Stop
+from sac_ae_ros.core.command import SafetyGate, Stop, Values
+from sac_ae_ros.nodes.heartbeat import Heartbeat
 
 LAST_STOPS_S = 0.5
+ABOUT_FRAMES = (Stop.STALE, Stop.CLOCK, Stop.HUNG)
 
 
 class Watchdog:
     """Sends every stop of one activation."""
 
-    def __init__(self, gate: SafetyGate, stop: Callable[[], None], *, period_s: float, timeout_s: float) -> None:
+    def __init__(
+        self,
+        gate: SafetyGate,
+        stop: Callable[[Values], None],
+        heartbeats: Sequence[Heartbeat] = (),
+        *,
+        period_s: float,
+        timeout_s: float,
+    ) -> None:
         """Starts the thread.
 
         Args:
             gate: is told when frames are stale, and asked whether a stop is latched.
-            stop: publishes one stop; called from the thread only.
+            stop: publishes one stop, the gate's stop_values; called from the thread only.
+            heartbeats: signals that must keep coming.
             period_s: the policy period, at which stops are repeated.
             timeout_s: how long after the last used frame an armed robot is stopped.
         """
-        self._gate, self._stop = gate, stop
+        self._gate, self._stop, self._heartbeats = gate, stop, heartbeats
         self._period_s, self._timeout_s = period_s, timeout_s
         self._used_s: float | None = None  # None until the first frame has begun
+        self._begun_s: float | None = None  # None while no frame is being worked on
+        self._blame = Stop.STALE
+        self._frames_lock = threading.Lock()
         self._last_stops_until_s: float | None = None
+        self._next_stop_s = 0.0
         self._ended = False
         self.trouble: str | None = None  # why the last stop could not be sent
         self._wake = threading.Event()
         self._done = threading.Event()
+        gate.on_stop = self._wake.set
         self._thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
         self._thread.start()
 
+    @property
+    def working_s(self) -> float:
+        """How long a frame has been worked on; 0 if none is."""
+        begun_s = self._begun_s
+        return 0.0 if begun_s is None else time.monotonic() - begun_s
+
     def frame_begun(self) -> None:
         """Notes that a frame is about to be worked on: the first one starts the clock, since even it may hang."""
+        self._begun_s = now_s = time.monotonic()
         if self._used_s is None:
-            self._used_s = time.monotonic()
+            self._used_s = now_s
+
+    def frame_ended(self) -> None:
+        """Notes that the frame is done with, whether it was used or not."""
+        self._begun_s = None
 
     def frame_used(self) -> None:
-        """Notes that a frame has gone through the policy: ends the cause of a stale stop, not the latch."""
-        self._used_s = time.monotonic()
-        self._gate.report(Stop.STALE, False)
+        """Notes that a frame has gone through the policy: ends the causes of a late frame, not the latch."""
+        with self._frames_lock:
+            self._used_s, self._blame = time.monotonic(), Stop.STALE
+            for cause in ABOUT_FRAMES:
+                self._gate.report(cause, False)
 
-    def wake(self) -> None:
-        """Makes the thread look at once, since a stop was latched elsewhere."""
-        self._wake.set()
+    def blame(self, cause: Stop) -> None:
+        """Says what a late frame is to be put down to, stale or clock, until one is used again."""
+        self._blame = cause
 
     def last_stops(self) -> None:
         """Sends stops for half a second and then nothing, since the gate has just been disarmed."""
@@ -73,34 +102,46 @@ class Watchdog:
         self._thread.join(timeout=1.0)
 
     def _run(self) -> None:
+        was_stopping = False
         while not self._ended:
-            wait_s = self._look()
-            self._wake.wait(wait_s)
+            now_s = time.monotonic()
+            wait_s = min(self._look_at_frames(now_s), *(beat.look(now_s) for beat in self._heartbeats), self._period_s)
+            stopping, left_s = self._is_stopping(now_s)
+            if stopping and (not was_stopping or now_s >= self._next_stop_s):
+                self._send_stop()
+                self._next_stop_s = now_s + self._period_s
+            if stopping:
+                left_s = min(left_s, self._next_stop_s - now_s)
+            was_stopping = stopping
+            self._wake.wait(max(min(wait_s, left_s), 0.001))
             self._wake.clear()
 
-    def _look(self) -> float:
-        """Sends a stop if one is needed; returns the seconds until the next look."""
-        now_s, used_s, until_s = time.monotonic(), self._used_s, self._last_stops_until_s
-        left_s = self._timeout_s - (now_s - used_s) if used_s is not None else self._timeout_s
-        if used_s is not None:
-            self._gate.report(Stop.STALE, left_s <= 0)
-        state = self._gate.state
-        stopped = state.armed and state.stop is not None
+    def _look_at_frames(self, now_s: float) -> float:
+        """Reports what makes frames late; returns the seconds until they would be."""
+        with self._frames_lock:
+            used_s, begun_s = self._used_s, self._begun_s
+            if used_s is None:
+                return self._period_s
+            left_s = self._timeout_s - (now_s - used_s)
+            late = left_s <= 0
+            hung = late and begun_s is not None and now_s - begun_s > self._period_s
+            self._gate.report(Stop.HUNG, hung)
+            for cause in (Stop.STALE, Stop.CLOCK):
+                self._gate.report(cause, late and not hung and cause is self._blame)
+            return left_s if left_s > 0 else float("inf")
+
+    def _is_stopping(self, now_s: float) -> tuple[bool, float]:
+        """Whether stops are to be sent now, and the seconds until that may change."""
+        state, until_s = self._gate.state, self._last_stops_until_s
         if until_s is not None and now_s >= until_s:
             self._last_stops_until_s = until_s = None
             self._done.set()
-        if stopped or until_s is not None:
-            self._send_stop()
-        waits = [self._period_s]
-        if left_s > 0:
-            waits.append(left_s)
-        if until_s is not None:
-            waits.append(until_s - now_s)
-        return max(min(waits), 0.001)
+        latched = state.armed and state.stop is not None
+        return latched or until_s is not None, float("inf") if until_s is None else until_s - now_s
 
     def _send_stop(self) -> None:
         try:
-            self._stop()
+            self._stop(self._gate.stop_values)
             self.trouble = None
         except Exception as error:  # whatever it is, the next stop must still be tried
             self.trouble = str(error)

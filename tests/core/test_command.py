@@ -5,15 +5,15 @@ import threading
 import numpy as np
 import pytest
 
-from sac_ae_ros.core.command import SafetyGate, Stop
+from sac_ae_ros.core.command import Limits, SafetyGate, Stop
 from sac_ae_ros.core.errors import ArmError, ConfigError
 from sac_ae_ros.core.spec import ActionSpec
 
 ACTIONS = (ActionSpec("linear", "m/s", -0.2, 0.6), ActionSpec("angular", "rad/s", -1.5, 1.5))
 
 
-def gate(**settings: object) -> SafetyGate:
-    return SafetyGate(ACTIONS, 0.1, **settings)
+def gate(rest: tuple[float, ...] = (0.0, 0.0), **limits: object) -> SafetyGate:
+    return SafetyGate(ACTIONS, 0.1, Limits(**limits), rest=lambda: np.array(rest))
 
 
 def passed(gate: SafetyGate, *action: float) -> list[list[float]]:
@@ -104,6 +104,97 @@ def test_a_cause_latches_only_while_armed_but_always_bars_arming():
     assert disarmed.state.stop is Stop.STALE
 
 
+def test_every_cause_latches_and_the_first_is_the_reason():
+    armed = gate()
+    armed.arm()
+    armed.report(Stop.E_STOP, True)
+    armed.report(Stop.NAN, True)
+    assert armed.state.stop is Stop.E_STOP
+    armed.report(Stop.E_STOP, False)
+    assert armed.state.latched == {Stop.E_STOP, Stop.NAN}
+    with pytest.raises(ArmError, match="nan"):
+        armed.arm()
+    armed.report(Stop.NAN, False)
+    armed.arm()
+    assert armed.state.latched == frozenset()
+
+
+@pytest.mark.parametrize("cause", list(Stop))
+@pytest.mark.parametrize("when", ["armed", "disarmed", "disarmed later"])
+def test_an_enable_edge_clears_stale_and_enable_stops_only(cause, when):
+    stopped = gate()
+    if when != "disarmed":
+        stopped.arm()
+    stopped.report(cause, True)
+    if when == "disarmed later":
+        stopped.disarm()
+    with pytest.raises(ArmError):
+        stopped.arm_by_edge()
+    stopped.report(cause, False)
+    if cause in (Stop.STALE, Stop.ENABLE):
+        stopped.arm_by_edge()
+    else:
+        with pytest.raises(ArmError, match=f"call ~/arm: {cause.value}"):
+            stopped.arm_by_edge()
+        assert not passed(stopped, 0, 0)
+        stopped.arm()
+    assert passed(stopped, 0, 0)
+
+
+def test_a_second_cause_that_needs_arming_keeps_an_edge_from_clearing_the_first():
+    stopped = gate()
+    stopped.arm()
+    for cause in (Stop.STALE, Stop.E_STOP):
+        stopped.report(cause, True)
+        stopped.report(cause, False)
+    assert stopped.state.stop is Stop.STALE
+    with pytest.raises(ArmError, match="e_stop"):
+        stopped.arm_by_edge()
+
+
+def test_what_must_be_heard_first_bars_arming_but_needs_no_arming_of_its_own():
+    waiting = SafetyGate(ACTIONS, 0.1, causes=[Stop.E_STOP])
+    with pytest.raises(ArmError, match="e_stop"):
+        waiting.arm()
+    waiting.report(Stop.E_STOP, False)
+    waiting.arm_by_edge()
+    assert passed(waiting, 0, 0)
+
+
+def test_stop_values_are_those_of_the_moment_that_stopped():
+    at = [np.array([0.1, 0.2])]
+    held = SafetyGate(ACTIONS, 0.1, rest=lambda: at[0], measured=True)
+    held.arm()
+    at[0] = np.array([0.3, 0.4])
+    held.report(Stop.STALE, True)
+    at[0] = np.array([0.5, 0.6])
+    held.report(Stop.NAN, True)
+    held.disarm()
+    assert held.stop_values.tolist() == [0.3, 0.4]
+
+
+def test_measured_positions_outside_the_limits_bar_arming():
+    at = [np.array([0.9, 0.0])]
+    held = SafetyGate(ACTIONS, 0.1, rest=lambda: at[0], measured=True)
+    with pytest.raises(ArmError, match=r"linear at 0.9, limits -0.2..0.6"):
+        held.arm()
+    assert not held.state.armed
+    at[0] = np.array([0.6, 0.0])
+    held.arm()
+
+
+def test_whoever_listens_hears_a_stop_once():
+    heard, armed = [], gate()
+    armed.on_stop = lambda: heard.append(True)
+    armed.report(Stop.NAN, True)
+    assert not heard
+    armed.report(Stop.NAN, False)
+    armed.arm()
+    armed.report(Stop.NAN, True)
+    armed.report(Stop.STALE, True)
+    assert heard == [True]
+
+
 def test_disarming_says_whether_stops_are_owed():
     latched = gate()
     latched.arm()
@@ -121,8 +212,6 @@ def test_disarming_says_whether_stops_are_owed():
         {"low": (0.7, 0.0)},
         {"max_slew": (0.0, 1.0)},
         {"max_slew": (-1.0, 1.0)},
-        {"rest": (np.inf, 0.0)},
-        {"rest": (0.0,)},
     ],
 )
 def test_limits_that_do_not_fit_are_refused(settings):

@@ -9,8 +9,11 @@ from tiny_policy import NAN_PIXEL, SPEC, expected_values, write_policy
 from sac_ae_ros.core.command import SafetyGate, Stop
 from sac_ae_ros.core.errors import ImageError
 from sac_ae_ros.core.image import Image
-from sac_ae_ros.core.pipeline import ImageToCommand
+from sac_ae_ros.core.novelty import NoveltyGuard, NoveltyLimits
+from sac_ae_ros.core.pipeline import ImageToCommand, Watching
 from sac_ae_ros.core.policy import OnnxPolicy
+from sac_ae_ros.core.spec import NoveltyStats
+from sac_ae_ros.core.trial import Probes
 
 MS = 1_000_000
 
@@ -18,13 +21,11 @@ MS = 1_000_000
 class Rig:
     """A pipeline, its armed gate, and what it sent."""
 
-    def __init__(self, policy: Path, novelty_every: int = 0) -> None:
+    def __init__(self, policy: Path, watching: Watching | None = None) -> None:
         self.sent: list[np.ndarray] = []
         self.gate = SafetyGate(SPEC.actions, SPEC.control_period_s)
         self.gate.arm()
-        self.pipeline = ImageToCommand(
-            OnnxPolicy.load(policy), self.gate, self.sent.append, novelty_every=novelty_every
-        )
+        self.pipeline = ImageToCommand(OnnxPolicy.load(policy), self.gate, self.sent.append, watching)
 
     def see(self, pixel: int, at_ms: float, data: bytes | None = None):
         image = Image(8, 8, "rgb8", 24, False, bytes([pixel]) * 192 if data is None else data)
@@ -90,7 +91,7 @@ def test_nan_latches_and_nothing_is_sent(rig):
 
 
 def test_novelty_is_measured_on_every_nth_tick(tmp_path):
-    rig = Rig(write_policy(tmp_path / "tiny.onnx"), novelty_every=3)
+    rig = Rig(write_policy(tmp_path / "tiny.onnx"), Watching(novelty_every=3))
     novelty = [rig.see(100, 100 * i).novelty for i in range(5)]
     assert novelty == [0.25, None, None, 0.25, None]
 
@@ -101,3 +102,42 @@ def test_the_image_is_cropped_and_resized_to_the_policys_size(rig):
     image = Image(16, 32, "rgb8", 96, False, wide.tobytes())
     rig.pipeline.process(image, 5)
     assert np.allclose(rig.sent[0], expected_values(150), atol=1e-6)
+
+
+def test_identical_pixels_are_refused_after_a_time_until_they_change(tmp_path):
+    rig = Rig(write_policy(tmp_path / "tiny.onnx"), Watching(freeze_timeout_s=0.35))
+    for ms in range(0, 400, 100):
+        assert rig.see(100, ms).sent
+    for ms in range(400, 1000, 50):
+        with pytest.raises(ImageError, match="pixels have not changed"):
+            rig.see(100, ms)
+    assert rig.see(101, 1000).restarted
+
+
+def test_novelty_stops_before_the_command_of_that_very_frame(tmp_path):
+    spec = {"novelty": NoveltyStats(10, {"0.001": 0.01, "0.999": 0.02}, {})}
+    guard = NoveltyGuard(NoveltyStats(10, {"0.001": 0.1, "0.999": 0.2}, {}), NoveltyLimits(1.1, 1.2, 2, 2))
+    rig = Rig(write_policy(tmp_path / "tiny.onnx", spec=spec), Watching(novelty_every=1, novelty=guard))
+    assert rig.see(100, 0).reading.score == pytest.approx(1.25)
+    assert len(rig.sent) == 1, "1 of 2 is not enough"
+    assert not rig.see(100, 100).sent
+    assert rig.gate.state.stop is Stop.NOVELTY
+    assert len(rig.sent) == 1
+
+
+def test_another_policy_goes_on_with_the_same_frames(tmp_path):
+    rig = Rig(write_policy(tmp_path / "tiny.onnx"))
+    rig.see(100, 0)
+    other = OnnxPolicy.load(write_policy(tmp_path / "other.onnx", gain=6.0))
+    rig.pipeline.swap(other, None)
+    assert not rig.see(140, 100).restarted
+    assert np.allclose(rig.sent[-1], expected_values((120 + 127.5) / 2), atol=1e-6), "half the gain"
+
+
+def test_some_stacks_are_kept_as_probes_with_what_was_answered(tmp_path):
+    probes = Probes()
+    rig = Rig(write_policy(tmp_path / "tiny.onnx"), Watching(probes=probes))
+    for tick in range(11):
+        rig.see(100 + tick, 100 * tick)
+    stacks = [stack for stack, _ in probes.recent()]
+    assert [stack[-1, 0, 0] for stack in stacks] == [100, 110]

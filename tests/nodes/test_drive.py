@@ -23,8 +23,9 @@ class Rig:
 
     def __init__(self, policy: OnnxPolicy, params: PolicyParams) -> None:
         self.sent: list[np.ndarray | None] = []
-        gate = make_gate(policy, params, (0.0, 0.0))
-        self.drive = Drive(policy, params, gate, Sink(self.sent.append, lambda: self.sent.append(None)))
+        rest = lambda: np.zeros(2)  # noqa: E731
+        sink = Sink(self.sent.append, lambda _: self.sent.append(None), rest)
+        self.drive = Drive(policy, params, make_gate(policy, params, rest), sink)
         self.drive.arm()
 
 
@@ -51,7 +52,7 @@ def test_a_first_inference_that_hangs_is_stopped_and_its_command_is_not_sent(rig
     step = rig.drive.process(IMAGE, 1)
     assert step is not None
     assert not step.sent
-    assert rig.drive.state.stop is Stop.STALE
+    assert rig.drive.state.stop is Stop.HUNG
     assert rig.sent
     assert all(sent is None for sent in rig.sent)
 

@@ -20,7 +20,7 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray
 from tiny_policy import SLOW_PIXEL, expected_values, write_policy
 
-from sac_ae_ros.nodes import policy_node
+from sac_ae_ros.nodes import loaded_policy, policy_node
 from sac_ae_ros.nodes.convert import from_ns
 from sac_ae_ros.nodes.drive import Drive
 from sac_ae_ros.nodes.process import EndRequest
@@ -182,10 +182,10 @@ def test_float64_multi_array_must_say_what_a_stop_is(network, policy):
     params = {"policy": str(policy), "arm_on_activate": True, "command": command}
     process = network.start("policy_node", params)
     assert not network.change(CONFIGURE)
-    assert "command.stop: expected zero or custom" in process.log
+    assert "command.stop: expected zero, custom or hold_measured" in process.log
     assert not network.set("policy_node", command__stop="hold_measured")
     assert not network.change(CONFIGURE)
-    assert "not built yet" in process.log
+    assert "command.joints: expected 2 different joints" in process.log
     assert not network.set("policy_node", command__stop="custom", command__stop_values=[0.25, -0.5])
     executed = network.hear(JointState, "policy_node/executed")
     assert network.change(CONFIGURE, ACTIVATE)
@@ -264,7 +264,7 @@ def test_a_node_that_ends_cannot_be_activated(monkeypatch, policy, when):
                 drives.append(Drive(*args))
                 return drives[-1]
 
-            monkeypatch.setattr(policy_node, "Drive", drive_made_late)
+            monkeypatch.setattr(loaded_policy, "Drive", drive_made_late)
         assert node.trigger_activate() is TransitionCallbackReturn.FAILURE
         assert node._drive is None
         assert not any(drive.state.armed for drive in drives)

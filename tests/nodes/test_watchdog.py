@@ -3,11 +3,13 @@
 import time
 from collections.abc import Callable, Iterator
 
+import numpy as np
 import pytest
 
 from sac_ae_ros.core.command import SafetyGate, Stop
 from sac_ae_ros.core.errors import ArmError
 from sac_ae_ros.core.spec import ActionSpec
+from sac_ae_ros.nodes.heartbeat import Heartbeat
 from sac_ae_ros.nodes.watchdog import LAST_STOPS_S, Watchdog
 
 PERIOD_S, TIMEOUT_S, SLACK_S = 0.05, 0.15, 0.1
@@ -18,9 +20,12 @@ class Rig:
         self.gate = SafetyGate([ActionSpec("turn", "rad/s", -1.0, 1.0)], PERIOD_S)
         self.stops_s: list[float] = []
         self.on_stop: Callable[[], None] = lambda: None
-        self.watchdog = Watchdog(self.gate, self._stop, period_s=PERIOD_S, timeout_s=TIMEOUT_S)
+        self.values: list[list[float]] = []
+        self.beat = Heartbeat(self.gate, Stop.ENABLE, TIMEOUT_S)
+        self.watchdog = Watchdog(self.gate, self._stop, [self.beat], period_s=PERIOD_S, timeout_s=TIMEOUT_S)
 
-    def _stop(self) -> None:
+    def _stop(self, values: np.ndarray) -> None:
+        self.values.append(values.tolist())
         self.stops_s.append(time.monotonic())
         self.on_stop()
 
@@ -43,11 +48,55 @@ def test_it_counts_from_the_moment_the_first_frame_begins(rig):
     rig.gate.arm()
     rig.watchdog.frame_begun()
     time.sleep(TIMEOUT_S / 2)
-    rig.watchdog.frame_begun()
     assert not rig.stops_s
     time.sleep(TIMEOUT_S / 2 + SLACK_S)
     assert rig.stops_s
+    assert rig.gate.state.stop is Stop.HUNG, "it has not ended"
+
+
+def test_a_frame_that_never_ends_is_told_from_frames_that_do_not_come(rig):
+    rig.gate.arm()
+    rig.watchdog.frame_begun()
+    rig.watchdog.frame_ended()
+    time.sleep(TIMEOUT_S + SLACK_S)
     assert rig.gate.state.stop is Stop.STALE
+    rig.watchdog.frame_begun()
+    time.sleep(2 * PERIOD_S + SLACK_S)
+    assert rig.gate.state.causes == {Stop.HUNG}
+    assert rig.gate.state.latched == {Stop.STALE, Stop.HUNG}
+    rig.watchdog.frame_used()
+    assert not rig.gate.state.causes
+
+
+def test_late_frames_are_put_down_to_the_clock_if_that_is_to_blame(rig):
+    rig.gate.arm()
+    rig.watchdog.frame_used()
+    rig.watchdog.blame(Stop.CLOCK)
+    time.sleep(TIMEOUT_S + SLACK_S)
+    assert rig.gate.state.causes == {Stop.CLOCK}
+    rig.watchdog.frame_used()
+    time.sleep(TIMEOUT_S + SLACK_S)
+    assert rig.gate.state.causes == {Stop.STALE}
+
+
+@pytest.mark.parametrize("how", ["silent", "bad"])
+def test_a_heartbeat_that_is_silent_or_bad_stops(rig, how):
+    rig.gate.arm()
+    time.sleep(TIMEOUT_S + SLACK_S)
+    assert rig.gate.state.stop is None, "nothing was heard of it yet"
+    for _ in range(5):
+        rig.beat.heard(True)
+        time.sleep(PERIOD_S)
+    assert rig.gate.state.stop is None
+    stopped_s = time.monotonic()
+    if how == "bad":
+        rig.beat.heard(False)
+    time.sleep(TIMEOUT_S + SLACK_S)
+    assert rig.gate.state.stop is Stop.ENABLE
+    assert rig.stops_s[0] - stopped_s < (PERIOD_S if how == "bad" else TIMEOUT_S + SLACK_S)
+    rig.beat.heard(True)
+    assert not rig.gate.state.causes
+    assert rig.gate.state.stop is Stop.ENABLE
 
 
 def test_it_latches_on_time_and_repeats(rig):
@@ -84,12 +133,11 @@ def test_it_bars_arming_while_disarmed_and_stale_but_sends_nothing(rig):
         rig.gate.arm()
 
 
-def test_it_looks_at_once_when_woken(rig):
+def test_it_stops_at_once_whoever_latched(rig):
     rig.gate.arm()
     time.sleep(PERIOD_S / 2)
-    rig.gate.report(Stop.NAN, True)
     woken_s = time.monotonic()
-    rig.watchdog.wake()
+    rig.gate.report(Stop.NAN, True)
     time.sleep(PERIOD_S / 2)
     assert rig.stops_s[0] - woken_s < PERIOD_S / 2
 

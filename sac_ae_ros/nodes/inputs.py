@@ -1,0 +1,137 @@
+"""Inputs: every subscription of one activation of policy_node, and what is wrong with those who publish there."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from rclpy.clock import Clock, ClockType
+from rclpy.event_handler import SubscriptionEventCallbacks
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, JointState
+from std_msgs.msg import Bool
+
+from sac_ae_ros.core.errors import ImageError
+from sac_ae_ros.core.optics import differences
+from sac_ae_ros.nodes.convert import to_intrinsics
+from sac_ae_ros.nodes.drive import Drive, make_view
+from sac_ae_ros.nodes.graph_watch import GraphWatch, wanted_reliability
+from sac_ae_ros.nodes.loaded_policy import LoadedPolicy
+
+BEST_EFFORT, RELIABLE = ReliabilityPolicy.BEST_EFFORT, ReliabilityPolicy.RELIABLE
+# Matches every publisher; what is lost comes again.
+REPEATED = QoSProfile(depth=1, reliability=BEST_EFFORT)
+# A pressed emergency stop may be said only once: heard whatever the publisher offers, with retries where it can
+# have them, and from before this node's start where it keeps it.
+SAID_ONCE = (
+    QoSProfile(depth=10, reliability=RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL),
+    QoSProfile(depth=10, reliability=RELIABLE),
+    QoSProfile(depth=10, reliability=BEST_EFFORT),
+)
+MATCH_EVERY_S = 1.0
+
+OnImage = Callable[[Image | CompressedImage], None]
+
+
+class Inputs:
+    """Subscribes in an order that lets stops be heard before images that came at the same moment."""
+
+    def __init__(
+        self, node: Node, loaded: LoadedPolicy, drive: Drive, on_image: OnImage, on_episode_end: Callable[[Bool], None]
+    ) -> None:
+        """`on_image` gets the images, `on_episode_end` the episodes' ends; everything else goes to `drive`."""
+        self._node, self._loaded, self._drive, self._on_image = node, loaded, drive, on_image
+        self._params = params = loaded.params
+        self._view = make_view(params)
+        self.camera_complaints: tuple[str, ...] = ()
+        self._judged: CameraInfo | None = None
+        self._subscriptions: list[Any] = []
+        self._watches: list[GraphWatch] = []
+        for qos in SAID_ONCE:
+            self._subscribe(Bool, "e_stop", lambda message: drive.heard_e_stop(message.data), qos)
+        if params.enable_required:
+            self._subscribe(Bool, "enable", self._on_enable, REPEATED)
+            self._watches.append(GraphWatch(node, "enable", "std_msgs/msg/Bool", REPEATED))
+        if loaded.joints is not None:
+            self._subscribe(JointState, "joint_states", self._on_joints, QoSProfile(depth=10, reliability=BEST_EFFORT))
+        if params.camera_info.check != "off":
+            self._subscribe(CameraInfo, "camera_info", self._on_camera_info, REPEATED)
+        # before the images, so that an episode's end is heard before the next episode's first frame
+        self._subscribe(Bool, "episode_end", on_episode_end, QoSProfile(depth=10))
+        self._compressed = params.image.transport == "compressed"
+        # remapping `image` moves it along
+        self._topic = node.resolve_topic_name("image") + ("/compressed" if self._compressed else "")
+        self._type = CompressedImage if self._compressed else Image
+        self._qos = REPEATED
+        self._images = node.create_subscription(self._type, self._topic, on_image, self._qos)
+        self.image_watch = self._image_watch()
+        self._timer = None
+        if params.image.reliability == "match":
+            self._timer = node.create_timer(MATCH_EVERY_S, self._match, clock=Clock(clock_type=ClockType.STEADY_TIME))
+
+    def close(self) -> None:
+        """Hears nothing any more."""
+        if self._timer is not None:
+            self._node.destroy_timer(self._timer)
+        for subscription in (*self._subscriptions, self._images):
+            self._node.destroy_subscription(subscription)
+
+    def complaints(self) -> tuple[str, ...]:
+        """What is wrong with the publishers of everything but images, in words; asks the graph."""
+        return tuple(text for watch in self._watches for text in watch.look().complaints)
+
+    def _subscribe(self, kind: type, topic: str, callback: Callable[[Any], None], qos: QoSProfile) -> None:
+        # publishers that this one of several subscriptions does not match are no news
+        quiet = SubscriptionEventCallbacks(use_default_callbacks=False)
+        self._subscriptions.append(self._node.create_subscription(kind, topic, callback, qos, event_callbacks=quiet))
+
+    def _image_watch(self) -> GraphWatch:
+        name = "CompressedImage" if self._compressed else "Image"
+        return GraphWatch(self._node, self._topic, f"sensor_msgs/msg/{name}", self._qos)
+
+    def _match(self) -> None:
+        """Subscribes anew when the publishers' reliability has changed."""
+        reliability = wanted_reliability(self.image_watch.look().publishers)
+        if reliability == self._qos.reliability:
+            return
+        self._qos = QoSProfile(depth=1, reliability=reliability)
+        self._node.destroy_subscription(self._images)
+        self._images = self._node.create_subscription(self._type, self._topic, self._on_image, self._qos)
+        self.image_watch = self._image_watch()
+        self._node.get_logger().info(f"image: now subscribed {reliability.name.lower()}, as its publishers publish")
+
+    def _on_enable(self, message: Bool) -> None:
+        outcome = self._drive.heard_enable(message.data)
+        if outcome:
+            self._node.get_logger().info(outcome)
+
+    def _on_joints(self, message: JointState) -> None:
+        joints = self._loaded.joints
+        if joints is not None:
+            joints.heard(message)
+            if joints.positions is not None:
+                self._drive.heard_joints(not joints.late(time.monotonic()))
+
+    def _on_camera_info(self, message: CameraInfo) -> None:
+        if self._judged is not None and _same_optics(self._judged, message):
+            return
+        self._judged = message
+        try:
+            camera = self._loaded.policy.spec.camera
+            found = differences(camera, to_intrinsics(message), self._view, self._params.camera_info.tolerance)
+        except ImageError as error:
+            found = [str(error)]
+        self.camera_complaints = tuple(f"camera_info: {text}" for text in found)
+        for text in self.camera_complaints:
+            self._node.get_logger().warning(text)
+        if self._params.camera_info.check == "refuse":
+            self._drive.heard_camera(not found)
+
+
+def _same_optics(a: CameraInfo, b: CameraInfo) -> bool:
+    return bool(
+        (a.height, a.width, a.binning_x, a.binning_y, a.roi) == (b.height, b.width, b.binning_x, b.binning_y, b.roi)
+        and (a.k == b.k).all()
+    )

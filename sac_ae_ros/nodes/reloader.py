@@ -1,0 +1,126 @@
+"""Reloader: `~/reload`, `~/rollback` and `policy/latest`: newer versions, checked beside the running policy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from rclpy.node import Node
+from rclpy.qos import QoSProfile
+from rclpy.task import Future
+from std_msgs.msg import String
+
+from sac_ae_ros.core.errors import SacAeError, StoreError
+from sac_ae_ros.core.hot_swap import HotSwap, Outcome
+from sac_ae_ros.core.model_store import Announcement, ModelStore, from_json
+from sac_ae_ros.core.policy import OnnxPolicy
+from sac_ae_ros.nodes.loaded_policy import LoadedPolicy
+
+# A new version may take this share of the policy period for one inference.
+LATENCY_SHARE = 0.5
+# Newest announcement only, and none from before this node's start: a respawned node keeps to the launched policy.
+ANNOUNCED = QoSProfile(depth=1)
+
+
+class Reloader:
+    """One for each configured node that has a `policy_dir`."""
+
+    def __init__(self, node: Node, loaded: LoadedPolicy, swap_now: Callable[[], None]) -> None:
+        """Says whether the folder holds another version than the launched one.
+
+        `swap_now` is called, in a thread of its own, when a version may take over and no frame may come to do it.
+        """
+        self._node, self._loaded, self._swap_now = node, loaded, swap_now
+        params, spec = loaded.params, loaded.policy.spec
+        assert loaded.probes is not None, "made for a policy_dir"
+        self._store = ModelStore(params.policy_dir)
+        self.swap = HotSwap(
+            loaded.policy,
+            lambda data, title: OnnxPolicy(data, title, provider=params.provider, threads=params.threads),
+            loaded.probes,
+            max_action_shift=params.reload.max_action_shift,
+            max_latency_s=LATENCY_SHARE * spec.control_period_s,
+        )
+        self.newer: int | None = None
+        self._next: Announcement | None = None
+        self._say_newer()
+        self._subscription = node.create_subscription(String, "policy/latest", self._on_announcement, ANNOUNCED)
+
+    @property
+    def at_next_frame(self) -> bool:
+        """Whether what waits to take over does so at once, or at an episode's end."""
+        return self._loaded.params.reload.swap == "next_frame" or self.swap.going_back
+
+    def close(self) -> None:
+        """Hears no announcements any more, and gives up what is under way."""
+        self._next = None
+        self.swap.close()
+        self._node.destroy_subscription(self._subscription)
+
+    async def reload(self) -> Outcome:
+        """Loads the newest version; the node goes on with its frames meanwhile."""
+        future: Future = Future()
+        if not self._start(None, future.set_result):
+            return Outcome(False, None, "reload refused: another version is being checked; try again")
+        return await future  # type: ignore[no-any-return]
+
+    def rollback(self) -> Outcome:
+        """Has the version before take over again."""
+        try:
+            self.swap.rollback()
+        except SacAeError as error:
+            return Outcome(False, None, str(error))
+        outcome = self.swap.outcome
+        assert outcome is not None
+        self._node.get_logger().info(outcome.text)
+        self._swap_now()
+        return outcome
+
+    def _start(self, wanted: Announcement | None, tell: Callable[[Outcome], None]) -> bool:
+        def done(outcome: Outcome) -> None:
+            log = self._node.get_logger()
+            if outcome.ok:
+                self.newer = None
+                log.info(outcome.text)
+                self._swap_now()
+            else:
+                log.error(outcome.text)
+            tell(outcome)
+            following, self._next = self._next, None
+            if following is not None:
+                self._start(following, lambda _: None)
+            if self._node.executor is not None:
+                self._node.executor.wake()  # so that the service answers though no image comes
+
+        return self.swap.start(self._store, wanted, done)
+
+    def _on_announcement(self, message: String) -> None:
+        log = self._node.get_logger()
+        try:
+            announced = from_json(message.data)
+        except StoreError as error:
+            log.error(f"policy/latest: {error}")
+            return
+        if not self._start(announced, lambda _: None):
+            log.warning(
+                f"policy/latest: version {announced.number} not loaded: another is being checked; call ~/reload"
+            )
+
+    def _say_newer(self) -> None:
+        try:
+            latest = self._store.latest()
+        except StoreError as error:
+            self._node.get_logger().warning(f"policy_dir: {error}")
+            return
+        if latest is not None and latest.sha256 != self._loaded.policy.sha256:
+            self.newer = latest.number
+            self._node.get_logger().warning(
+                f"policy_dir holds version {latest.number} ({latest.sha256[:12]}), but the launched policy"
+                f" ({self._loaded.policy.sha256[:12]}) is in use; call ~/reload to load it"
+            )
+
+
+def answer(response: Any, outcome: Outcome) -> Any:
+    """Fills a Trigger response."""
+    response.success, response.message = outcome.ok, outcome.text
+    return response

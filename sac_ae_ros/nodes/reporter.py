@@ -1,0 +1,227 @@
+"""Reporter: what policy_node says of itself: the log, `~/state` (latched JSON) and /diagnostics at 1 Hz.
+
+It runs in a thread that inference cannot hang, so that a hung inference is told as well.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, QoSProfile
+from std_msgs.msg import String
+
+from sac_ae_ros.core.command import CLEARED_BY_EDGE, GateState, Stop
+from sac_ae_ros.core.novelty import Level
+from sac_ae_ros.nodes.drive import Drive
+from sac_ae_ros.nodes.graph_watch import GraphWatch
+from sac_ae_ros.nodes.inputs import Inputs
+from sac_ae_ros.nodes.loaded_policy import COMMAND_TOPICS, LoadedPolicy
+from sac_ae_ros.nodes.reloader import Reloader
+
+DIAGNOSTICS_EVERY_S = 1.0
+LOG_EVERY_S = 2.0
+LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+OK, WARN, ERROR, STALE = (
+    DiagnosticStatus.OK,
+    DiagnosticStatus.WARN,
+    DiagnosticStatus.ERROR,
+    DiagnosticStatus.STALE,
+)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What there is to report of, at one moment; the lifecycle makes and forgets them."""
+
+    lifecycle: str
+    loaded: LoadedPolicy | None
+    drive: Drive | None
+    inputs: Inputs | None
+    reloader: Reloader | None
+
+
+class Reporter:
+    """Tells changes at once, and how things are once a second."""
+
+    def __init__(self, node: Node, hardware_id: str) -> None:
+        """`hardware_id` stands in /diagnostics; empty means this machine's name."""
+        self._node = node
+        self._hardware_id = hardware_id or socket.gethostname()
+        self._state_publisher = node.create_publisher(String, "~/state", LATCHED)
+        self._diagnostics = node.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        self._told = GateState(False, None)
+        self._detail = ""
+        self._said = ""
+        self._diagnosed_s = 0.0
+        self._level = Level.NORMAL
+
+    def tell(self, parts: Parts) -> None:
+        """Called often."""
+        gate = parts.drive.state if parts.drive else GateState(False, None)
+        self._log(parts, gate)
+        state = json.dumps(self._state(parts, gate), sort_keys=True)
+        if state != self._said:
+            self._said = state
+            self._state_publisher.publish(String(data=state))
+        now_s = time.monotonic()
+        if now_s - self._diagnosed_s >= DIAGNOSTICS_EVERY_S:
+            self._diagnosed_s = now_s
+            self._diagnostics.publish(self._diagnose(parts, gate))
+
+    def _log(self, parts: Parts, gate: GateState) -> None:
+        log, told, drive = self._node.get_logger(), self._told, parts.drive
+        self._told = gate
+        if drive is None:
+            self._detail, self._level = "", Level.NORMAL
+        elif gate.stop is not None and gate.stop is not told.stop:
+            self._detail = drive.explain([gate.stop])
+            way = " or release and press enable" if gate.latched | gate.held <= CLEARED_BY_EDGE else ""
+            reason = f"{gate.stop.value}: {self._detail}" if self._detail else gate.stop.value
+            log.error(f"stopped: {reason}; call ~/arm{way} once the cause has ended")
+        elif gate.stop is None:
+            self._detail = ""
+        for cause in sorted(gate.latched - told.latched - {gate.stop}):
+            log.error(f"stopped also by: {cause.value}: {drive.explain([cause]) if drive else ''}")
+        if gate.armed != told.armed:
+            log.info("armed" if gate.armed else "disarmed")
+        if drive is None:
+            return
+        if drive.trouble:
+            log.error(f"a stop could not be sent: {drive.trouble}", throttle_duration_sec=LOG_EVERY_S)
+        reading, level = drive.novelty
+        if level > self._level and reading is not None:
+            log.warning(f"novelty: {reading.cause} (score {reading.score:.2f})")
+        self._level = level
+
+    def _state(self, parts: Parts, gate: GateState) -> dict[str, Any]:
+        policy = parts.loaded.policy if parts.loaded else None
+        swap = parts.reloader.swap if parts.reloader else None
+        outcome = swap.outcome if swap else None
+        return {
+            "lifecycle": parts.lifecycle,
+            "output": parts.loaded.params.output if parts.loaded else None,
+            "armed": gate.armed,
+            "stop": gate.stop.value if gate.stop else None,
+            "detail": self._detail,
+            "latched": _names(gate.latched),
+            "causes": _names(gate.causes),
+            "needs_arm": _names(gate.held),
+            "novelty": self._level.name.lower(),
+            "policy": policy and {"name": policy.spec.name, "version": policy.spec.version, "sha256": policy.sha256},
+            "stored_version": swap.running_version if swap else None,
+            "newer": parts.reloader.newer if parts.reloader else None,
+            "reload": outcome and {"ok": outcome.ok, "version": outcome.version, "text": outcome.text},
+        }
+
+    def _diagnose(self, parts: Parts, gate: GateState) -> DiagnosticArray:
+        array = DiagnosticArray()
+        array.header.stamp = self._node.get_clock().now().to_msg()
+        array.status = [self._safety(parts, gate)]
+        if parts.loaded is not None:
+            array.status += [self._policy(parts, parts.loaded), self._command(parts.loaded)]
+        if parts.drive is not None and parts.inputs is not None:
+            array.status.append(self._images(parts.drive, parts.inputs))
+        return array
+
+    def _safety(self, parts: Parts, gate: GateState) -> DiagnosticStatus:
+        drive, inputs = parts.drive, parts.inputs
+        why = drive.explain(gate.causes) if drive else ""
+        complaints = inputs.complaints() if inputs else ()
+        if drive is None:
+            level, text = OK, parts.lifecycle
+        elif gate.stop is not None:
+            level, text = ERROR, f"stopped: {gate.stop.value}: {self._detail}".removesuffix(": ")
+        elif gate.causes:
+            level, text = WARN, f"not armed, and cannot be: {', '.join(_names(gate.causes))}"
+        elif drive.trouble:
+            level, text = ERROR, f"a stop could not be sent: {drive.trouble}"
+        elif complaints:
+            level, text = WARN, complaints[0]
+        else:
+            level, text = OK, "armed" if gate.armed else "not armed"
+        values = {
+            "lifecycle": parts.lifecycle,
+            "armed": gate.armed,
+            "stop": gate.stop.value if gate.stop else "",
+            "stopped by": ", ".join(_names(gate.latched)),
+            "causes that last": ", ".join(_names(gate.causes)),
+            "why they last": why,
+            "needs ~/arm": ", ".join(_names(gate.held)),
+            "complaints": "; ".join(complaints),
+        }
+        return self._status("safety", level, text, values)
+
+    def _images(self, drive: Drive, inputs: Inputs) -> DiagnosticStatus:
+        now_s = time.monotonic()
+        facts, seen = drive.input.facts(now_s), inputs.image_watch.look()
+        why = drive.input.why_unused(now_s, drive.timeout_s)
+        complaints = (*seen.complaints, *inputs.camera_complaints)
+        level, text = OK, f"{facts.rate_hz:.1f} Hz"
+        if complaints:
+            level, text = WARN, complaints[0]
+        if why:
+            level = STALE if facts.silent_s is None or facts.silent_s > drive.timeout_s else ERROR
+            text = f"{why}; {complaints[0]}" if complaints else why
+        values = {
+            "rate (Hz)": f"{facts.rate_hz:.2f}",
+            "age of the frame used last (s)": "" if facts.age_s is None else f"{facts.age_s:.3f}",
+            "images received": facts.received,
+            "frames used": facts.used,
+            "frames dropped": facts.refused,
+            "publishers": "; ".join(f"{each.node} ({each.type}, {each.qos})" for each in seen.publishers),
+            "complaints": "; ".join(complaints),
+        }
+        return self._status("images", level, text, values)
+
+    def _policy(self, parts: Parts, loaded: LoadedPolicy) -> DiagnosticStatus:
+        policy, reloader = loaded.policy, parts.reloader
+        outcome = reloader.swap.outcome if reloader else None
+        reading, novelty = parts.drive.novelty if parts.drive else (None, Level.NORMAL)
+        level, text = OK, f"{policy.spec.name} {policy.spec.version} ({policy.sha256[:12]})"
+        if reloader and reloader.newer is not None:
+            level, text = WARN, f"policy_dir holds version {reloader.newer}: call ~/reload"
+        if outcome and not outcome.ok:
+            level, text = WARN, f"reload failed: {outcome.text}"
+        if novelty is not Level.NORMAL and reading:
+            level, text = (ERROR if novelty is Level.STOP else WARN), f"novelty: {reading.cause}"
+        values = {
+            "name": policy.spec.name,
+            "version": policy.spec.version,
+            "sha256": policy.sha256,
+            "provider": policy.provider,
+            "novelty score": f"{reading.score:.3f}" if reading else "",
+            "novelty": novelty.name.lower(),
+            "newer version": "" if not reloader or reloader.newer is None else reloader.newer,
+            "reload": outcome.text if outcome else "",
+        }
+        return self._status("policy", level, text, values)
+
+    def _command(self, loaded: LoadedPolicy) -> DiagnosticStatus:
+        topic = COMMAND_TOPICS[loaded.params.output]
+        seen = GraphWatch(self._node, topic, loaded.command_type, commands=True).look()
+        shadow = loaded.params.output == "shadow"  # need not be listened to
+        complaints = () if shadow and not seen.subscribers else seen.complaints
+        level, text = (WARN, complaints[0]) if complaints else (OK, loaded.command_topic)
+        values = {
+            "topic": loaded.command_topic,
+            "type": loaded.command_type,
+            "output": loaded.params.output,
+            "subscribers": "; ".join(f"{each.node} ({each.type}, {each.qos})" for each in seen.subscribers),
+            "complaints": "; ".join(complaints),
+        }
+        return self._status("command", level, text, values)
+
+    def _status(self, name: str, level: bytes, message: str, values: dict[str, Any]) -> DiagnosticStatus:
+        title = f"{self._node.get_fully_qualified_name().lstrip('/')}: {name}"
+        pairs = [KeyValue(key=key, value=str(value)) for key, value in values.items()]
+        return DiagnosticStatus(name=title, level=level, message=message, hardware_id=self._hardware_id, values=pairs)
+
+
+def _names(stops: frozenset[Stop]) -> list[str]:
+    return sorted(stop.value for stop in stops)
