@@ -31,7 +31,7 @@ from sim_training.networks import Encoder, Latent
 
 OPSET = 18
 IR_VERSION = 9
-QUANTILES = (0.5, 0.9, 0.99, 0.999, 1.0)
+QUANTILES = (0.0, 0.001, 0.01, 0.5, 0.9, 0.99, 0.999, 1.0)
 PARITY = 1e-4
 HALF_PARITY = 5e-3  # of a reconstruction whose Linear is stored as float16
 ROUNDING = 1 / 255  # reconstructions are compared as the bytes that a user sees
@@ -101,12 +101,11 @@ def export_run(run_dir: Path, out: Path, *, name: str = "", episodes: int = 10, 
         spec = make_spec(env, config, facts, name or config.env.task.replace("/", "_"))
         policy = OnnxPolicy(build(agent, spec, half=half), f"export of {run_dir}")
         parity = check_parity(agent, policy, collect_frames(env, agent), half=half)
-        returns, novelty = run_policy_file(env, policy, held_out(episodes), want_novelty=True)
+        returns, readings = run_policy_file(env, policy, held_out(episodes), want_novelty=True)
     finally:
         env.close()
     facts = replace(facts, eval_return_mean=returns.mean, eval_return_sd=returns.sd, eval_episodes=episodes)
-    quantiles = {str(q): float(np.quantile(novelty, q)) for q in QUANTILES}
-    spec = replace(spec, training=facts, novelty=NoveltyStats(len(novelty), quantiles))
+    spec = replace(spec, training=facts, novelty=novelty_stats(readings))
     write(build(agent, spec, half=half), out)
     return Exported(out, spec, parity)
 
@@ -114,6 +113,12 @@ def export_run(run_dir: Path, out: Path, *, name: str = "", episodes: int = 10, 
 def held_out(episodes: int) -> range:
     """Seeds of episodes that neither training nor the choice of the checkpoint has seen."""
     return range(HELD_OUT_SEED, HELD_OUT_SEED + episodes)
+
+
+def novelty_stats(readings: NDArray[np.float64]) -> NoveltyStats:
+    """The statistics of held-out frames from their errors and variances, float64 [N, 2]."""
+    errors, variances = ({str(q): float(np.quantile(column, q)) for q in QUANTILES} for column in readings.T)
+    return NoveltyStats(len(readings), errors, variances)
 
 
 def make_spec(env: PixelEnv, config: TrainConfig, training: TrainingFacts, name: str) -> PolicySpec:

@@ -66,10 +66,36 @@ def test_the_action_path_has_the_actors_linear_and_the_novelty_path_the_critics(
 def test_in_process_onnx_episodes_equal_torchs(agent, config, env):
     spec = export.make_spec(env, config, FACTS, "tiny")
     policy = OnnxPolicy(export.build(agent, spec, half=False), "it")
-    onnx, novelty = run_policy_file(env, policy, range(2), want_novelty=True)
+    onnx, _ = run_policy_file(env, policy, range(2))
     torch_ = run_episodes(env, lambda obs: to_physical(env, agent.act(obs, sample=False)), range(2))
     np.testing.assert_allclose(onnx.returns, torch_.returns, rtol=1e-3, atol=1e-3)
-    assert len(novelty) == 200
+
+
+def test_every_frames_error_and_variance_are_measured_when_wanted(agent, config, env):
+    policy = OnnxPolicy(export.build(agent, export.make_spec(env, config, FACTS, "tiny"), half=False), "it")
+    stacks, expected = [], []
+
+    def act(obs: np.ndarray) -> np.ndarray:
+        stacks.append(obs)
+        return to_physical(env, agent.act(obs, sample=False))
+
+    run_episodes(env, act, [3])
+    for stack in stacks[:5]:
+        frame = stack[-3:].transpose(1, 2, 0)
+        variance = np.mean([np.var(frame[..., colour] / 255) for colour in range(3)])
+        expected.append((policy.act(stack, want_novelty=True).novelty, variance))
+    _, readings = run_policy_file(env, policy, [3], want_novelty=True)
+    assert readings.shape == (100, 2)
+    np.testing.assert_allclose(readings[:5], expected, rtol=1e-4)
+    assert run_policy_file(env, policy, [3])[1].shape == (0, 2)
+
+
+def test_statistics_are_quantiles_of_errors_and_variances():
+    ramp = np.arange(1001.0)
+    stats = export.novelty_stats(np.stack([ramp, 10 * ramp], 1))
+    assert stats.frames == 1001
+    assert (stats.quantiles["0.0"], stats.quantiles["0.001"], stats.quantiles["0.5"]) == (0, pytest.approx(1), 500)
+    assert (stats.variance_quantiles["0.999"], stats.variance_quantiles["1.0"]) == (pytest.approx(9990), 10_000)
 
 
 def test_the_decoder_runs_only_when_novelty_is_wanted(agent, config, env, tmp_path):
@@ -100,9 +126,9 @@ def test_export_run_writes_a_file_that_carries_its_facts(run_dir):
     assert (spec.training.env_steps, spec.training.revision) == (60, "abc")
     assert spec.training.eval_episodes == 2
     assert spec.novelty.frames == 200
-    quantiles = list(spec.novelty.quantiles.values())
-    assert quantiles == sorted(quantiles)
-    assert quantiles[0] > 0
+    for quantiles in (spec.novelty.quantiles, spec.novelty.variance_quantiles):
+        assert {"0.0", "0.001", "0.5", "0.999", "1.0"} <= set(quantiles)
+        assert min(quantiles.values()) == quantiles["0.0"] > 0
 
 
 def test_a_disagreement_writes_nothing(run_dir, monkeypatch):
