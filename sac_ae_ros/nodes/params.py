@@ -112,7 +112,7 @@ class LimitParams:
     low: tuple[float, ...] = _parameter((), "smallest value of each action; unset means the policy's")
     high: tuple[float, ...] = _parameter((), "largest value of each action; unset means the policy's")
     low_pass_s: tuple[float, ...] = _parameter((), "time constant of each action's low-pass filter, s; unset: none")
-    deadband: tuple[float, ...] = _parameter((), "wanted values of each action nearer to 0 than this count as 0; unset: 0")
+    deadband: tuple[float, ...] = _parameter((), "wanted values nearer to 0 than this, of each action, count as 0")
     max_slew: tuple[float, ...] = _parameter((), "greatest change per second of each action; unset means unlimited")
     max_jerk: tuple[float, ...] = _parameter(
         (), "greatest change per second of each action's slew; unset means unlimited"

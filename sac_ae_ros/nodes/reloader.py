@@ -43,6 +43,7 @@ class Reloader:
         )
         self.newer: int | None = None
         self._next: Announcement | None = None
+        self._asked: Future | None = None
         self._say_newer()
         self._subscription = node.create_subscription(String, "policy/latest", self._on_announcement, ANNOUNCED)
 
@@ -55,6 +56,8 @@ class Reloader:
         """Hears no announcements any more, and gives up what is under way."""
         self._next = None
         self.swap.close()
+        if self._asked is not None and not self._asked.done():
+            self._asked.set_result(Outcome(False, None, "reload given up: the node was cleaned up meanwhile"))
         self._node.destroy_subscription(self._subscription)
 
     async def reload(self) -> Outcome:
@@ -62,6 +65,7 @@ class Reloader:
         future: Future = Future()
         if not self._start(None, future.set_result):
             return Outcome(False, None, "reload refused: another version is being checked; try again")
+        self._asked = future
         return await future  # type: ignore[no-any-return]
 
     def rollback(self) -> Outcome:
@@ -102,9 +106,7 @@ class Reloader:
             log.error(f"policy/latest: {error}")
             return
         if not self._start(announced, lambda _: None):
-            log.warning(
-                f"policy/latest: version {announced.number} not loaded: another is being checked; call ~/reload"
-            )
+            self._next = announced  # when the one that is being checked is done with
 
     def _say_newer(self) -> None:
         try:
