@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from lifecycle_msgs.srv import ChangeState
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from sensor_msgs.msg import CompressedImage, Image
@@ -76,7 +77,9 @@ class PolicyNode(LifecycleNode):
         change_state.callback = functools.partial(self._on_change_state, change_state.callback)
         self.create_service(Trigger, "~/arm", self._on_arm)
         self.create_service(Trigger, "~/disarm", self._on_disarm)
-        self.create_service(Trigger, "~/reload", self._on_reload)
+        # a group of its own: nothing else of the same group is called while this one awaits the checks
+        apart = MutuallyExclusiveCallbackGroup()
+        self.create_service(Trigger, "~/reload", self._on_reload, callback_group=apart)
         self.create_service(Trigger, "~/rollback", self._on_rollback)
 
     @_transition
