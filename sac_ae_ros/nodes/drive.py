@@ -86,11 +86,11 @@ class Drive:
         watching = Watching(make_view(params), params.image.freeze_timeout_s, params.novelty.every, self._guard, probes)
         self._pipeline = ImageToCommand(policy, gate, sink.send, watching)
         self.input = InputWatch()
-        self._enable = Heartbeat(gate, Stop.ENABLE, params.enable_timeout_s, "is false")
+        self._enable = Heartbeat(gate, Stop.ENABLE, params.enable_timeout_s, "the enable switch", "is off")
         e_stop_timeout_s = params.e_stop_timeout_s if params.e_stop_required else None
-        self._e_stop = Heartbeat(gate, Stop.E_STOP, e_stop_timeout_s, "is pressed")
-        self._camera = Heartbeat(gate, Stop.CAMERA, None, "camera_info contradicts the policy")
-        self._joints = Heartbeat(gate, Stop.JOINTS, params.command.joint_timeout_s, "one was not heard for too long")
+        self._e_stop = Heartbeat(gate, Stop.E_STOP, e_stop_timeout_s, "the emergency stop", "is pressed")
+        self._camera = Heartbeat(gate, Stop.CAMERA, None, "camera_info", "contradicts the policy")
+        self._joints = Heartbeat(gate, Stop.JOINTS, params.command.joint_timeout_s, "joint_states", "lack a joint")
         self._clock = ""  # what was last wrong with it
         self._released = False  # whether an explicit false was heard on enable since the last edge
         self.timeout_s = timeout_s(params, period_s)
@@ -127,7 +127,10 @@ class Drive:
 
     def refuse(self, error: Exception) -> None:
         """Takes note of an image that could not be used."""
-        self._watchdog.blame(Stop.CLOCK if isinstance(error, StampError) else Stop.STALE)
+        is_clock = isinstance(error, StampError)
+        self._watchdog.blame(Stop.CLOCK if is_clock else Stop.STALE)
+        if is_clock:
+            self._clock = str(error)
         self.input.refused(time.monotonic(), str(error))
 
     def swap(self, policy: OnnxPolicy) -> None:
@@ -192,8 +195,8 @@ class Drive:
 
     def end(self) -> None:
         """Disarms, waits until the last stops are sent, and ends the watchdog."""
-        if self.disarm():
-            self._watchdog.wait_last_stops()
+        self.disarm()
+        self._watchdog.wait_last_stops()
         self._watchdog.end()
 
     def explain(self, causes: Iterable[Stop]) -> str:
@@ -205,6 +208,8 @@ class Drive:
         beats = {beat.cause: beat for beat in (self._enable, self._e_stop, self._camera, self._joints)}
         if cause in beats:
             return beats[cause].text(now_s)
+        if cause is Stop.NAN:
+            return "the policy's action was not finite"
         if cause is Stop.HUNG:
             return f"inference has not come back for {self.working_s:.2f} s" if self.working_s else ""
         if cause is Stop.NOVELTY:

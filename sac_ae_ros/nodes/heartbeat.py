@@ -14,9 +14,12 @@ class Heartbeat:
     Before it is first heard it reports nothing: a gate that must wait for it is made with its cause.
     """
 
-    def __init__(self, gate: SafetyGate, cause: Stop, timeout_s: float | None, bad: str = "says stop") -> None:
-        """`timeout_s`: how long it may be silent, seconds by the steady clock; None: for ever. `bad`: in words."""
-        self._gate, self.cause, self._timeout_s, self._bad = gate, cause, timeout_s, bad
+    def __init__(
+        self, gate: SafetyGate, cause: Stop, timeout_s: float | None, title: str = "", bad: str = "bad"
+    ) -> None:
+        """`timeout_s`: how long it may be silent, steady seconds; None: for ever. `title`, `bad`: it, in words."""
+        self._gate, self.cause, self._timeout_s = gate, cause, timeout_s
+        self._title, self._bad = title or cause.value, bad
         self._good = True
         self._heard_s: float | None = None
         self._lock = threading.Lock()
@@ -40,9 +43,9 @@ class Heartbeat:
         """What is wrong with it, in words; empty if nothing is."""
         with self._lock:
             if self._heard_s is None:
-                return f"{self.cause.value}: nothing heard yet"
+                return f"{self._title}: nothing heard yet"
             if not self._good:
-                return f"{self.cause.value}: {self._bad}"
+                return f"{self._title} {self._bad}"
             silent_s = now_s - self._heard_s
             late = self._timeout_s is not None and silent_s > self._timeout_s
-            return f"{self.cause.value}: silent for {silent_s:.2f} s" if late else ""
+            return f"{self._title} silent for {silent_s:.2f} s" if late else ""

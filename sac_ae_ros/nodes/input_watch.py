@@ -81,11 +81,11 @@ class InputWatch:
             if not self._arrivals_s:
                 return "no image has come yet"
             silent_s = now_s - self._arrivals_s[-1]
+            still_s = now_s - self._stamp_moved_s
+            if still_s > within_s and self._arrivals_s[-1] - self._stamp_moved_s > within_s / 2:
+                return f"image stamps have stood still for {still_s:.2f} s; restart the camera driver"
             if self._refusal and now_s - self._refused_s <= within_s:
                 return self._refusal
             if silent_s > within_s / 2:
                 return f"no image for {silent_s:.2f} s"
-            still_s = now_s - self._stamp_moved_s
-            if still_s > within_s:
-                return f"image stamps have stood still for {still_s:.2f} s"
             return "no image was due"

@@ -87,7 +87,8 @@ class Reporter:
         elif gate.stop is None:
             self._detail = ""
         for cause in sorted(gate.latched - told.latched - {gate.stop}):
-            log.error(f"stopped also by: {cause.value}: {drive.explain([cause]) if drive else ''}")
+            why = drive.explain([cause]) if drive else ""
+            log.error(f"stopped also by {cause.value}: {why}".removesuffix(": "))
         if gate.armed != told.armed:
             log.info("armed" if gate.armed else "disarmed")
         if drive is None:

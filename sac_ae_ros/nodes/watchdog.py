@@ -49,7 +49,8 @@ class Watchdog:
         self._ended = False
         self.trouble: str | None = None  # why the last stop could not be sent
         self._wake = threading.Event()
-        self._done = threading.Event()
+        self._done = threading.Event()  # unless last stops are under way
+        self._done.set()
         gate.on_stop = self._wake.set
         self._thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
         self._thread.start()
@@ -90,9 +91,10 @@ class Watchdog:
     def cancel_last_stops(self) -> None:
         """Forgets `last_stops`, since the gate is about to be armed again."""
         self._last_stops_until_s = None
+        self._done.set()
 
     def wait_last_stops(self) -> None:
-        """Waits until the stops that `last_stops` began are over."""
+        """Waits until the stops that `last_stops` began are over, if it did."""
         self._done.wait(LAST_STOPS_S + 0.5)
 
     def end(self) -> None:
