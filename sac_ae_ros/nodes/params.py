@@ -123,8 +123,8 @@ class LimitParams:
 class NoveltyParams:
     """The group `novelty`: images unlike those that the policy was judged on; docs/novelty.md."""
 
-    every: int = _parameter(5, "measure on every n-th tick; 0 means never", low=0, high=1_000_000)
-    warn: float = _parameter(1.5, "a score above this warns; 0: never", low=0.0, high=1e9)
+    every: int = _parameter(2, "measure on every n-th tick; 0 means never", low=0, high=1_000_000)
+    warn: float = _parameter(1.2, "a score above this warns; 0: never", low=0.0, high=1e9)
     stop: float = _parameter(0.0, "a score above this stops the robot; 0: never", low=0.0, high=1e9)
     m: int = _parameter(3, "so many of the last n measurements must be above it", low=1, high=1000)
     n: int = _parameter(5, "see m", low=1, high=1000)
