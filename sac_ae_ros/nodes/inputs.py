@@ -48,12 +48,12 @@ class Inputs:
         self.camera_complaints: tuple[str, ...] = ()
         self._judged: CameraInfo | None = None
         self._subscriptions: list[Any] = []
-        self._watches: list[GraphWatch] = []
+        self._watches = [(GraphWatch(node, "e_stop", "std_msgs/msg/Bool", REPEATED), params.e_stop_required)]
         for qos in SAID_ONCE:
             self._subscribe(Bool, "e_stop", lambda message: drive.heard_e_stop(message.data), qos)
         if params.enable_required:
             self._subscribe(Bool, "enable", self._on_enable, REPEATED)
-            self._watches.append(GraphWatch(node, "enable", "std_msgs/msg/Bool", REPEATED))
+            self._watches.append((GraphWatch(node, "enable", "std_msgs/msg/Bool", REPEATED), True))
         if loaded.joints is not None:
             self._subscribe(JointState, "joint_states", self._on_joints, QoSProfile(depth=10, reliability=BEST_EFFORT))
         if params.camera_info.check != "off":
@@ -80,7 +80,8 @@ class Inputs:
 
     def complaints(self) -> tuple[str, ...]:
         """What is wrong with the publishers of everything but images, in words; asks the graph."""
-        return tuple(text for watch in self._watches for text in watch.look().complaints)
+        looks = [(watch.look(), required) for watch, required in self._watches]
+        return tuple(text for seen, required in looks if required or seen.publishers for text in seen.complaints)
 
     def _subscribe(self, kind: type, topic: str, callback: Callable[[Any], None], qos: QoSProfile) -> None:
         # publishers that this one of several subscriptions does not match are no news
