@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from types import FrameType
 from typing import TypeVar
 
@@ -30,28 +31,33 @@ class EndRequest:
     def __init__(self) -> None:
         """Takes the signals; call it in the main thread. Under nohup SIGHUP stays ignored."""
         self.code = 0
-        self._event = threading.Event()
-        self._first_s = 0.0
+        # a pipe, not an Event: a handler that sets one while its own thread is about to wait for it waits for ever
+        self._read, self._write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._first_s: float | None = None
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
                 signal.signal(number, self._take)
 
     def wait(self, timeout_s: float) -> bool:
         """Waits for a signal; returns whether there was one."""
-        return self._event.wait(timeout_s)
+        return bool(select.select([self._read], [], [], timeout_s)[0])
 
     def give(self, code: int) -> None:
         """Asks for an end from within, with that exit code."""
         self.code = code
-        self._event.set()
+        self._ask()
 
     def _take(self, number: int, _: FrameType | None) -> None:
         now_s = time.monotonic()
-        if not self._event.is_set():
+        if self._first_s is None:
             self._first_s = now_s
-            self._event.set()
+            self._ask()
         elif now_s - self._first_s > SAME_REQUEST_S:
             os._exit(128 + number)
+
+    def _ask(self) -> None:
+        with suppress(BlockingIOError):  # full: asked often enough
+            os.write(self._write, b"!")
 
 
 def run(make: Callable[[], SomeNode], use: Callable[[SomeNode, EndRequest], int], args: Sequence[str] | None) -> int:
