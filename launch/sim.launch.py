@@ -21,18 +21,14 @@ WAYS_OUT = ("ROS_STATIC_PEERS", "ROS_DISCOVERY_SERVER")
 
 
 def generate_launch_description() -> LaunchDescription:
+    # those of policy.launch.py count as well
     arguments = [
         DeclareLaunchArgument("task", default_value="rover/chase_ball", description="what to simulate"),
         DeclareLaunchArgument("real_time_factor", default_value="1.0", description="simulated over real time"),
         DeclareLaunchArgument("episode_seed", default_value="0", description="seed of the first episode"),
         DeclareLaunchArgument(
-            "policy",
-            default_value=str(SHARE / "models" / "rover_chase_ball.onnx"),
-            description="policy file (.onnx)",
-        ),
-        DeclareLaunchArgument(
             "params_file",
-            default_value=str(SHARE / "config" / "policy.yaml"),
+            default_value=str(SHARE / "config" / "policy_sim.yaml"),
             description="parameters of the policy node (YAML)",
         ),
         DeclareLaunchArgument(
@@ -40,7 +36,6 @@ def generate_launch_description() -> LaunchDescription:
         ),
         DeclareLaunchArgument("namespace", default_value="sim", description="namespace of both nodes"),
         DeclareLaunchArgument("use_sim_time", default_value="true", description="policy node follows /clock"),
-        DeclareLaunchArgument("log_level", default_value="info", description="debug, info, warn or error"),
     ]
     # whatever the user's shell says: an armed simulation and its /clock must not reach a robot
     own_network = {"ROS_DOMAIN_ID": LaunchConfiguration("domain_id"), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
@@ -75,7 +70,7 @@ def generate_launch_description() -> LaunchDescription:
             *arguments,
             *network,
             LogInfo(msg=["To look on from another terminal: export", *where]),
-            policy,  # before the robot: it also chooses the DDS profile for both
+            policy,  # before the robot: its DDS profile and its log_level are for both
             robot,
         ]
     )

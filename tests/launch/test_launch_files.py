@@ -15,12 +15,16 @@ from pathlib import Path
 import pytest
 from tiny_policy import write_policy
 
+from sac_ae_ros.core.model_store import ModelStore
+
 ROOT = Path(__file__).resolve().parents[2]
 POLICY_ARGUMENTS = {
-    "policy", "image_topic", "command_topic", "params_file", "namespace", "use_sim_time", "autostart", "log_level",
+    "policy", "policy_dir", "output", "image_topic", "camera_info_topic", "command_topic", "enable_topic",
+    "e_stop_topic", "joint_states_topic", "params_file", "namespace", "use_sim_time", "autostart", "use_respawn",
+    "log_level",
 }  # fmt: skip
 SIM_ARGUMENTS = {
-    "task", "real_time_factor", "episode_seed", "policy", "params_file", "namespace", "use_sim_time", "domain_id",
+    "task", "real_time_factor", "episode_seed", "params_file", "namespace", "use_sim_time", "domain_id",
 }  # fmt: skip
 UNTIL_S = 40.0
 
@@ -60,7 +64,7 @@ def test_launch_files_import_nothing_of_ours(name: str) -> None:
         )
         if module
     }
-    assert roots <= {"ament_index_python", "launch", "launch_ros", "lifecycle_msgs", *sys.stdlib_module_names}
+    assert roots <= {"ament_index_python", "launch", "launch_ros", "lifecycle_msgs", "rclpy", *sys.stdlib_module_names}
 
 
 def test_the_promised_arguments_are_declared() -> None:
@@ -74,6 +78,19 @@ def test_every_declared_argument_is_used_and_described() -> None:
         assert not unused - passed_on, f"{name} declares but never uses {unused}"
         for call in calls(name, "DeclareLaunchArgument"):
             assert {keyword.arg for keyword in call.keywords} == {"default_value", "description"}
+
+
+def test_what_both_declare_differs_in_its_default() -> None:
+    def defaults(name: str) -> dict[str, str]:
+        return {
+            ast.literal_eval(call.args[0]): ast.unparse(keyword.value)
+            for call in calls(name, "DeclareLaunchArgument")
+            for keyword in call.keywords
+            if keyword.arg == "default_value"
+        }
+
+    robot, sim = defaults("policy.launch.py"), defaults("sim.launch.py")
+    assert {name for name in robot.keys() & sim.keys() if robot[name] == sim[name]} == set()
 
 
 def test_shipped_parameters_leave_the_policy_to_the_launch_file() -> None:
@@ -160,6 +177,33 @@ def launch(environment: dict[str, str], tmp_path: Path) -> Iterator[object]:
         each.end()
 
 
+def node_of(run: Launch) -> int:
+    """The process of the one node of a launch."""
+    children = Path(f"/proc/{run.process.pid}/task/{run.process.pid}/children").read_text().split()
+    (pid,) = [int(child) for child in children if "policy_node" in command_line(int(child))[1]]
+    return pid
+
+
+def command_line(pid: int) -> list[str]:
+    return [*Path(f"/proc/{pid}/cmdline").read_text().split("\0"), ""]
+
+
+@pytest.fixture
+def kill() -> Iterator[object]:
+    """kill -9; what Fast DDS then leaves in shared memory is removed once nobody may use it any more."""
+    left: list[Path] = []
+
+    def kill(pid: int) -> None:
+        files = [str(link.resolve()) for link in Path(f"/proc/{pid}/fd").iterdir()]
+        left.extend(Path(file) for file in files if re.fullmatch(r"/dev/shm/fastrtps_[0-9a-f]{16}_el", file))
+        os.kill(pid, signal.SIGKILL)
+
+    yield kill
+    for lock in left:
+        lock.unlink(missing_ok=True)
+        Path(str(lock).removesuffix("_el")).unlink(missing_ok=True)
+
+
 OWN = {"ROS_DOMAIN_ID": str(1 + os.getpid() % 80), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
 
 
@@ -186,6 +230,84 @@ def test_a_policy_in_the_params_file_holds_and_cannot_arm(launch, tmp_path: Path
     params.write_text(f"policy_node:\n  ros__parameters:\n    policy: {policy}\n    arm_on_activate: true\n")
     run = launch("policy.launch.py", f"params_file:={params}", **OWN)
     run.wait_for("policy tiny", "active and not armed")
+
+
+@needs_launch
+def test_what_the_params_file_says_holds_unless_an_argument_says_otherwise(launch, tmp_path: Path) -> None:
+    policy = write_policy(tmp_path / "tiny.onnx")
+    params = tmp_path / "params.yaml"
+    params.write_text(f"policy_node:\n  ros__parameters:\n    policy: {policy}\n    output: shadow\n")
+    shadow = launch("policy.launch.py", f"params_file:={params}", **OWN)
+    shadow.wait_for("commands go to /policy_node/shadow_cmd only")
+    shadow.end()
+    command = launch("policy.launch.py", f"params_file:={params}", "output:=command", **OWN)
+    command.wait_for("active and not armed: call ~/arm\n")
+
+
+@needs_launch
+def test_topics_are_remapped_and_camera_info_stands_beside_the_images(launch, tmp_path: Path) -> None:
+    policy = write_policy(tmp_path / "tiny.onnx")
+    topics = {
+        "image_topic": "/camera/image_raw",
+        "command_topic": "/base/cmd",
+        "enable_topic": "/pad/deadman",
+        "e_stop_topic": "/panel/stop",
+        "joint_states_topic": "/base/joints",
+    }
+    run = launch("policy.launch.py", f"policy:={policy}", *(f"{key}:={value}" for key, value in topics.items()), **OWN)
+    run.wait_for("active and not armed")
+    remapped = set(command_line(node_of(run)))
+    assert remapped >= {
+        "image:=/camera/image_raw",
+        "camera_info:=/camera/camera_info",
+        "cmd_vel:=/base/cmd",
+        "enable:=/pad/deadman",
+        "e_stop:=/panel/stop",
+        "joint_states:=/base/joints",
+    }
+
+
+@needs_launch
+def test_a_node_that_dies_comes_back_active_unarmed_and_with_the_launched_policy(kill, launch, tmp_path: Path) -> None:
+    policy, newer = write_policy(tmp_path / "tiny.onnx"), write_policy(tmp_path / "newer.onnx", gain=12.5)
+    store = ModelStore(tmp_path / "versions")
+    store.publish(newer.read_bytes(), str(newer))
+    arguments = (f"policy:={policy}", f"policy_dir:={store.folder}", "use_respawn:=true")
+    run = launch("policy.launch.py", *arguments, **OWN)
+    for _ in range(3):
+        run.wait_for("active and not armed")
+        assert any("policy_dir holds version 1" in line for line in run.printed)
+        run.printed.clear()
+        kill(node_of(run))
+    run.wait_for("active and not armed")
+    assert run.end() == 0
+
+
+@needs_launch
+def test_without_respawn_a_node_that_dies_ends_the_launch(kill, launch, tmp_path: Path) -> None:
+    policy = write_policy(tmp_path / "tiny.onnx")
+    run = launch("policy.launch.py", f"policy:={policy}", **OWN)
+    run.wait_for("active and not armed")
+    kill(node_of(run))
+    run.wait_for("process has died")
+    assert run.process.wait(UNTIL_S) is not None
+
+
+@needs_launch
+def test_a_node_that_could_not_start_is_not_tried_again(launch, tmp_path: Path) -> None:
+    params = tmp_path / "params.yaml"
+    params.write_text("policy_node:\n  ros__parameters:\n    max_age_s: 1\n")
+    run = launch("policy.launch.py", f"params_file:={params}", "use_respawn:=true", **OWN)
+    assert run.process.wait(UNTIL_S) == 1
+    run.end()
+    assert "".join(run.printed).count("process started") == 1
+
+
+@needs_launch
+def test_what_dies_never_arms_itself(launch) -> None:
+    run = launch("policy.launch.py", "use_respawn:=true", "arm_on_activate:=true", **OWN)
+    run.wait_for("use_respawn: expected no arm_on_activate")
+    assert run.process.wait(UNTIL_S) == 1
 
 
 @needs_launch
