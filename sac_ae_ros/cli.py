@@ -294,8 +294,10 @@ def _info(args: argparse.Namespace, _: list[str]) -> int:
         f"judged    return {training.eval_return_mean:.1f} +- {training.eval_return_sd:.1f}"
         f" over {training.eval_episodes} held-out episodes"
     )
-    quantiles = ", ".join(f"{q}: {value:.2g}" for q, value in sorted(spec.novelty.quantiles.items()))
-    print(f"novelty   {quantiles} over {spec.novelty.frames} frames")
+    kinds = {"novelty": spec.novelty.quantiles, "variance": spec.novelty.variance_quantiles}
+    for title, quantiles in kinds.items():
+        listed = ", ".join(f"{q}: {value:.2g}" for q, value in sorted(quantiles.items())) or "not in this file"
+        print(f"{title:<9} {listed} over {spec.novelty.frames} frames")
     return 0
 
 

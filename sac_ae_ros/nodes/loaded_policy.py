@@ -141,6 +141,11 @@ class LoadedPolicy:
             self._mapping.check(values, title)
         make_view(self.params)
         guard = make_guard(self.policy, self.params)
+        if guard is not None and guard.blind and self.params.novelty.stop:
+            raise ConfigError(
+                "novelty.stop: expected a policy file with statistics to judge by, this one has none;"
+                " export it again, or set novelty.stop: 0.0"
+            )
         if guard is not None and guard.blind:
             self._node.get_logger().warning(
                 "novelty: this policy file has no statistics to judge by; export it again, or set novelty.every: 0"
