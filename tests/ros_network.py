@@ -140,6 +140,7 @@ class Network:
         self._thread.start()
         self._processes: list[Process] = []
         self._clients: dict[str, Any] = {}
+        self._neighbours: list[Node] = []
 
     def start(self, module: str, params: dict[str, Any], *, remaps: tuple = (), **env: str) -> Process:
         folder = self.folder / str(len(self._processes))
@@ -148,10 +149,17 @@ class Network:
         self._processes.append(process)
         return process
 
-    def hear(self, kind: type, topic: str, *, depth: int = 1000) -> Heard:
+    def hear(self, kind: type, topic: str, *, qos: QoSProfile | None = None, depth: int = 1000) -> Heard:
         heard = Heard()
-        self.node.create_subscription(kind, topic, lambda message: heard.append((time.monotonic(), message)), depth)
+        callback = lambda message: heard.append((time.monotonic(), message))  # noqa: E731
+        self.node.create_subscription(kind, topic, callback, qos or depth)
         return heard
+
+    def neighbour(self, name: str) -> Node:
+        """Another node, which publishes only; it lasts until `close`, or until it is destroyed."""
+        node = Node(name, namespace=NAMESPACE, context=self._context)
+        self._neighbours.append(node)
+        return node
 
     def call(self, kind: type, name: str, request: Any, timeout_s: float = 20.0) -> Any:
         client = self._clients.get(name)
@@ -201,7 +209,8 @@ class Network:
             process.end()
         self._executor.shutdown(timeout_sec=5)
         self._thread.join(5)
-        self.node.destroy_node()
+        for node in (self.node, *self._neighbours):
+            node.destroy_node()
         rclpy.shutdown(context=self._context)
 
 

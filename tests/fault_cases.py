@@ -1,0 +1,242 @@
+"""The table of all faults: what is done, and what must come of it.
+
+tests/nodes/test_faults.py runs each once and judges it; benchmarks/faults.py runs each many times and measures.
+"""
+
+from functools import partial
+
+import fault_control
+import fault_senses
+from fault_case import Case
+from fault_rig import PERIOD_S
+from tiny_policy import NAN_PIXEL, SLOW_PIXEL
+
+STALE_S = 2.5 * PERIOD_S
+SILENT_S = 0.5
+LOOK_S = 0.05
+EDGE_OR_ARM = "`~/arm`, or `enable` false, then true"
+ARM = "`~/arm`"
+
+CASES: dict[str, Case] = {
+    "camera dies": Case(
+        fault_senses.camera_dies, "no image comes any more", STALE_S, "stale", ("images", "no image for"), EDGE_OR_ARM
+    ),
+    "stamps freeze": Case(
+        fault_senses.frozen_stamps,
+        "new images, all of one stamp",
+        STALE_S,
+        "stale",
+        ("images", "image stamps have stood still"),
+        EDGE_OR_ARM,
+    ),
+    "pixels freeze": Case(
+        fault_senses.frozen_pixels,
+        f"new stamps, the same picture; `image.freeze_timeout_s: {fault_senses.FREEZE_S}`",
+        fault_senses.FREEZE_S + STALE_S,
+        "stale",
+        ("images", "pixels have not changed"),
+        EDGE_OR_ARM,
+    ),
+    "resolution changes": Case(
+        fault_senses.resolution_changes, "8x8 pixels become 16x16: decoded and resized", None, None
+    ),
+    "garbage": Case(
+        fault_senses.garbage,
+        "messages that hold no picture, of six kinds",
+        STALE_S,
+        "stale",
+        ("images", "expected"),
+        EDGE_OR_ARM,
+    ),
+    "two cameras on one topic": Case(
+        fault_senses.two_publishers,
+        "frames of both are mixed; the node drives on",
+        None,
+        None,
+        ("images", "/tested/second_camera, /tested/test: frames of all are mixed"),
+    ),
+    "camera of another type": Case(
+        fault_senses.another_type,
+        "the camera comes back, with CompressedImage on the topic of Image",
+        STALE_S,
+        "stale",
+        ("images", "/tested/jpeg_camera publishes sensor_msgs/msg/CompressedImage, this node takes sensor_msgs/msg/Im"),
+        EDGE_OR_ARM,
+    ),
+    "another lens": Case(
+        fault_senses.other_optics,
+        "`camera_info` contradicts the policy; `camera_info.check: refuse`",
+        0.0,
+        "camera",
+        ("images", "field of view: the policy was trained with"),
+        ARM,
+    ),
+    "covered lens": Case(
+        fault_senses.covered_lens,
+        "pictures of one colour; `novelty.stop: 1.5`, `novelty.every: 1`, 3 of 5",
+        3 * PERIOD_S,
+        "novelty",
+        ("safety", "frame variance"),
+        ARM,
+    ),
+    "stamps from the future": Case(
+        fault_senses.future_stamps, "stamps 10 s ahead", STALE_S, "clock", ("safety", "ahead, got one of"), ARM
+    ),
+    "paused clock": Case(
+        fault_senses.paused_clock,
+        "`/clock` stops; images keep coming",
+        STALE_S,
+        "clock",
+        ("safety", "has stood still for"),
+        ARM,
+    ),
+    **{
+        f"clock jumps {by_s:+g} s": Case(
+            partial(fault_senses.clock_jumps, by_s),
+            "`/clock` and the stamps jump together",
+            LOOK_S,
+            "clock",
+            ("safety", f"the clock jumped by {'+' if by_s > 0 else '-'}"),
+            ARM,
+            lasts=False,
+        )
+        for by_s in (10, -10)
+    },
+    **{
+        f"clock jumps {by_s:+g} s, stamps do not": Case(
+            partial(fault_senses.clock_jumps_alone, by_s),
+            "`/clock` jumps, the camera keeps its time",
+            LOOK_S,
+            "clock",
+            ("safety", f"the clock jumped by {'+' if by_s > 0 else '-'}"),
+            ARM,
+            slow=True,
+        )
+        for by_s in (10, -10)
+    },
+    "hung inference": Case(
+        partial(fault_control.pixels, SLOW_PIXEL),
+        "an inference takes more than a second",
+        STALE_S,
+        "hung",
+        ("safety", "inference has not come back"),
+        ARM,
+        lasts=False,  # `~/arm` is answered between two inferences
+    ),
+    "NaN": Case(
+        partial(fault_control.pixels, NAN_PIXEL),
+        "the policy's action is no number",
+        PERIOD_S,
+        "nan",
+        ("safety", "stopped: nan"),
+        ARM,
+    ),
+    "e_stop during NaN": Case(
+        fault_control.nan_and_e_stop,
+        "`e_stop` is pressed while a NaN has stopped the robot already",
+        PERIOD_S,
+        "nan",
+        ("safety", "stopped: nan"),
+        ARM,
+        latched=("e_stop", "nan"),
+    ),
+    "broken new version": Case(
+        fault_control.damaged_version,
+        "a byte of the file in `policy_dir` is flipped before `~/reload`",
+        None,
+        None,
+        ("policy", "reload failed: version 1 refused"),
+    ),
+    "disk gone": Case(
+        fault_control.lost_disk,
+        "`policy_dir` and the launched file are deleted, then `~/reload`",
+        None,
+        None,
+        ("policy", "reload failed: reload refused: cannot read"),
+    ),
+    "enable false": Case(
+        fault_control.enable_false, "`enable_required`", 0.0, "enable", ("safety", "stopped: enable"), EDGE_OR_ARM
+    ),
+    "enable silent": Case(
+        fault_control.enable_silent,
+        f"`enable_timeout_s: {SILENT_S}`",
+        SILENT_S,
+        "enable",
+        ("safety", "stopped: enable … silent for"),
+        EDGE_OR_ARM,
+    ),
+    "enable flaps": Case(
+        fault_control.enable_flaps,
+        "true and false in turn, five times; the slowest of five stops",
+        0.0,
+        "enable",
+        ("safety", "stopped: enable"),
+        EDGE_OR_ARM,
+        slow=True,
+    ),
+    **{
+        f"e_stop, {kind}": Case(
+            partial(fault_control.e_stop_pressed, kind),
+            "true is published once",
+            0.0,
+            "e_stop",
+            ("safety", "stopped: e_stop"),
+            ARM,
+        )
+        for kind in fault_control.QOS
+    },
+    "e_stop before the start": Case(
+        fault_control.e_stop_before_start,
+        "pressed, transient local, before the node starts: never armed",
+        None,
+        None,
+        ("safety", "armed … e_stop"),
+        ARM,
+        alone=True,
+    ),
+    "e_stop silent": Case(
+        fault_control.e_stop_silent,
+        f"`e_stop_required`, `e_stop_timeout_s: {SILENT_S}`",
+        SILENT_S,
+        "e_stop",
+        ("safety", "stopped: e_stop … silent for"),
+        ARM,
+    ),
+    "joints silent": Case(
+        fault_control.joints_silent,
+        f"`command.stop: hold_measured`, `command.joint_timeout_s: {SILENT_S}`",
+        SILENT_S,
+        "joints",
+        ("safety", "stopped: joints"),
+        ARM,
+        alone=True,
+    ),
+    "deactivated": Case(
+        fault_control.deactivated,
+        "while armed; stops for 0.5 s, then silence",
+        0.0,
+        None,
+        ("safety", "OK: inactive"),
+        "activate, `~/arm`",
+        lasts=False,
+    ),
+    "SIGTERM": Case(
+        fault_control.terminated,
+        "while armed; stops for 0.5 s, then the process ends with code 0",
+        LOOK_S,
+        None,
+        cleared="start it, `~/arm`",
+        lasts=False,
+        alone=True,
+    ),
+    "kill -9": Case(
+        fault_control.killed,
+        "no stop comes; the simulated robot's own timeout of 0.5 s stops it",
+        0.5,
+        None,
+        cleared="start it, `~/arm`",
+        lasts=False,
+        alone=True,
+        slow=True,
+    ),
+}
