@@ -8,11 +8,13 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from ros_network import domain_id
 from tiny_policy import write_policy
 
 from sac_ae_ros.core.model_store import ModelStore
@@ -27,6 +29,7 @@ SIM_ARGUMENTS = {
     "task", "real_time_factor", "episode_seed", "params_file", "namespace", "use_sim_time", "domain_id",
 }  # fmt: skip
 UNTIL_S = 40.0
+SETTLED_S = 1.0  # launch (3.4) may forget a SIGINT that comes while it handles the node's latest events
 
 needs_launch = pytest.mark.skipif(
     importlib.util.find_spec("launch_ros") is None or shutil.which("ros2") is None,
@@ -127,6 +130,7 @@ class Launch:
     def end(self) -> int:
         """Stop as Ctrl-C does; return the exit code."""
         if self.process.poll() is None:
+            time.sleep(SETTLED_S)
             self.process.send_signal(signal.SIGINT)
         rest, _ = self.process.communicate(timeout=UNTIL_S)
         self.printed.extend(rest.splitlines(keepends=True))
@@ -204,13 +208,15 @@ def kill() -> Iterator[object]:
         Path(str(lock).removesuffix("_el")).unlink(missing_ok=True)
 
 
-OWN = {"ROS_DOMAIN_ID": str(1 + os.getpid() % 80), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
+def own() -> dict[str, str]:
+    """A network that no other test is in."""
+    return {"ROS_DOMAIN_ID": str(domain_id()), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
 
 
 @needs_launch
 def test_policy_launch_activates_without_arming(launch, tmp_path: Path) -> None:
     policy = write_policy(tmp_path / "tiny.onnx")
-    run = launch("policy.launch.py", f"policy:={policy}", "namespace:=robot", **OWN)
+    run = launch("policy.launch.py", f"policy:={policy}", "namespace:=robot", **own())
     run.wait_for("active and not armed")
     assert run.end() == 0
     assert not [line for line in run.printed if "ERROR" in line]
@@ -218,7 +224,7 @@ def test_policy_launch_activates_without_arming(launch, tmp_path: Path) -> None:
 
 @needs_launch
 def test_a_policy_that_cannot_be_loaded_ends_the_launch(launch) -> None:
-    run = launch("policy.launch.py", "policy:=/nowhere.onnx", **OWN)
+    run = launch("policy.launch.py", "policy:=/nowhere.onnx", **own())
     run.wait_for("/nowhere.onnx", "policy_node could not be started")
     assert run.process.wait(UNTIL_S) == 1
 
@@ -228,7 +234,7 @@ def test_a_policy_in_the_params_file_holds_and_cannot_arm(launch, tmp_path: Path
     policy = write_policy(tmp_path / "tiny.onnx")
     params = tmp_path / "params.yaml"
     params.write_text(f"policy_node:\n  ros__parameters:\n    policy: {policy}\n    arm_on_activate: true\n")
-    run = launch("policy.launch.py", f"params_file:={params}", **OWN)
+    run = launch("policy.launch.py", f"params_file:={params}", **own())
     run.wait_for("policy tiny", "active and not armed")
 
 
@@ -237,10 +243,10 @@ def test_what_the_params_file_says_holds_unless_an_argument_says_otherwise(launc
     policy = write_policy(tmp_path / "tiny.onnx")
     params = tmp_path / "params.yaml"
     params.write_text(f"policy_node:\n  ros__parameters:\n    policy: {policy}\n    output: shadow\n")
-    shadow = launch("policy.launch.py", f"params_file:={params}", **OWN)
+    shadow = launch("policy.launch.py", f"params_file:={params}", **own())
     shadow.wait_for("commands go to /policy_node/shadow_cmd only")
     shadow.end()
-    command = launch("policy.launch.py", f"params_file:={params}", "output:=command", **OWN)
+    command = launch("policy.launch.py", f"params_file:={params}", "output:=command", **own())
     command.wait_for("active and not armed: call ~/arm\n")
 
 
@@ -254,7 +260,9 @@ def test_topics_are_remapped_and_camera_info_stands_beside_the_images(launch, tm
         "e_stop_topic": "/panel/stop",
         "joint_states_topic": "/base/joints",
     }
-    run = launch("policy.launch.py", f"policy:={policy}", *(f"{key}:={value}" for key, value in topics.items()), **OWN)
+    run = launch(
+        "policy.launch.py", f"policy:={policy}", *(f"{key}:={value}" for key, value in topics.items()), **own()
+    )
     run.wait_for("active and not armed")
     remapped = set(command_line(node_of(run)))
     assert remapped >= {
@@ -273,7 +281,7 @@ def test_a_node_that_dies_comes_back_active_unarmed_and_with_the_launched_policy
     store = ModelStore(tmp_path / "versions")
     store.publish(newer.read_bytes(), str(newer))
     arguments = (f"policy:={policy}", f"policy_dir:={store.folder}", "use_respawn:=true")
-    run = launch("policy.launch.py", *arguments, **OWN)
+    run = launch("policy.launch.py", *arguments, **own())
     for _ in range(3):
         run.wait_for("active and not armed")
         assert any("policy_dir holds version 1" in line for line in run.printed)
@@ -286,7 +294,7 @@ def test_a_node_that_dies_comes_back_active_unarmed_and_with_the_launched_policy
 @needs_launch
 def test_without_respawn_a_node_that_dies_ends_the_launch(kill, launch, tmp_path: Path) -> None:
     policy = write_policy(tmp_path / "tiny.onnx")
-    run = launch("policy.launch.py", f"policy:={policy}", **OWN)
+    run = launch("policy.launch.py", f"policy:={policy}", **own())
     run.wait_for("active and not armed")
     kill(node_of(run))
     run.wait_for("process has died")
@@ -297,7 +305,7 @@ def test_without_respawn_a_node_that_dies_ends_the_launch(kill, launch, tmp_path
 def test_a_node_that_could_not_start_is_not_tried_again(launch, tmp_path: Path) -> None:
     params = tmp_path / "params.yaml"
     params.write_text("policy_node:\n  ros__parameters:\n    max_age_s: 1\n")
-    run = launch("policy.launch.py", f"params_file:={params}", "use_respawn:=true", **OWN)
+    run = launch("policy.launch.py", f"params_file:={params}", "use_respawn:=true", **own())
     assert run.process.wait(UNTIL_S) == 1
     run.end()
     assert "".join(run.printed).count("process started") == 1
@@ -305,14 +313,14 @@ def test_a_node_that_could_not_start_is_not_tried_again(launch, tmp_path: Path) 
 
 @needs_launch
 def test_what_dies_never_arms_itself(launch) -> None:
-    run = launch("policy.launch.py", "use_respawn:=true", "arm_on_activate:=true", **OWN)
+    run = launch("policy.launch.py", "use_respawn:=true", "arm_on_activate:=true", **own())
     run.wait_for("use_respawn: expected no arm_on_activate")
     assert run.process.wait(UNTIL_S) == 1
 
 
 @needs_launch
 def test_a_params_file_that_is_missing_is_an_error(launch) -> None:
-    run = launch("policy.launch.py", "params_file:=/nowhere.yaml", **OWN)
+    run = launch("policy.launch.py", "params_file:=/nowhere.yaml", **own())
     run.wait_for("params_file: there is no file /nowhere.yaml")
     assert run.process.wait(UNTIL_S) == 1
 

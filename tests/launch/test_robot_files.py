@@ -147,13 +147,11 @@ def test_the_arm_starts_where_it_is_and_holds_there(network, tmp_path):
     camera.pixel = 250
     camera.change = noise
     with camera.running():
-        network.until(
-            lambda: (
-                live(False)
-                and network.trigger("policy_node/arm").success is False
-                and all(each.get_subscription_count() for each in (*publishers.values(), states))
-            )
-        )
+        network.until(lambda: all(each.get_subscription_count() for each in (*publishers.values(), states)))
+        for _ in range(10):
+            live(False)
+            time.sleep(0.05)
+        assert not network.trigger("policy_node/arm").success
         network.until(lambda: live() and commands, what="commands")
         network.until(lambda: live() and len(commands) > 5)
         first = commands[0][1]
