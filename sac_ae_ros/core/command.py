@@ -89,6 +89,7 @@ class SafetyGate:
         rest: Callable[[], Values] | None = None,
         measured: bool = False,
         causes: Iterable[Stop] = (),
+        held: Iterable[Stop] = (),
     ) -> None:
         """Starts disarmed.
 
@@ -100,6 +101,7 @@ class SafetyGate:
             measured: `rest` is where the robot is; arming is refused while that lies outside the limits, since the
                 first command would jump there.
             causes: what bars arming until it is reported to have ended.
+            held: what the gate before this one left for `arm` to clear.
 
         Raises:
             ConfigError: a limit has the wrong length or leaves no room.
@@ -127,8 +129,10 @@ class SafetyGate:
         self._stop: Stop | None = None
         self._latched: frozenset[Stop] = frozenset()
         self._causes = frozenset(causes)
-        self._held: frozenset[Stop] = frozenset()
-        self.stop_values = self._rest()
+        self._held = frozenset(held)
+        self._closed = False
+        self.stops = 0  # how often a stop has latched
+        self.stop_values = self._stop_values()
         self.on_stop: Callable[[], None] = lambda: None  # called, under the lock, when a stop latches; must not wait
 
     @property
@@ -160,11 +164,13 @@ class SafetyGate:
     def disarm(self) -> bool:
         """Lets nothing pass any more; returns whether the gate was armed, so that the caller sends stops."""
         with self._lock:
-            if self._armed and self._stop is None:
-                self.stop_values = self._rest()
-            was_armed, self._armed = self._armed, False
-            self._stop, self._latched = None, frozenset()
-            return was_armed
+            return self._disarm()
+
+    def close(self) -> bool:
+        """Disarms for good: no thread can arm it any more. Returns as `disarm` does."""
+        with self._lock:
+            self._closed = True
+            return self._disarm()
 
     def report(self, cause: Stop, lasts: bool) -> bool:
         """Says that a cause to stop has begun or ended; returns whether this latched a stop just now."""
@@ -190,13 +196,27 @@ class SafetyGate:
             send(values)
             return Verdict(values, True)
 
+    def _disarm(self) -> bool:
+        if self._armed and self._stop is None:
+            self.stop_values = self._stop_values()
+        was_armed, self._armed = self._armed, False
+        self._stop, self._latched = None, frozenset()
+        return was_armed
+
     def _arm(self) -> None:
+        if self._closed:
+            raise ArmError("arm refused: expected an active node, but this one is being deactivated")
         if self._causes:
             raise ArmError(f"arm refused: expected no cause to stop, but this lasts: {_list(self._causes)}")
         if not self._armed or self._stop is not None:  # a robot that moves goes on from its last command
             self._shaper.reset(self._start())
         self._armed, self._stop = True, None
         self._latched = self._held = frozenset()
+
+    def _stop_values(self) -> Values:
+        """What a stop sends from now on: a measured place is held within the limits, whatever a sensor says."""
+        at = self._rest()
+        return np.clip(at, self.low, self.high) if self._measured else at
 
     def _start(self) -> Values:
         """From where commands start."""
@@ -226,7 +246,8 @@ class SafetyGate:
         if self._stop is not None:
             return False
         self._stop = cause
-        self.stop_values = self._rest()
+        self.stops += 1
+        self.stop_values = self._stop_values()
         self.on_stop()
         return True
 

@@ -134,6 +134,10 @@ class NoveltyGuard:
         self._reading = reading
         return reading
 
+    def presume_novel(self) -> None:
+        """Counts what was not read yet as novel, so that only normal readings lead back to a normal level."""
+        self._scores.extend([math.inf] * self._limits.n)
+
     def reset(self) -> None:
         """Forgets all readings."""
         self._scores.clear()

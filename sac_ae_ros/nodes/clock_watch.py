@@ -37,9 +37,12 @@ class ClockWatch:
 
     def look(self, ros_s: float, steady_s: float) -> ClockTrouble:
         """Tells what is wrong at this moment; both clocks in seconds."""
-        if self._last is None or self._last[0] == 0:  # /clock has not been heard yet
+        if self._last is None:
             self._last, self._moved_s = (ros_s, steady_s), steady_s
             return ClockTrouble()
+        if self._last[0] == 0:  # /clock has not been heard yet: where it starts is no jump
+            self._last = ros_s, steady_s
+            self._moved_s = steady_s if ros_s else self._moved_s
         ros_passed_s, steady_passed_s = ros_s - self._last[0], steady_s - self._last[1]
         self._last = ros_s, steady_s
         if ros_passed_s != 0:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 
 from sac_ae_ros.core.command import GateState, Limits, SafetyGate, Stop, Values
-from sac_ae_ros.core.errors import ArmError, StampError
+from sac_ae_ros.core.errors import ArmError, ConfigError, StampError
 from sac_ae_ros.core.frames import GAP_PERIODS
 from sac_ae_ros.core.image import CompressedImage, Image, View
 from sac_ae_ros.core.novelty import Level, NoveltyGuard, NoveltyLimits, Reading
@@ -19,14 +19,23 @@ from sac_ae_ros.nodes.input_watch import InputWatch
 from sac_ae_ros.nodes.params import PolicyParams
 from sac_ae_ros.nodes.watchdog import Watchdog
 
+# `enable` must have said false for so long before true counts as an edge: a loose contact arms nothing.
+RELEASED_S = 0.08
+
 
 @dataclass(frozen=True)
-class Sink:
-    """Where commands go, and what a stop sends at a moment; all may be called from different threads."""
+class Links:
+    """What a drive is connected to; all may be called from different threads.
+
+    send, stop: where commands and stops go. e_stop: the emergency stop, which outlives the drive. ambiguity: why nobody
+    may arm, or nothing. probes: where recent frames are kept for judging newer policies.
+    """
 
     send: Callable[[Values], None]
     stop: Callable[[Values], None]
-    rest: Callable[[], Values]
+    e_stop: Heartbeat
+    ambiguity: Callable[[], str] = lambda: ""
+    probes: Probes | None = None
 
 
 def timeout_s(params: PolicyParams, period_s: float) -> float:
@@ -35,7 +44,7 @@ def timeout_s(params: PolicyParams, period_s: float) -> float:
 
 
 def first_causes(params: PolicyParams) -> list[Stop]:
-    """What bars arming until it has been heard of."""
+    """What must have been heard of before anybody may arm."""
     wanted = {
         Stop.ENABLE: params.enable_required,
         Stop.E_STOP: params.e_stop_required,
@@ -45,8 +54,13 @@ def first_causes(params: PolicyParams) -> list[Stop]:
     return [cause for cause, is_wanted in wanted.items() if is_wanted]
 
 
-def make_gate(policy: OnnxPolicy, params: PolicyParams, rest: Callable[[], Values]) -> SafetyGate:
-    """A disarmed gate with the policy's limits and the robot's own; `rest` gives what a stop sends.
+def make_gate(
+    policy: OnnxPolicy, params: PolicyParams, rest: Callable[[], Values], held: Iterable[Stop] = ()
+) -> SafetyGate:
+    """A disarmed gate with the policy's limits and the robot's own.
+
+    `rest` gives what a stop sends, `held` is what only ~/arm may clear. What an emergency stop said before this node's
+    start may still be under way: it bars arming until it was listened for, but not a simulation that arms itself.
 
     Raises:
         ConfigError: the limits don't fit the policy.
@@ -54,8 +68,10 @@ def make_gate(policy: OnnxPolicy, params: PolicyParams, rest: Callable[[], Value
     limits = Limits(**asdict(params.limits))
     spec = policy.spec
     measured = params.command.stop == "hold_measured"
-    causes = first_causes(params)
-    return SafetyGate(spec.actions, spec.control_period_s, limits, rest=rest, measured=measured, causes=causes)
+    causes = {*first_causes(params), *(() if params.arm_on_activate else (Stop.E_STOP,))}
+    return SafetyGate(
+        spec.actions, spec.control_period_s, limits, rest=rest, measured=measured, causes=causes, held=held
+    )
 
 
 def make_view(params: PolicyParams) -> View:
@@ -65,37 +81,51 @@ def make_view(params: PolicyParams) -> View:
 
 
 def make_guard(policy: OnnxPolicy, params: PolicyParams) -> NoveltyGuard | None:
-    """The guard that belongs to a policy; None where novelty is not measured."""
+    """The guard that belongs to a policy; None where novelty is not measured.
+
+    Raises:
+        ConfigError: the parameters contradict each other, or the policy file.
+    """
     novelty = params.novelty
-    if not novelty.every:
-        return None
-    return NoveltyGuard(policy.spec.novelty, NoveltyLimits(novelty.warn, novelty.stop, novelty.m, novelty.n))
+    limits = NoveltyLimits(novelty.warn, novelty.stop, novelty.m, novelty.n)
+    if novelty.stop and not novelty.every:
+        raise ConfigError("novelty.stop: expected 0.0 with novelty.every: 0, which measures nothing; set one of them")
+    guard = NoveltyGuard(policy.spec.novelty, limits)
+    if guard.blind and novelty.stop:
+        raise ConfigError(
+            "novelty.stop: expected a policy file with statistics to judge by, this one has none;"
+            " export it again, or set novelty.stop: 0.0"
+        )
+    return guard if novelty.every else None
 
 
 class Drive:
     """One activation, from activate to deactivate."""
 
-    def __init__(
-        self, policy: OnnxPolicy, params: PolicyParams, gate: SafetyGate, sink: Sink, probes: Probes | None = None
-    ) -> None:
+    def __init__(self, policy: OnnxPolicy, params: PolicyParams, gate: SafetyGate, links: Links) -> None:
         """Starts the watchdog; the `gate` is a fresh one from `make_gate`."""
         period_s = policy.spec.control_period_s
-        self._gate, self._params = gate, params
+        self._gate, self._params, self._links = gate, params, links
         self._guard = make_guard(policy, params)
         self.novelty: tuple[Reading | None, Level] = None, Level.NORMAL  # replaced whole, for other threads to read
-        watching = Watching(make_view(params), params.image.freeze_timeout_s, params.novelty.every, self._guard, probes)
-        self._pipeline = ImageToCommand(policy, gate, sink.send, watching)
+        watching = Watching(
+            make_view(params), params.image.freeze_timeout_s, params.novelty.every, self._guard, links.probes
+        )
+        self._pipeline = ImageToCommand(policy, gate, links.send, watching)
         self.input = InputWatch()
-        self._enable = Heartbeat(gate, Stop.ENABLE, params.enable_timeout_s, "the enable switch", "is off")
-        e_stop_timeout_s = params.e_stop_timeout_s if params.e_stop_required else None
-        self._e_stop = Heartbeat(gate, Stop.E_STOP, e_stop_timeout_s, "the emergency stop", "is pressed")
-        self._camera = Heartbeat(gate, Stop.CAMERA, None, "camera_info", "contradicts the policy")
-        self._joints = Heartbeat(gate, Stop.JOINTS, params.command.joint_timeout_s, "joint_states", "lack a joint")
+        self._enable = Heartbeat(Stop.ENABLE, "the enable switch", "is off")
+        self._camera = Heartbeat(Stop.CAMERA, "camera_info", "contradicts the policy")
+        self._joints = Heartbeat(Stop.JOINTS, "joint_states", "lack a joint")
+        self._enable.attach(gate, params.enable_timeout_s)
+        self._camera.attach(gate, None)
+        self._joints.attach(gate, params.command.joint_timeout_s)
+        links.e_stop.attach(gate, params.e_stop_timeout_s if params.e_stop_required else None)
+        self.paused = ""  # how long the clock has stood still, in words
         self._clock = ""  # what was last wrong with it
-        self._released = False  # whether an explicit false was heard on enable since the last edge
+        self._released_s: float | None = None  # since when enable has said false
         self.timeout_s = timeout_s(params, period_s)
-        beats = (self._enable, self._e_stop, self._camera, self._joints)
-        self._watchdog = Watchdog(gate, sink.stop, beats, period_s=period_s, timeout_s=self.timeout_s)
+        self._beats = (self._enable, links.e_stop, self._camera, self._joints)
+        self._watchdog = Watchdog(gate, links.stop, self._beats, period_s=period_s, timeout_s=self.timeout_s)
 
     @property
     def state(self) -> GateState:
@@ -137,7 +167,8 @@ class Drive:
         """Goes on with a compatible policy, between two frames."""
         self._guard = make_guard(policy, self._params)
         self.novelty = None, Level.NORMAL
-        self._gate.report(Stop.NOVELTY, False)  # the new guard finds out for itself; what latched stays
+        if self._guard is not None and Stop.NOVELTY in self._gate.state.causes:
+            self._guard.presume_novel()  # until it has seen for itself
         self._pipeline.swap(policy, self._guard)
 
     def reset(self) -> None:
@@ -145,21 +176,25 @@ class Drive:
         self._pipeline.reset()
 
     def heard_enable(self, on: bool) -> str:
-        """Hears the deadman; false, then true arms. Returns what came of such an edge, or nothing."""
+        """Hears the deadman; false for a moment, then true arms. Returns what came of such an edge, or nothing."""
+        if not self._params.enable_required:
+            return ""
         self._enable.heard(on)
-        edge, self._released = on and self._released, not on
+        now_s = time.monotonic()
+        if not on:
+            self._released_s = self._released_s or now_s
+            return ""
+        edge = self._released_s is not None and now_s - self._released_s >= RELEASED_S
+        self._released_s = None
         if not edge or self._is_moving():
             return ""
         try:
+            self._refuse_ambiguity()
             self._gate.arm_by_edge()
         except ArmError as error:
             return str(error)
         self._watchdog.cancel_last_stops()
         return "armed by enable"
-
-    def heard_e_stop(self, pressed: bool) -> None:
-        """Hears the emergency stop."""
-        self._e_stop.heard(not pressed)
 
     def heard_joints(self, all_fresh: bool) -> None:
         """Hears measured positions, once those of every joint are known."""
@@ -176,12 +211,15 @@ class Drive:
         self._gate.report(Stop.CLOCK, False)
 
     def clock_paused(self, for_s: float) -> None:
-        """Puts late frames down to the clock."""
-        self._clock = f"the clock has stood still for {for_s:.2f} s; does /clock go on?"
-        self._watchdog.blame(Stop.CLOCK)
+        """Puts late frames down to the clock while it stands still; 0: it goes on."""
+        self.paused = f"the clock has stood still for {for_s:.2f} s; see who publishes /clock" if for_s else ""
+        if for_s:
+            self._clock = self.paused
+            self._watchdog.blame(Stop.CLOCK)
 
     def arm(self) -> None:
         """Lets commands pass. Raises ArmError while the cause of a stop lasts."""
+        self._refuse_ambiguity()
         self._gate.arm()
         self._clock = ""
         self._watchdog.cancel_last_stops()
@@ -194,8 +232,9 @@ class Drive:
         return was_armed
 
     def end(self) -> None:
-        """Disarms, waits until the last stops are sent, and ends the watchdog."""
-        self.disarm()
+        """Disarms for good, waits until the last stops are sent, and ends the watchdog."""
+        if self._gate.close():
+            self._watchdog.last_stops()
         self._watchdog.wait_last_stops()
         self._watchdog.end()
 
@@ -205,7 +244,7 @@ class Drive:
 
     def _explain(self, cause: Stop) -> str:
         now_s = time.monotonic()
-        beats = {beat.cause: beat for beat in (self._enable, self._e_stop, self._camera, self._joints)}
+        beats = {beat.cause: beat for beat in self._beats}
         if cause in beats:
             return beats[cause].text(now_s)
         if cause is Stop.NAN:
@@ -220,6 +259,11 @@ class Drive:
         if cause in (Stop.STALE, Stop.CLOCK):
             return self.input.why_unused(now_s, self.timeout_s)
         return ""
+
+    def _refuse_ambiguity(self) -> None:
+        ambiguity = self._links.ambiguity()
+        if ambiguity:
+            raise ArmError(f"arm refused: {ambiguity}")
 
     def _is_moving(self) -> bool:
         state = self._gate.state

@@ -15,6 +15,7 @@ from rclpy.qos import QoSCompatibility, QoSProfile, ReliabilityPolicy, qos_check
 from rclpy.topic_endpoint_info import TopicEndpointInfo
 
 IMAGE, COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
+BOOL = "std_msgs/msg/Bool"
 UNNAMED = "an unnamed node"
 SUGGESTED = 3
 
@@ -66,7 +67,7 @@ class GraphWatch:
         complaints = [text for info in others if (text := self._mismatch(info, qos))]
         if not others:
             complaints.append(self._nobody())
-        if self._commands or self._type in (IMAGE, COMPRESSED):
+        if self._commands or self._type in (IMAGE, COMPRESSED, BOOL):
             complaints += self._mixed(publishers)
         return Seen(_endpoints(publishers), _endpoints(subscribers), tuple(dict.fromkeys(complaints)))
 
@@ -117,7 +118,8 @@ class GraphWatch:
         names = sorted(full_name(info) for info in publishers if info.topic_type == self._type)
         if len(names) < 2:
             return []
-        what = "the robot gets commands of all" if self._commands else "frames of all are mixed"
+        what = "they may contradict each other" if self._type == BOOL else "frames of all are mixed"
+        what = "the robot gets commands of all" if self._commands else what
         return [f"{len(names)} publishers on {self._name}: {', '.join(names)}: {what}; give each a topic of its own"]
 
 

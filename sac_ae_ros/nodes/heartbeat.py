@@ -7,45 +7,83 @@ import time
 
 from sac_ae_ros.core.command import SafetyGate, Stop
 
+NEVER_S = float("inf")
+
 
 class Heartbeat:
     """One such signal; the callback that hears it and the watchdog may use it at once.
 
-    Before it is first heard it reports nothing: a gate that must wait for it is made with its cause.
+    Before it is first heard it lets the gate's own causes stand: a gate that must wait for it is made with its cause.
     """
 
-    def __init__(
-        self, gate: SafetyGate, cause: Stop, timeout_s: float | None, title: str = "", bad: str = "bad"
-    ) -> None:
-        """`timeout_s`: how long it may be silent, steady seconds; None: for ever. `title`, `bad`: it, in words."""
-        self._gate, self.cause, self._timeout_s = gate, cause, timeout_s
-        self._title, self._bad = title or cause.value, bad
+    def __init__(self, cause: Stop, title: str, bad: str, *, settle_s: float = 0.0, listen_s: float = NEVER_S) -> None:
+        """Starts without a gate to tell.
+
+        Args:
+            cause: what the gate is told.
+            title, bad: in words what it is, and what is wrong when it is bad.
+            settle_s: it counts as bad for so long after it was said to be.
+            listen_s: not heard for so long from now on, it is taken for good unless it is required.
+        """
+        self.cause, self._title, self._bad, self._settle_s = cause, title, bad, settle_s
+        self._listen_until_s = time.monotonic() + listen_s
+        self._gate: SafetyGate | None = None
+        self._timeout_s: float | None = None
         self._good = True
+        self._bad_until_s = 0.0
         self._heard_s: float | None = None
         self._lock = threading.Lock()
+
+    def attach(self, gate: SafetyGate, timeout_s: float | None) -> None:
+        """Tells this gate from now on. `timeout_s`: how long it may be silent, steady seconds; None: for ever."""
+        with self._lock:
+            self._gate, self._timeout_s = gate, timeout_s
+            self._report(time.monotonic())
 
     def heard(self, good: bool) -> None:
         """Notes the signal; a bad one stops the robot at once."""
         with self._lock:
-            self._good, self._heard_s = good, time.monotonic()
-            self._gate.report(self.cause, not good)
+            now_s = time.monotonic()
+            self._good, self._heard_s = good, now_s
+            if not good:
+                self._bad_until_s = now_s + self._settle_s
+            self._report(now_s)
 
     def look(self, now_s: float) -> float:
-        """Reports whether it is bad or silent; returns the seconds after which it would be too silent."""
+        """Reports whether it is bad or silent; returns the seconds after which that may change."""
         with self._lock:
+            self._report(now_s)
             if self._heard_s is None:
-                return float("inf")
-            left_s = float("inf") if self._timeout_s is None else self._timeout_s - (now_s - self._heard_s)
-            self._gate.report(self.cause, not self._good or left_s <= 0)
-            return left_s if left_s > 0 else float("inf")
+                left_s = self._listen_until_s - now_s
+            else:
+                silence_s = NEVER_S if self._timeout_s is None else self._heard_s + self._timeout_s - now_s
+                settling_s = self._bad_until_s - now_s
+                left_s = min(left for left in (silence_s, settling_s, NEVER_S) if left > 0)
+            return left_s if left_s > 0 else NEVER_S
+
+    def listening_s(self) -> float:
+        """How much longer it is listened for before silence is taken for good; 0 once it was heard."""
+        return 0.0 if self._heard_s is not None else max(self._listen_until_s - time.monotonic(), 0.0)
 
     def text(self, now_s: float) -> str:
         """What is wrong with it, in words; empty if nothing is."""
         with self._lock:
             if self._heard_s is None:
                 return f"{self._title}: nothing heard yet"
-            if not self._good:
+            if self._is_bad(now_s):
                 return f"{self._title} {self._bad}"
-            silent_s = now_s - self._heard_s
-            late = self._timeout_s is not None and silent_s > self._timeout_s
-            return f"{self._title} silent for {silent_s:.2f} s" if late else ""
+            return f"{self._title} silent for {now_s - self._heard_s:.2f} s" if self._is_late(now_s) else ""
+
+    def _report(self, now_s: float) -> None:
+        if self._gate is None:
+            return
+        if self._heard_s is not None:
+            self._gate.report(self.cause, self._is_bad(now_s) or self._is_late(now_s))
+        elif self._timeout_s is None and now_s >= self._listen_until_s:
+            self._gate.report(self.cause, False)
+
+    def _is_bad(self, now_s: float) -> bool:
+        return not self._good or now_s < self._bad_until_s
+
+    def _is_late(self, now_s: float) -> bool:
+        return self._timeout_s is not None and self._heard_s is not None and now_s - self._heard_s > self._timeout_s

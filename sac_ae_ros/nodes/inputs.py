@@ -1,4 +1,4 @@
-"""Inputs: every subscription of one activation of policy_node, and what is wrong with those who publish there."""
+"""Inputs: what one activation of policy_node subscribes to: images, camera_info, joint_states, episode_end."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from rclpy.clock import Clock, ClockType
-from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.node import Node
-from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, JointState
 from std_msgs.msg import Bool
 
@@ -20,23 +20,16 @@ from sac_ae_ros.nodes.drive import Drive, make_view
 from sac_ae_ros.nodes.graph_watch import GraphWatch, wanted_reliability
 from sac_ae_ros.nodes.loaded_policy import LoadedPolicy
 
-BEST_EFFORT, RELIABLE = ReliabilityPolicy.BEST_EFFORT, ReliabilityPolicy.RELIABLE
-# Matches every publisher; what is lost comes again.
-REPEATED = QoSProfile(depth=1, reliability=BEST_EFFORT)
-# A pressed emergency stop may be said only once: heard whatever the publisher offers, with retries where it can
-# have them, and from before this node's start where it keeps it.
-SAID_ONCE = (
-    QoSProfile(depth=10, reliability=RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL),
-    QoSProfile(depth=10, reliability=RELIABLE),
-    QoSProfile(depth=10, reliability=BEST_EFFORT),
-)
+BEST_EFFORT = ReliabilityPolicy.BEST_EFFORT
+# Matches every publisher.
+NEWEST = QoSProfile(depth=1, reliability=BEST_EFFORT)
 MATCH_EVERY_S = 1.0
 
 OnImage = Callable[[Image | CompressedImage], None]
 
 
 class Inputs:
-    """Subscribes in an order that lets stops be heard before images that came at the same moment."""
+    """Subscribes in an order that lets everything else be heard before images that came at the same moment."""
 
     def __init__(
         self, node: Node, loaded: LoadedPolicy, drive: Drive, on_image: OnImage, on_episode_end: Callable[[Bool], None]
@@ -48,23 +41,17 @@ class Inputs:
         self.camera_complaints: tuple[str, ...] = ()
         self._judged: CameraInfo | None = None
         self._subscriptions: list[Any] = []
-        self._watches = [(GraphWatch(node, "e_stop", "std_msgs/msg/Bool", REPEATED), params.e_stop_required)]
-        for qos in SAID_ONCE:
-            self._subscribe(Bool, "e_stop", lambda message: drive.heard_e_stop(message.data), qos)
-        if params.enable_required:
-            self._subscribe(Bool, "enable", self._on_enable, REPEATED)
-            self._watches.append((GraphWatch(node, "enable", "std_msgs/msg/Bool", REPEATED), True))
         if loaded.joints is not None:
             self._subscribe(JointState, "joint_states", self._on_joints, QoSProfile(depth=10, reliability=BEST_EFFORT))
         if params.camera_info.check != "off":
-            self._subscribe(CameraInfo, "camera_info", self._on_camera_info, REPEATED)
+            self._subscribe(CameraInfo, "camera_info", self._on_camera_info, NEWEST)
         # before the images, so that an episode's end is heard before the next episode's first frame
         self._subscribe(Bool, "episode_end", on_episode_end, QoSProfile(depth=10))
         self._compressed = params.image.transport == "compressed"
         # remapping `image` moves it along
         self._topic = node.resolve_topic_name("image") + ("/compressed" if self._compressed else "")
         self._type = CompressedImage if self._compressed else Image
-        self._qos = REPEATED
+        self._qos = NEWEST
         self._images = node.create_subscription(self._type, self._topic, on_image, self._qos)
         self.image_watch = self._image_watch()
         self._timer = None
@@ -78,15 +65,8 @@ class Inputs:
         for subscription in (*self._subscriptions, self._images):
             self._node.destroy_subscription(subscription)
 
-    def complaints(self) -> tuple[str, ...]:
-        """What is wrong with the publishers of everything but images, in words; asks the graph."""
-        looks = [(watch.look(), required) for watch, required in self._watches]
-        return tuple(text for seen, required in looks if required or seen.publishers for text in seen.complaints)
-
     def _subscribe(self, kind: type, topic: str, callback: Callable[[Any], None], qos: QoSProfile) -> None:
-        # publishers that this one of several subscriptions does not match are no news
-        quiet = SubscriptionEventCallbacks(use_default_callbacks=False)
-        self._subscriptions.append(self._node.create_subscription(kind, topic, callback, qos, event_callbacks=quiet))
+        self._subscriptions.append(self._node.create_subscription(kind, topic, callback, qos))
 
     def _image_watch(self) -> GraphWatch:
         name = "CompressedImage" if self._compressed else "Image"
@@ -102,11 +82,6 @@ class Inputs:
         self._images = self._node.create_subscription(self._type, self._topic, self._on_image, self._qos)
         self.image_watch = self._image_watch()
         self._node.get_logger().info(f"image: now subscribed {reliability.name.lower()}, as its publishers publish")
-
-    def _on_enable(self, message: Bool) -> None:
-        outcome = self._drive.heard_enable(message.data)
-        if outcome:
-            self._node.get_logger().info(outcome)
 
     def _on_joints(self, message: JointState) -> None:
         joints = self._loaded.joints
@@ -134,5 +109,5 @@ class Inputs:
 def _same_optics(a: CameraInfo, b: CameraInfo) -> bool:
     return bool(
         (a.height, a.width, a.binning_x, a.binning_y, a.roi) == (b.height, b.width, b.binning_x, b.binning_y, b.roi)
-        and (a.k == b.k).all()
+        and np.array_equal(a.k, b.k, equal_nan=True)
     )

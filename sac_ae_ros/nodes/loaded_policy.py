@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -12,14 +13,15 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64, Header
 
-from sac_ae_ros.core.command import SafetyGate, Values
+from sac_ae_ros.core.command import SafetyGate, Stop, Values
 from sac_ae_ros.core.errors import ConfigError, ImageError, StampError
 from sac_ae_ros.core.frames import GAP_PERIODS
 from sac_ae_ros.core.pipeline import Step
 from sac_ae_ros.core.policy import OnnxPolicy
 from sac_ae_ros.core.trial import Probes
 from sac_ae_ros.nodes.convert import to_ns
-from sac_ae_ros.nodes.drive import Drive, Sink, make_gate, make_guard, make_view
+from sac_ae_ros.nodes.drive import Drive, Links, first_causes, make_gate, make_guard, make_view
+from sac_ae_ros.nodes.heartbeat import Heartbeat
 from sac_ae_ros.nodes.mapping import CommandMapping, HeldJoints, stop_policy
 from sac_ae_ros.nodes.params import PolicyParams
 
@@ -51,14 +53,15 @@ class LoadedPolicy:
         self._max_age_s = params.max_age_s or GAP_PERIODS * spec.control_period_s
         self._max_future_s = params.max_future_s or spec.control_period_s
         self.probes = Probes() if params.policy_dir else None
+        self._warn_if_slow()
         self._commands = node.create_publisher(self.command_class, COMMAND_TOPICS[params.output], NEWEST_COMMAND)
+        self.command_topic = str(self._commands.topic_name)
         self._executed = node.create_publisher(JointState, "~/executed", 10)
         self._novelty = node.create_publisher(Float64, "~/novelty", 10)
         node.get_logger().info(
             f"policy {spec.name} {spec.version} ({self.policy.sha256[:12]}) on {self.policy.provider}:"
             f" every {spec.control_period_s:g} s -> {', '.join(self._names)}"
         )
-        self._warn_if_slow()
 
     @property
     def command_class(self) -> Any:
@@ -70,14 +73,10 @@ class LoadedPolicy:
         """Its name, such as geometry_msgs/msg/Twist."""
         return f"{self.command_class.__module__.partition('.')[0]}/msg/{self.command_class.__name__}"
 
-    @property
-    def command_topic(self) -> str:
-        """The full name of the topic that commands go to."""
-        return str(self._commands.topic_name)
-
-    def drive(self) -> Drive:
-        """A fresh activation, disarmed."""
-        return Drive(self.policy, self.params, self._gate(), Sink(self.send, self.send, self._rest), self.probes)
+    def drive(self, e_stop: Heartbeat, ambiguity: Callable[[], str], held: Iterable[Stop]) -> Drive:
+        """A fresh activation, disarmed; `held` is what the one before left for ~/arm to clear."""
+        links = Links(self.send, self.send, e_stop, ambiguity, self.probes)
+        return Drive(self.policy, self.params, self._gate(held), links)
 
     def close(self) -> None:
         """Destroys the publishers."""
@@ -131,8 +130,8 @@ class LoadedPolicy:
         positions = self.joints.positions if self.joints is not None else None
         return np.array(self._stop.values) if positions is None else positions
 
-    def _gate(self) -> SafetyGate:
-        return make_gate(self.policy, self.params, self._rest)
+    def _gate(self, held: Iterable[Stop] = ()) -> SafetyGate:
+        return make_gate(self.policy, self.params, self._rest, held)
 
     def _check(self) -> None:
         """Says at configure what would not fit at activate."""
@@ -141,19 +140,21 @@ class LoadedPolicy:
             self._mapping.check(values, title)
         make_view(self.params)
         guard = make_guard(self.policy, self.params)
-        if guard is not None and guard.blind and self.params.novelty.stop:
-            raise ConfigError(
-                "novelty.stop: expected a policy file with statistics to judge by, this one has none;"
-                " export it again, or set novelty.stop: 0.0"
-            )
         if guard is not None and guard.blind:
             self._node.get_logger().warning(
                 "novelty: this policy file has no statistics to judge by; export it again, or set novelty.every: 0"
             )
-        if self.params.arm_on_activate and (self.params.enable_required or self.params.e_stop_required):
+        first = first_causes(self.params)
+        if self.params.arm_on_activate and first:
             raise ConfigError(
-                "arm_on_activate: expected false with enable_required or e_stop_required, got true;"
+                f"arm_on_activate: expected false where arming waits for {', '.join(first)}, got true;"
                 " such a robot is armed by a person"
+            )
+        stop = np.array(self._stop.values)
+        if self._stop.kind == "custom" and ((stop < gate.low) | (stop > gate.high)).any():
+            raise ConfigError(
+                f"command.stop_values: expected values within the limits {gate.low.tolist()}..{gate.high.tolist()},"
+                f" got {stop.tolist()}"
             )
 
     def _warn_if_slow(self) -> None:

@@ -12,12 +12,15 @@ from typing import Any
 
 from lifecycle_msgs.srv import ChangeState
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.clock import Clock, ClockType
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.task import Future
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Bool
 from std_srvs.srv import Trigger
 
+from sac_ae_ros.core.command import Stop
 from sac_ae_ros.core.errors import RunError, SacAeError
 from sac_ae_ros.core.image import ENCODINGS
 from sac_ae_ros.nodes import process
@@ -30,6 +33,7 @@ from sac_ae_ros.nodes.loaded_policy import LoadedPolicy
 from sac_ae_ros.nodes.params import PolicyParams, declare, read
 from sac_ae_ros.nodes.reloader import Reloader, answer
 from sac_ae_ros.nodes.reporter import Parts, Reporter
+from sac_ae_ros.nodes.switches import Switches
 
 LOG_EVERY_S = 2.0
 LOOK_EVERY_S = 0.05
@@ -51,7 +55,7 @@ def _transition(step: Transition) -> Callable[[PolicyNode, LifecycleState], Tran
         except Exception:
             reason = traceback.format_exc()
         node.get_logger().error(f"{step.__name__.removeprefix('on_')} failed: {reason}")
-        node.end_drive()
+        node.give_up(step.__name__)
         return TransitionCallbackReturn.FAILURE
 
     return guarded
@@ -71,15 +75,17 @@ class PolicyNode(LifecycleNode):
         self._ending = False
         self._idle_lock = threading.Lock()  # between an activation and a version that takes over without one
         declare(self, PolicyParams, self._locked)
+        self._switches = Switches(self)
+        self._held: frozenset[Stop] = frozenset()  # what only ~/arm clears, from one activation to the next
         self._reporter = Reporter(self, read(self, PolicyParams).hardware_id)
         self._bridge = CvBridge()
         change_state = self._service_change_state
         change_state.callback = functools.partial(self._on_change_state, change_state.callback)
-        self.create_service(Trigger, "~/arm", self._on_arm)
+        # groups of their own: nothing else of the same group is called while they await something
+        apart = [MutuallyExclusiveCallbackGroup() for _ in range(2)]
+        self.create_service(Trigger, "~/arm", self._on_arm, callback_group=apart[0])
+        self.create_service(Trigger, "~/reload", self._on_reload, callback_group=apart[1])
         self.create_service(Trigger, "~/disarm", self._on_disarm)
-        # a group of its own: nothing else of the same group is called while this one awaits the checks
-        apart = MutuallyExclusiveCallbackGroup()
-        self.create_service(Trigger, "~/reload", self._on_reload, callback_group=apart)
         self.create_service(Trigger, "~/rollback", self._on_rollback)
 
     @_transition
@@ -95,7 +101,7 @@ class PolicyNode(LifecycleNode):
         """Starts inference; arms only if the parameter arm_on_activate says so."""
         loaded = self._ready()
         with self._idle_lock:
-            drive = self._drive = loaded.drive()
+            drive = self._drive = loaded.drive(self._switches.e_stop, self._ambiguity, self._held)
         if self._ending:  # asked only now, so that either this or end_for_good sees the other
             raise RunError("expected a node that goes on, but this one is about to end")
         if loaded.params.arm_on_activate:
@@ -106,6 +112,7 @@ class PolicyNode(LifecycleNode):
             pause_s=drive.timeout_s / 2,
         )
         self._inputs = Inputs(self, loaded, drive, self._on_image, self._on_episode_end)
+        self._switches.connect(drive)
         where = "" if loaded.params.output == "command" else f"; commands go to {loaded.command_topic} only"
         armed = "armed" if loaded.params.arm_on_activate else "not armed: call ~/arm"
         self.get_logger().info(f"active and {armed}{where}")
@@ -131,8 +138,18 @@ class PolicyNode(LifecycleNode):
         drive, self._drive = self._drive, None
         if drive is None or self._loaded is None:
             return
+        self._switches.connect(None)
         drive.end()
+        self._held = drive.state.held
         self._loaded.wait_acknowledged()
+
+    def give_up(self, transition: str) -> None:
+        """Takes back what a transition that failed has made."""
+        if transition == "on_configure":
+            self._forget()
+        else:
+            self.end_drive()
+            self._unsubscribe()
 
     def end_for_good(self) -> None:
         """Ends the drive as end_drive does, and lets no other begin."""
@@ -143,13 +160,18 @@ class PolicyNode(LifecycleNode):
         """Ends a reload that is under way; returns whether it ended, which one that hangs in inference does not."""
         return self._reloader is None or self._reloader.swap.close()
 
+    def destroy_node(self) -> None:
+        """Ends the node and the one beside it that hears the switches."""
+        self._switches.close()
+        super().destroy_node()
+
     def tell(self) -> None:
         """Looks at the clock and reports; called often, from a thread that inference cannot hang."""
         drive, clock_watch = self._drive, self._clock_watch
         if drive is not None and clock_watch is not None:
             self._look_at_clock(drive, clock_watch)
         lifecycle = self._state_machine.current_state[1]
-        self._reporter.tell(Parts(lifecycle, self._loaded, drive, self._inputs, self._reloader))
+        self._reporter.tell(Parts(lifecycle, self._loaded, drive, self._inputs, self._reloader, self._switches))
 
     def _look_at_clock(self, drive: Drive, watch: ClockWatch) -> None:
         now_s = time.monotonic()
@@ -159,8 +181,7 @@ class PolicyNode(LifecycleNode):
         trouble = watch.look(self.get_clock().now().nanoseconds * 1e-9, now_s)
         if trouble.jumped_s:
             drive.clock_jumped(trouble.jumped_s)
-        if trouble.paused_s:
-            drive.clock_paused(trouble.paused_s)
+        drive.clock_paused(trouble.paused_s)
 
     def _forget(self) -> None:
         self.end_drive()
@@ -247,7 +268,25 @@ class PolicyNode(LifecycleNode):
         response.success = False
         return response
 
-    def _on_arm(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+    def _ambiguity(self) -> str:
+        loaded = self._loaded
+        return self._switches.ambiguity(enable_required=loaded.params.enable_required) if loaded is not None else ""
+
+    async def _listen_for_e_stop(self) -> None:
+        """Waits, soon after the node's start, until an emergency stop that was pressed before it would be known."""
+        left_s = self._switches.e_stop.listening_s()
+        if left_s <= 0:
+            return
+        future: Future = Future()
+        timer = self.create_timer(
+            left_s + LOOK_EVERY_S, lambda: future.set_result(None), clock=Clock(clock_type=ClockType.STEADY_TIME)
+        )
+        await future
+        self.destroy_timer(timer)
+
+    async def _on_arm(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        if self._drive is not None:
+            await self._listen_for_e_stop()
         drive = self._drive
         if drive is None:
             response.message = "arm refused: expected the node to be active, but it is not; activate it first"

@@ -18,6 +18,7 @@ from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
 from sac_ae_ros.core.errors import SacAeError
+from sac_ae_ros.nodes import log_pump
 
 # A terminal and a supervisor may each pass the same Ctrl-C on: the last stops must survive that.
 SAME_REQUEST_S = 0.2
@@ -66,6 +67,20 @@ def run(make: Callable[[], SomeNode], use: Callable[[SomeNode, EndRequest], int]
     A node that cannot start gets one line on stderr that says why, and exit code 2.
     """
     end = EndRequest()
+    pumps = log_pump.start()
+    try:
+        return _run(end, make, use, args)
+    finally:
+        for pump in pumps:
+            pump.flush()
+
+
+def _run(
+    end: EndRequest,
+    make: Callable[[], SomeNode],
+    use: Callable[[SomeNode, EndRequest], int],
+    args: Sequence[str] | None,
+) -> int:
     try:
         rclpy.init(args=None if args is None else list(args), signal_handler_options=SignalHandlerOptions.NO)
     except RuntimeError as error:  # the base of what rclpy raises for ROS arguments that it cannot read

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -10,14 +12,18 @@ from rclpy.qos import QoSProfile
 from rclpy.task import Future
 from std_msgs.msg import String
 
-from sac_ae_ros.core.errors import SacAeError, StoreError
+from sac_ae_ros.core.errors import ModelError, SacAeError, StoreError
 from sac_ae_ros.core.hot_swap import HotSwap, Outcome
 from sac_ae_ros.core.model_store import Announcement, ModelStore, from_json
 from sac_ae_ros.core.policy import OnnxPolicy
+from sac_ae_ros.nodes.drive import make_guard
 from sac_ae_ros.nodes.loaded_policy import LoadedPolicy
 
 # A new version may take this share of the policy period for one inference.
 LATENCY_SHARE = 0.5
+# Vetting holds the interpreter, and with it the watchdog, for 0.14 s at this size: less than a usual timeout.
+MOST_BYTES = 64 * 1024 * 1024
+LOG_EVERY_S = 2.0
 # Newest announcement only, and none from before this node's start: a respawned node keeps to the launched policy.
 ANNOUNCED = QoSProfile(depth=1)
 
@@ -36,13 +42,14 @@ class Reloader:
         self._store = ModelStore(params.policy_dir)
         self.swap = HotSwap(
             loaded.policy,
-            lambda data, title: OnnxPolicy(data, title, provider=params.provider, threads=params.threads),
+            self._load,
             loaded.probes,
             max_action_shift=params.reload.max_action_shift,
             max_latency_s=LATENCY_SHARE * spec.control_period_s,
         )
         self.newer: int | None = None
         self._next: Announcement | None = None
+        self._next_lock = threading.Lock()
         self._asked: Future | None = None
         self._say_newer()
         self._subscription = node.create_subscription(String, "policy/latest", self._on_announcement, ANNOUNCED)
@@ -80,33 +87,47 @@ class Reloader:
         self._swap_now()
         return outcome
 
+    def _load(self, data: bytes, title: str) -> OnnxPolicy:
+        if len(data) > MOST_BYTES:
+            raise ModelError(
+                f"{title}: expected at most {MOST_BYTES >> 20} MiB while the robot moves, got {len(data) >> 20} MiB;"
+                " launch the node with it"
+            )
+        params = self._loaded.params
+        policy = OnnxPolicy(data, title, provider=params.provider, threads=params.threads)
+        make_guard(policy, params)  # says now what its novelty statistics lack
+        return policy
+
     def _start(self, wanted: Announcement | None, tell: Callable[[Outcome], None]) -> bool:
-        def done(outcome: Outcome) -> None:
-            log = self._node.get_logger()
+        return self.swap.start(self._store, wanted, functools.partial(self._done, tell))
+
+    def _done(self, tell: Callable[[Outcome], None], outcome: Outcome) -> None:
+        try:
             if outcome.ok:
                 self.newer = None
-                log.info(outcome.text)
+                self._node.get_logger().info(outcome.text)
                 self._swap_now()
             else:
-                log.error(outcome.text)
+                self._node.get_logger().error(outcome.text)
+        finally:
             tell(outcome)
+            if self._node.executor is not None:
+                self._node.executor.wake()  # so that the service answers though no image comes
+        with self._next_lock:
             following, self._next = self._next, None
             if following is not None:
                 self._start(following, lambda _: None)
-            if self._node.executor is not None:
-                self._node.executor.wake()  # so that the service answers though no image comes
-
-        return self.swap.start(self._store, wanted, done)
 
     def _on_announcement(self, message: String) -> None:
         log = self._node.get_logger()
         try:
             announced = from_json(message.data)
         except StoreError as error:
-            log.error(f"policy/latest: {error}")
+            log.error(f"policy/latest: {error}", throttle_duration_sec=LOG_EVERY_S)
             return
-        if not self._start(announced, lambda _: None):
-            self._next = announced  # when the one that is being checked is done with
+        with self._next_lock:
+            # at once, or when the one that is being checked is done with
+            self._next = None if self._start(announced, lambda _: None) else announced
 
     def _say_newer(self) -> None:
         try:

@@ -23,6 +23,7 @@ from sac_ae_ros.nodes.graph_watch import GraphWatch
 from sac_ae_ros.nodes.inputs import Inputs
 from sac_ae_ros.nodes.loaded_policy import COMMAND_TOPICS, LoadedPolicy
 from sac_ae_ros.nodes.reloader import Reloader
+from sac_ae_ros.nodes.switches import Switches
 
 DIAGNOSTICS_EVERY_S = 1.0
 LOG_EVERY_S = 2.0
@@ -44,6 +45,7 @@ class Parts:
     drive: Drive | None
     inputs: Inputs | None
     reloader: Reloader | None
+    switches: Switches
 
 
 class Reporter:
@@ -131,9 +133,12 @@ class Reporter:
         return array
 
     def _safety(self, parts: Parts, gate: GateState) -> DiagnosticStatus:
-        drive, inputs = parts.drive, parts.inputs
+        drive, params = parts.drive, parts.loaded.params if parts.loaded else None
         why = drive.explain(gate.causes) if drive else ""
-        complaints = inputs.complaints() if inputs else ()
+        complaints: tuple[str, ...] = ()
+        if drive and params:
+            required = {"enable_required": params.enable_required, "e_stop_required": params.e_stop_required}
+            complaints = parts.switches.complaints(**required)
         if drive is None:
             level, text = OK, parts.lifecycle
         elif gate.stop is not None:
@@ -161,7 +166,7 @@ class Reporter:
     def _images(self, drive: Drive, inputs: Inputs) -> DiagnosticStatus:
         now_s = time.monotonic()
         facts, seen = drive.input.facts(now_s), inputs.image_watch.look()
-        why = drive.input.why_unused(now_s, drive.timeout_s)
+        why = drive.paused or drive.input.why_unused(now_s, drive.timeout_s)
         complaints = (*seen.complaints, *inputs.camera_complaints)
         level, text = OK, f"{facts.rate_hz:.1f} Hz"
         if complaints:

@@ -46,6 +46,7 @@ class Watchdog:
         self._frames_lock = threading.Lock()
         self._last_stops_until_s: float | None = None
         self._next_stop_s = 0.0
+        self._was_stopping, self._stops_seen = False, 0
         self._ended = False
         self.trouble: str | None = None  # why the last stop could not be sent
         self._wake = threading.Event()
@@ -63,9 +64,11 @@ class Watchdog:
 
     def frame_begun(self) -> None:
         """Notes that a frame is about to be worked on: the first one starts the clock, since even it may hang."""
-        self._begun_s = now_s = time.monotonic()
+        now_s = time.monotonic()
         if self._used_s is None:
             self._used_s = now_s
+        self._look_at_frames(now_s)  # this process may have slept: a late frame moves nothing
+        self._begun_s = now_s
 
     def frame_ended(self) -> None:
         """Notes that the frame is done with, whether it was used or not."""
@@ -104,19 +107,28 @@ class Watchdog:
         self._thread.join(timeout=1.0)
 
     def _run(self) -> None:
-        was_stopping = False
         while not self._ended:
-            now_s = time.monotonic()
-            wait_s = min(self._look_at_frames(now_s), *(beat.look(now_s) for beat in self._heartbeats), self._period_s)
-            stopping, left_s = self._is_stopping(now_s)
-            if stopping and (not was_stopping or now_s >= self._next_stop_s):
+            try:
+                wait_s = self._look(time.monotonic())
+            except Exception as error:  # this thread never ends: whatever is wrong, stopping is right
                 self._send_stop()
-                self._next_stop_s = now_s + self._period_s
-            if stopping:
-                left_s = min(left_s, self._next_stop_s - now_s)
-            was_stopping = stopping
-            self._wake.wait(max(min(wait_s, left_s), 0.001))
+                self.trouble, wait_s = f"a defect in the watchdog: {error}", self._period_s
+            self._wake.wait(max(wait_s, 0.001))
             self._wake.clear()
+
+    def _look(self, now_s: float) -> float:
+        """Sends a stop if one is due; returns the seconds until the next look."""
+        wait_s = min(self._look_at_frames(now_s), *(beat.look(now_s) for beat in self._heartbeats), self._period_s)
+        stopping, left_s = self._is_stopping(now_s)
+        stops = self._gate.stops
+        anew, self._stops_seen = stopping and (stops != self._stops_seen or not self._was_stopping), stops
+        if anew or (stopping and now_s >= self._next_stop_s):
+            self._send_stop()
+            self._next_stop_s = now_s + self._period_s
+        if stopping:
+            left_s = min(left_s, self._next_stop_s - now_s)
+        self._was_stopping = stopping
+        return min(wait_s, left_s)
 
     def _look_at_frames(self, now_s: float) -> float:
         """Reports what makes frames late; returns the seconds until they would be."""

@@ -21,7 +21,8 @@ class Rig:
         self.stops_s: list[float] = []
         self.on_stop: Callable[[], None] = lambda: None
         self.values: list[list[float]] = []
-        self.beat = Heartbeat(self.gate, Stop.ENABLE, TIMEOUT_S)
+        self.beat = Heartbeat(Stop.ENABLE, "the switch", "is off")
+        self.beat.attach(self.gate, TIMEOUT_S)
         self.watchdog = Watchdog(self.gate, self._stop, [self.beat], period_s=PERIOD_S, timeout_s=TIMEOUT_S)
 
     def _stop(self, values: np.ndarray) -> None:
@@ -140,6 +141,36 @@ def test_it_stops_at_once_whoever_latched(rig):
     rig.gate.report(Stop.NAN, True)
     time.sleep(PERIOD_S / 2)
     assert rig.stops_s[0] - woken_s < PERIOD_S / 2
+
+
+def test_a_stop_soon_after_another_is_sent_at_once(rig):
+    for _ in range(3):
+        rig.gate.arm()
+        stopped_s = time.monotonic()
+        rig.gate.report(Stop.NAN, True)
+        time.sleep(PERIOD_S / 5)
+        assert rig.stops_s[-1] >= stopped_s
+        rig.gate.report(Stop.NAN, False)
+
+
+def test_a_late_frame_stops_even_if_this_thread_slept_meanwhile(rig, monkeypatch):
+    rig.gate.arm()
+    rig.watchdog.frame_begun()
+    rig.watchdog.frame_used()
+    rig.watchdog.frame_ended()
+    rig.watchdog.end()  # as asleep as the whole process can be
+    time.sleep(TIMEOUT_S + PERIOD_S)
+    assert rig.gate.state.stop is None
+    rig.watchdog.frame_begun()
+    assert rig.gate.state.stop is Stop.STALE, "before its command can be computed"
+
+
+def test_a_defect_stops_the_robot_and_not_the_thread(rig):
+    rig.gate.arm()
+    rig.beat.look = lambda now_s: 1 / 0
+    time.sleep(3 * PERIOD_S)
+    assert len(rig.stops_s) >= 2
+    assert "division by zero" in rig.watchdog.trouble
 
 
 def test_last_stops_end_after_half_a_second(rig):

@@ -1,0 +1,104 @@
+"""Switches: `e_stop` and `enable`, heard from the node's start on in a thread that inference cannot hang."""
+
+from __future__ import annotations
+
+import threading
+
+from rclpy.event_handler import SubscriptionEventCallbacks
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from std_msgs.msg import Bool
+
+from sac_ae_ros.core.command import Stop
+from sac_ae_ros.nodes.drive import Drive
+from sac_ae_ros.nodes.graph_watch import GraphWatch
+from sac_ae_ros.nodes.heartbeat import Heartbeat
+
+BOOL = "std_msgs/msg/Bool"
+BEST_EFFORT, RELIABLE = ReliabilityPolicy.BEST_EFFORT, ReliabilityPolicy.RELIABLE
+# Matches every publisher; what is lost comes again.
+REPEATED = QoSProfile(depth=10, reliability=BEST_EFFORT)
+# A pressed emergency stop may be said only once: heard whatever the publisher offers, with retries where it can
+# have them, and from before this node's start where it keeps it.
+SAID_ONCE = (
+    QoSProfile(depth=100, reliability=RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL),
+    QoSProfile(depth=100, reliability=RELIABLE),
+    QoSProfile(depth=100, reliability=BEST_EFFORT),
+)
+# What an emergency stop said before this node's start takes a while to be discovered and to arrive.
+LISTEN_S = 1.0
+SETTLE_S = 0.25
+
+
+class Switches:
+    """A node beside policy_node, with an executor of its own; it lives as long."""
+
+    def __init__(self, node: Node) -> None:
+        """Begins to listen on the topics as `node` has them remapped."""
+        self._log = node.get_logger()
+        self.e_stop = Heartbeat(Stop.E_STOP, "the emergency stop", "is pressed", settle_s=SETTLE_S, listen_s=LISTEN_S)
+        self._drive: Drive | None = None
+        self._watches = {name: GraphWatch(node, name, BOOL, REPEATED) for name in ("e_stop", "enable")}
+        self._node = Node(
+            f"{node.get_name()}_switches",
+            namespace=node.get_namespace(),
+            context=node.context,
+            use_global_arguments=False,  # they name policy_node
+            enable_rosout=False,
+            start_parameter_services=False,
+        )
+        # publishers that this one of several subscriptions does not match are no news
+        quiet = SubscriptionEventCallbacks(use_default_callbacks=False)
+        for qos in SAID_ONCE:
+            topic = node.resolve_topic_name("e_stop")
+            self._node.create_subscription(Bool, topic, self._on_e_stop, qos, event_callbacks=quiet)
+        topic = node.resolve_topic_name("enable")
+        self._node.create_subscription(Bool, topic, self._on_enable, REPEATED, event_callbacks=quiet)
+        self._executor = SingleThreadedExecutor(context=node.context)
+        self._executor.add_node(self._node)
+        self._thread = threading.Thread(target=self._spin, name="switches", daemon=True)
+        self._thread.start()
+
+    def connect(self, drive: Drive | None) -> None:
+        """Lets `enable` switch this drive, or none."""
+        self._drive = drive
+
+    def close(self) -> None:
+        """Hears nothing any more."""
+        self._executor.shutdown(timeout_sec=1.0)
+        self._thread.join(timeout=1.0)
+        self._node.destroy_node()
+
+    def complaints(self, *, enable_required: bool, e_stop_required: bool) -> tuple[str, ...]:
+        """What is wrong with those who publish there, in words; asks the graph."""
+        required = {"e_stop": e_stop_required, "enable": enable_required}
+        looks = {name: watch.look() for name, watch in self._watches.items() if name == "e_stop" or enable_required}
+        return tuple(
+            text for name, seen in looks.items() if required[name] or seen.publishers for text in seen.complaints
+        )
+
+    def ambiguity(self, *, enable_required: bool) -> str:
+        """Why nobody may arm, since several nodes say different things on one topic; empty if not; asks the graph."""
+        for name in ("e_stop", "enable") if enable_required else ("e_stop",):
+            nodes = sorted({each.node for each in self._watches[name].look().publishers if each.type == BOOL})
+            if len(nodes) > 1:
+                return f"expected one publisher on {name}, got {', '.join(nodes)}; let one node say it"
+        return ""
+
+    def _on_e_stop(self, message: Bool) -> None:
+        self.e_stop.heard(not message.data)
+
+    def _on_enable(self, message: Bool) -> None:
+        drive = self._drive
+        outcome = drive.heard_enable(message.data) if drive is not None else ""
+        if outcome:
+            self._log.info(outcome)
+
+    def _spin(self) -> None:
+        try:
+            self._executor.spin()
+        except Exception as error:
+            # nobody hears the emergency stop any more
+            self._log.fatal(f"a defect ends the hearing of e_stop and enable: {error}")
+            self.e_stop.heard(False)
