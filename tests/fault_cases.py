@@ -8,12 +8,13 @@ from functools import partial
 import fault_control
 import fault_senses
 from fault_case import Case
+from fault_publishers import CLOCK_HZ
 from fault_rig import PERIOD_S
 from tiny_policy import NAN_PIXEL, SLOW_PIXEL
 
 STALE_S = 2.5 * PERIOD_S
 SILENT_S = 0.5
-LOOK_S = 0.05
+JUMP_S = 0.05 + 1 / CLOCK_HZ  # until the next /clock, and the next look at it
 EDGE_OR_ARM = "`~/arm`, or `enable` false, then true"
 ARM = "`~/arm`"
 
@@ -94,7 +95,7 @@ CASES: dict[str, Case] = {
         f"clock jumps {by_s:+g} s": Case(
             partial(fault_senses.clock_jumps, by_s),
             "`/clock` and the stamps jump together",
-            LOOK_S,
+            JUMP_S,
             "clock",
             ("safety", f"the clock jumped by {'+' if by_s > 0 else '-'}"),
             ARM,
@@ -106,7 +107,7 @@ CASES: dict[str, Case] = {
         f"clock jumps {by_s:+g} s, stamps do not": Case(
             partial(fault_senses.clock_jumps_alone, by_s),
             "`/clock` jumps, the camera keeps its time",
-            LOOK_S,
+            JUMP_S,
             "clock",
             ("safety", f"the clock jumped by {'+' if by_s > 0 else '-'}"),
             ARM,
@@ -139,6 +140,16 @@ CASES: dict[str, Case] = {
         ("safety", "stopped: nan"),
         ARM,
         latched=("e_stop", "nan"),
+    ),
+    "e_stop during a hung inference": Case(
+        fault_control.hung_and_e_stop,
+        "`e_stop` is pressed while an inference hangs, before it counts as late",
+        0.0,
+        "e_stop",
+        ("safety", "stopped: e_stop"),
+        ARM,
+        lasts=False,  # see above
+        latched=("e_stop",),
     ),
     "broken new version": Case(
         fault_control.damaged_version,
@@ -182,6 +193,7 @@ CASES: dict[str, Case] = {
             "e_stop",
             ("safety", "stopped: e_stop"),
             ARM,
+            slow=kind == "transient local",
         )
         for kind in fault_control.QOS
     },
@@ -223,7 +235,7 @@ CASES: dict[str, Case] = {
     "SIGTERM": Case(
         fault_control.terminated,
         "while armed; stops for 0.5 s, then the process ends with code 0",
-        LOOK_S,
+        0.0,
         None,
         cleared="start it, `~/arm`",
         lasts=False,

@@ -15,7 +15,7 @@ from rclpy.qos import QoSProfile
 from ros_network import ACTIVATE, DEACTIVATE, Network
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Bool, Float64MultiArray
-from tiny_policy import GAIN, NAN_PIXEL, write_policy
+from tiny_policy import GAIN, NAN_PIXEL, SLOW_PIXEL, write_policy
 
 QOS = {"reliable": QoSProfile(depth=1), "best effort": BEST_EFFORT, "transient local": LATCHED}
 
@@ -40,6 +40,24 @@ def nan_and_e_stop(case: Case, rig: Rig) -> Outcome:
     def end() -> None:
         rig.lens.set(pixel=PIXEL)
         rig.network.until(lambda: "lasts: e_stop (" in rig.arm(), 3, "a refusal for e_stop alone")
+        e_stop.publish(Bool(data=False))
+
+    outcome = observe(case, rig, since_s, end=end)
+    rig.network.node.destroy_publisher(e_stop)
+    return outcome
+
+
+def hung_and_e_stop(case: Case, rig: Rig) -> Outcome:
+    e_stop = publisher(rig.network.node, Bool, "e_stop", 1)
+    rig.drive()
+    rig.network.until(lambda: e_stop.get_subscription_count() >= 2, 5, "the node on e_stop")
+    hung_s = rig.lens.set(pixel=SLOW_PIXEL)
+    time.sleep(hung_s + 1.2 * PERIOD_S - time.monotonic())  # a tick has begun, and is not late yet
+    since_s = time.monotonic()
+    e_stop.publish(Bool(data=True))
+
+    def end() -> None:
+        rig.lens.set(pixel=PIXEL)
         e_stop.publish(Bool(data=False))
 
     outcome = observe(case, rig, since_s, end=end)

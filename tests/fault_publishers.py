@@ -22,6 +22,7 @@ from sac_ae_ros.nodes.convert import from_ns
 
 PIXEL = 140
 CONTRAST = 40
+CLOCK_HZ = 50.0
 BEST_EFFORT = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
 
 
@@ -130,7 +131,7 @@ class SimClock(Repeated):
     """A simulator's /clock, which can jump and pause."""
 
     def __init__(self, node: Node) -> None:
-        super().__init__(node, Clock, "/clock", lambda: Clock(clock=self.now()), rate_hz=50.0, qos=1)
+        super().__init__(node, Clock, "/clock", lambda: Clock(clock=self.now()), rate_hz=CLOCK_HZ, qos=1)
         self._offset_s = 1000.0 - time.monotonic()
         self._paused_s: float | None = None
 
@@ -142,9 +143,10 @@ class SimClock(Repeated):
         return self.change(lambda: setattr(self, "_offset_s", self._offset_s + by_s))
 
     def pause(self) -> float:
-        sent_s = self.silence()
+        """Returns the last time that a picture may be of."""
+        self.silence()
         self._paused_s = time.monotonic()
-        return sent_s
+        return self._paused_s
 
     def resume(self) -> None:
         assert self._paused_s is not None

@@ -105,7 +105,8 @@ class Rig:
     # What a case does with the node.
 
     def activate(self, **params: Any) -> None:
-        assert not self.network.set("policy_node", **{**DEFAULTS, **params})
+        refusal = self.network.set("policy_node", **{**DEFAULTS, **params})
+        assert not refusal, refusal
         assert self.network.change(CONFIGURE, ACTIVATE)
 
     def drive(self, **params: Any) -> None:

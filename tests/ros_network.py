@@ -5,12 +5,14 @@ from __future__ import annotations
 import array
 import contextlib
 import ctypes
+import fcntl
 import itertools
 import os
 import re
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -38,13 +40,30 @@ OWN = {
 }
 CONFIGURE, CLEANUP = Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_CLEANUP
 ACTIVATE, DEACTIVATE = Transition.TRANSITION_ACTIVATE, Transition.TRANSITION_DEACTIVATE
+DOMAINS = 97  # some tests have one of the next for good
 _counter = itertools.count()
+_locks: dict[int, Any] = {}
 _libc = ctypes.CDLL(None)
 
 
 def domain_id() -> int:
-    """One that no other test of this run uses; two runs at once rarely meet."""
-    return 1 + (os.getpid() * 13 + next(_counter)) % 99
+    """One that nobody else uses, in this run or another on this machine, until `give_back` or the process's end."""
+    for _ in range(DOMAINS):
+        number = 1 + (os.getpid() * 13 + next(_counter)) % DOMAINS
+        lock = (Path(tempfile.gettempdir()) / f"sac_ae_ros_{os.getuid()}_domain_{number}.lock").open("w")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.close()
+            continue
+        _locks[number] = lock
+        return number
+    raise AssertionError(f"expected a free one of {DOMAINS} domain ids, found none; end other tests")
+
+
+def give_back(number: int) -> None:
+    """Lets others have that domain id."""
+    _locks.pop(number).close()
 
 
 def kill(pid: int) -> None:
@@ -88,6 +107,7 @@ class Process:
 
     @property
     def log(self) -> str:
+        time.sleep(0.02)  # a thread of the node's passes on what it prints
         return self._log.read_text()
 
     def wait(self, timeout_s: float = 10.0) -> int:
@@ -212,6 +232,7 @@ class Network:
         for node in (self.node, *self._neighbours):
             node.destroy_node()
         rclpy.shutdown(context=self._context)
+        give_back(self.domain_id)
 
 
 class Camera:
