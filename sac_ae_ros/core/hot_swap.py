@@ -138,7 +138,7 @@ class HotSwap:
         """
         job = _Job(store, wanted, done, wanted.number if wanted else None)
         with self._lock:
-            if self._job is not None:
+            if self._job is not None or self._closed:
                 return False
             self._job = job
         try:

@@ -45,6 +45,7 @@ class Watching:
 
     view: what of the camera's image counts. freeze_timeout_s: identical pixels for this long count as no frame.
     novelty_every: measures novelty on every n-th tick, 0: never. novelty: judges it. probes: keeps some stacks.
+    before_command: called after inference, so that one which took too long can stop the robot first.
     """
 
     view: View = FULL_VIEW
@@ -52,6 +53,7 @@ class Watching:
     novelty_every: int = 0
     novelty: NoveltyGuard | None = None
     probes: Probes | None = None
+    before_command: Callable[[], None] = lambda: None
 
 
 class ImageToCommand:
@@ -103,6 +105,7 @@ class ImageToCommand:
             self._watching.probes.add(stack, output.action)
         self._ticks += 1
         reading = self._judge(output, frame)
+        self._watching.before_command()
         verdict = self._gate.pass_on(output.action, self._send)
         restarted = due is Due.RESTART
         return Step(stamp_ns, output.action, verdict.values, verdict.sent, output.novelty, reading, restarted)

@@ -121,6 +121,7 @@ class Drive:
         self._joints.attach(gate, params.command.joint_timeout_s)
         links.e_stop.attach(gate, params.e_stop_timeout_s if params.e_stop_required else None)
         self.paused = ""  # how long the clock has stood still, in words
+        self.disarms = 0
         self._clock = ""  # what was last wrong with it
         self._released_s: float | None = None  # since when enable has said false
         self.timeout_s = timeout_s(params, period_s)
@@ -193,7 +194,6 @@ class Drive:
             self._gate.arm_by_edge()
         except ArmError as error:
             return str(error)
-        self._watchdog.cancel_last_stops()
         return "armed by enable"
 
     def heard_joints(self, all_fresh: bool) -> None:
@@ -222,10 +222,10 @@ class Drive:
         self._refuse_ambiguity()
         self._gate.arm()
         self._clock = ""
-        self._watchdog.cancel_last_stops()
 
     def disarm(self) -> bool:
         """Lets nothing pass; stops follow for half a second if the gate was armed, which is returned."""
+        self.disarms += 1
         was_armed = self._gate.disarm()
         if was_armed:
             self._watchdog.last_stops()
@@ -233,6 +233,7 @@ class Drive:
 
     def end(self) -> None:
         """Disarms for good, waits until the last stops are sent, and ends the watchdog."""
+        self._links.e_stop.detach()
         if self._gate.close():
             self._watchdog.last_stops()
         self._watchdog.wait_last_stops()
@@ -259,6 +260,9 @@ class Drive:
         if cause in (Stop.STALE, Stop.CLOCK):
             return self.input.why_unused(now_s, self.timeout_s)
         return ""
+
+    def _look_at_time(self) -> None:
+        self._watchdog.look_at_frame()
 
     def _refuse_ambiguity(self) -> None:
         ambiguity = self._links.ambiguity()

@@ -7,7 +7,7 @@ knows a node that ended properly at once, and one that was killed for up to 20 s
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from rclpy.duration import Infinite
 from rclpy.node import Node
@@ -16,17 +16,22 @@ from rclpy.topic_endpoint_info import TopicEndpointInfo
 
 IMAGE, COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
 BOOL = "std_msgs/msg/Bool"
+PARTICIPANT_BYTES = 12  # of a DDS endpoint's id
 UNNAMED = "an unnamed node"
 SUGGESTED = 3
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """One publisher or subscriber: its node's full name, its message type, its QoS in words ("reliable, volatile")."""
+    """One publisher or subscriber: its node's full name, its message type, its QoS in words ("reliable, volatile").
+
+    participant: what tells two processes of the same node name apart.
+    """
 
     node: str
     type: str
     qos: str
+    participant: bytes = field(default=b"", compare=False)
 
 
 @dataclass(frozen=True)
@@ -153,5 +158,10 @@ def _words(qos: QoSProfile) -> str:
 
 
 def _endpoints(infos: Sequence[TopicEndpointInfo]) -> tuple[Endpoint, ...]:
-    found = [Endpoint(full_name(info), info.topic_type, _words(info.qos_profile)) for info in infos]
+    found = [
+        Endpoint(
+            full_name(info), info.topic_type, _words(info.qos_profile), bytes(info.endpoint_gid)[:PARTICIPANT_BYTES]
+        )
+        for info in infos
+    ]
     return tuple(sorted(found, key=lambda each: (each.node, each.type, each.qos)))

@@ -30,6 +30,7 @@ class Heartbeat:
         self._gate: SafetyGate | None = None
         self._timeout_s: float | None = None
         self._good = True
+        self._was_bad = False  # since it was last told to a gate
         self._bad_until_s = 0.0
         self._heard_s: float | None = None
         self._lock = threading.Lock()
@@ -38,7 +39,15 @@ class Heartbeat:
         """Tells this gate from now on. `timeout_s`: how long it may be silent, steady seconds; None: for ever."""
         with self._lock:
             self._gate, self._timeout_s = gate, timeout_s
+            if self._was_bad:  # while nobody listened: the gate remembers it
+                gate.report(self.cause, True)
+                self._was_bad = False
             self._report(time.monotonic())
+
+    def detach(self) -> None:
+        """Tells no gate any more, and keeps for the next one what it ought to know."""
+        with self._lock:
+            self._gate = None
 
     def heard(self, good: bool) -> None:
         """Notes the signal; a bad one stops the robot at once."""
@@ -47,6 +56,7 @@ class Heartbeat:
             self._good, self._heard_s = good, now_s
             if not good:
                 self._bad_until_s = now_s + self._settle_s
+                self._was_bad |= self._gate is None
             self._report(now_s)
 
     def look(self, now_s: float) -> float:

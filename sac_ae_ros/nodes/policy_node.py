@@ -73,6 +73,7 @@ class PolicyNode(LifecycleNode):
         self._inputs: Inputs | None = None
         self._clock_watch: ClockWatch | None = None
         self._ending = False
+        self._end_lock = threading.Lock()
         self._idle_lock = threading.Lock()  # between an activation and a version that takes over without one
         declare(self, PolicyParams, self._locked)
         self._switches = Switches(self)
@@ -135,13 +136,14 @@ class PolicyNode(LifecycleNode):
 
     def end_drive(self) -> None:
         """Disarms, sends the last stops and waits for their receipt; safe from any thread, even twice."""
-        drive, self._drive = self._drive, None
-        if drive is None or self._loaded is None:
-            return
-        self._switches.connect(None)
-        drive.end()
-        self._held = drive.state.held
-        self._loaded.wait_acknowledged()
+        with self._end_lock:  # whoever comes second waits until the last stops are out
+            drive, loaded, self._drive = self._drive, self._loaded, None
+            if drive is None or loaded is None:
+                return
+            self._switches.connect(None)
+            drive.end()
+            self._held = drive.state.held
+            loaded.wait_acknowledged()
 
     def give_up(self, transition: str) -> None:
         """Takes back what a transition that failed has made."""
@@ -167,6 +169,8 @@ class PolicyNode(LifecycleNode):
 
     def tell(self) -> None:
         """Looks at the clock and reports; called often, from a thread that inference cannot hang."""
+        if self._switches.defect:
+            raise RuntimeError(f"nobody hears e_stop any more: {self._switches.defect}")
         drive, clock_watch = self._drive, self._clock_watch
         if drive is not None and clock_watch is not None:
             self._look_at_clock(drive, clock_watch)
@@ -285,11 +289,14 @@ class PolicyNode(LifecycleNode):
         self.destroy_timer(timer)
 
     async def _on_arm(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        if self._drive is not None:
-            await self._listen_for_e_stop()
         drive = self._drive
         if drive is None:
             response.message = "arm refused: expected the node to be active, but it is not; activate it first"
+            return response
+        disarms = drive.disarms
+        await self._listen_for_e_stop()
+        if self._drive is not drive or drive.disarms != disarms:
+            response.message = "arm refused: the node was disarmed or deactivated meanwhile; call ~/arm again"
             return response
         try:
             drive.arm()

@@ -7,6 +7,7 @@ import select
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from types import FrameType
@@ -66,11 +67,15 @@ def run(make: Callable[[], SomeNode], use: Callable[[SomeNode, EndRequest], int]
 
     A node that cannot start gets one line on stderr that says why, and exit code 2.
     """
-    end = EndRequest()
-    pumps = log_pump.start()
+    pumps = log_pump.start()  # first: it sees to it that no pipe takes the place of a closed output
     try:
-        return _run(end, make, use, args)
+        return _run(EndRequest(), make, use, args)
+    except Exception:  # told while the outputs are still read
+        traceback.print_exc()
+        return 1
     finally:
+        for stream in filter(None, (sys.stdout, sys.stderr)):
+            stream.flush()
         for pump in pumps:
             pump.flush()
 

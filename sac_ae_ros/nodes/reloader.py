@@ -49,7 +49,7 @@ class Reloader:
         )
         self.newer: int | None = None
         self._next: Announcement | None = None
-        self._next_lock = threading.Lock()
+        self._next_lock = threading.RLock()
         self._asked: Future | None = None
         self._say_newer()
         self._subscription = node.create_subscription(String, "policy/latest", self._on_announcement, ANNOUNCED)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import traceback
 
 from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.executors import SingleThreadedExecutor
@@ -39,6 +40,7 @@ class Switches:
         self._log = node.get_logger()
         self.e_stop = Heartbeat(Stop.E_STOP, "the emergency stop", "is pressed", settle_s=SETTLE_S, listen_s=LISTEN_S)
         self._drive: Drive | None = None
+        self.defect = ""  # what ended the thread
         self._watches = {name: GraphWatch(node, name, BOOL, REPEATED) for name in ("e_stop", "enable")}
         self._node = Node(
             f"{node.get_name()}_switches",
@@ -81,9 +83,11 @@ class Switches:
     def ambiguity(self, *, enable_required: bool) -> str:
         """Why nobody may arm, since several nodes say different things on one topic; empty if not; asks the graph."""
         for name in ("e_stop", "enable") if enable_required else ("e_stop",):
-            nodes = sorted({each.node for each in self._watches[name].look().publishers if each.type == BOOL})
+            publishers = [each for each in self._watches[name].look().publishers if each.type == BOOL]
+            nodes = sorted({(each.node, each.participant) for each in publishers})
             if len(nodes) > 1:
-                return f"expected one publisher on {name}, got {', '.join(nodes)}; let one node say it"
+                listed = ", ".join(node for node, _ in nodes)
+                return f"expected one node that publishes {name}, got {listed}; let one node say it"
         return ""
 
     def _on_e_stop(self, message: Bool) -> None:
@@ -98,7 +102,6 @@ class Switches:
     def _spin(self) -> None:
         try:
             self._executor.spin()
-        except Exception as error:
-            # nobody hears the emergency stop any more
-            self._log.fatal(f"a defect ends the hearing of e_stop and enable: {error}")
-            self.e_stop.heard(False)
+        except Exception:
+            self.e_stop.heard(False)  # nobody hears it any more
+            self.defect = traceback.format_exc()

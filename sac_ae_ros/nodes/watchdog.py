@@ -70,6 +70,10 @@ class Watchdog:
         self._look_at_frames(now_s)  # this process may have slept: a late frame moves nothing
         self._begun_s = now_s
 
+    def look_at_frame(self) -> None:
+        """Looks at once whether the frame that is worked on is late, before its command may pass."""
+        self._look_at_frames(time.monotonic())
+
     def frame_ended(self) -> None:
         """Notes that the frame is done with, whether it was used or not."""
         self._begun_s = None
@@ -86,15 +90,10 @@ class Watchdog:
         self._blame = cause
 
     def last_stops(self) -> None:
-        """Sends stops for half a second and then nothing, since the gate has just been disarmed."""
+        """Sends stops for half a second, or until the gate is armed again, since it has just been disarmed."""
         self._done.clear()
         self._last_stops_until_s = time.monotonic() + LAST_STOPS_S
         self._wake.set()
-
-    def cancel_last_stops(self) -> None:
-        """Forgets `last_stops`, since the gate is about to be armed again."""
-        self._last_stops_until_s = None
-        self._done.set()
 
     def wait_last_stops(self) -> None:
         """Waits until the stops that `last_stops` began are over, if it did."""
@@ -147,7 +146,8 @@ class Watchdog:
     def _is_stopping(self, now_s: float) -> tuple[bool, float]:
         """Whether stops are to be sent now, and the seconds until that may change."""
         state, until_s = self._gate.state, self._last_stops_until_s
-        if until_s is not None and now_s >= until_s:
+        armed_again = state.armed and state.stop is None
+        if until_s is not None and (now_s >= until_s or armed_again):
             self._last_stops_until_s = until_s = None
             self._done.set()
         latched = state.armed and state.stop is not None

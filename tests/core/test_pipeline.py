@@ -141,3 +141,9 @@ def test_some_stacks_are_kept_as_probes_with_what_was_answered(tmp_path):
         rig.see(100 + tick, 100 * tick)
     stacks = [stack for stack, _ in probes.recent()]
     assert [stack[-1, 0, 0] for stack in stacks] == [100, 110]
+
+
+def test_an_inference_that_took_too_long_can_stop_before_its_command_passes(tmp_path):
+    rig = Rig(write_policy(tmp_path / "tiny.onnx"), Watching(before_command=lambda: rig.gate.report(Stop.HUNG, True)))
+    assert not rig.see(100, 0).sent
+    assert not rig.sent

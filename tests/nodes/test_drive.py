@@ -134,3 +134,17 @@ def test_a_drive_that_ends_cannot_be_armed_and_sends_all_its_last_stops(rig):
     assert sum(sent is None for sent in rig.sent) >= 4
     with pytest.raises(ArmError, match="deactivated"):
         rig.drive.arm()
+
+
+def test_an_emergency_stop_that_was_released_between_two_drives_still_needs_arming(rig, policy):
+    rig.drive.end()
+    rig.e_stop.heard(False)
+    rig.e_stop.heard(True)
+    gate = make_gate(policy, PolicyParams(), lambda: np.zeros(2))
+    later = Drive(policy, PolicyParams(), gate, Links(rig.sent.append, rig.sent.append, rig.e_stop))
+    try:
+        with pytest.raises(ArmError, match="call ~/arm: e_stop"):
+            gate.arm_by_edge()
+        later.arm()
+    finally:
+        later.end()

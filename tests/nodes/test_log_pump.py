@@ -8,6 +8,7 @@ import sys
 import time
 from contextlib import suppress
 
+import pytest
 import yaml
 from geometry_msgs.msg import Twist
 from ros_network import ACTIVATE, CONFIGURE, NAMESPACE, ROOT, Camera
@@ -63,3 +64,34 @@ def test_whatever_is_printed_before_the_end_arrives():
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stderr.splitlines() == [f"line {i}" for i in range(5000)]
     assert done.stdout == "out\n"
+
+
+@pytest.mark.parametrize(
+    ("ending", "code", "says"),
+    [
+        ("1 / 0", 1, "ZeroDivisionError: division by zero"),
+        ("os.write(2, b'terminate called\\n') and os.abort()", -signal.SIGABRT, "terminate called"),
+        ("faulthandler._sigsegv()", -signal.SIGSEGV, "Segmentation fault"),
+    ],
+)
+def test_a_crash_is_told(network, ending, code, says):
+    program = (
+        "import faulthandler, os; from sac_ae_ros.nodes import process; faulthandler.enable();"
+        f"raise SystemExit(process.run(lambda: {ending}, None, []))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, env=network.env, capture_output=True, text=True)
+    assert done.returncode == code
+    assert says in done.stderr
+
+
+def test_a_closed_output_does_not_keep_a_node_from_starting(network, tmp_path):
+    policy = write_policy(tmp_path / "tiny.onnx")
+    node = f"exec {sys.executable} -m sac_ae_ros.nodes.policy_node --ros-args -r __ns:={NAMESPACE} -p policy:={policy}"
+    process = subprocess.Popen(["sh", "-c", f"{node} >&- 2>&-"], env=network.env, cwd=ROOT)
+    try:
+        assert network.change(CONFIGURE)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(5) == 0
+    finally:
+        process.kill()
+        process.wait()

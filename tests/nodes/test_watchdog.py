@@ -184,10 +184,10 @@ def test_last_stops_end_after_half_a_second(rig):
     assert len(rig.stops_s) == count
 
 
-def test_last_stops_can_be_cancelled(rig):
+def test_last_stops_end_when_the_gate_is_armed_again(rig):
     rig.watchdog.last_stops()
     time.sleep(PERIOD_S / 2)
-    rig.watchdog.cancel_last_stops()
+    rig.gate.arm()
     time.sleep(PERIOD_S / 2)
     count = len(rig.stops_s)
     time.sleep(3 * PERIOD_S)
