@@ -20,14 +20,14 @@ PYTHONS := $(or $(PYTHON),/usr/bin/python3 python3)
 PROBE := import sys, rclpy
 VENV_ARGS := --system-site-packages
 CONSTRAINTS := constraints-ros.txt
-EXTRAS := sim,train,cpu,test
+EXTRAS := bag,sim,train,cpu,test
 else
 MODE := wheels
 PYTHONS := $(or $(PYTHON),python3 python3.12 python3.11 /usr/bin/python3)
 PROBE := import sys
 VENV_ARGS :=
 CONSTRAINTS := constraints.txt
-EXTRAS := ros,sim,train,cpu,test
+EXTRAS := ros,bag,sim,train,cpu,test
 endif
 STAMP := $(VENV)/.installed-$(MODE)
 

@@ -25,6 +25,10 @@ class StampError(ImageError):
     """An image's stamp cannot be: it lies in the future."""
 
 
+class BagError(SacAeError):
+    """A recording cannot be read, or does not hold what was asked for."""
+
+
 class ArmError(SacAeError):
     """The safety gate refuses to arm because the cause of a stop lasts."""
 
