@@ -55,7 +55,15 @@ setup(
         "ros": ROS + OPENCV,
         "cpu": ["onnxruntime>=1.31"],
         "gpu": ["onnxruntime-gpu>=1.31"],
-        "bag": ["Jinja2>=3.1", "av>=18", "lz4>=4.3", "matplotlib>=3.8", "mcap>=1.3", "rosbags>=0.11", "zstandard>=0.22"],
+        "bag": [
+            "Jinja2>=3.1",
+            "av>=18",
+            "lz4>=4.3",
+            "matplotlib>=3.8",
+            "mcap>=1.3",
+            "rosbags>=0.11",
+            "zstandard>=0.22",
+        ],
         "sim": ["av>=18", "dm_control>=1.0.50", "gymnasium>=1.4", "mujoco>=3.17,<4"],
         "train": [
             "Jinja2>=3.1",
