@@ -104,7 +104,7 @@ def measure(names: Sequence[str], rounds: int, reloads: int) -> dict[str, Any]:
     """Every fault `rounds` times, in turn; then the reloads."""
     rows: dict[str, list[Outcome]] = {name: [] for name in names}
     failures: dict[str, list[str]] = {name: [] for name in names}
-    load_before = os.getloadavg()[0]
+    load_before, facts = os.getloadavg()[0], machine.facts()  # of the source that is about to be tried
     with TemporaryDirectory() as folder:
         places = Places(Path(folder))
         for _, name in tqdm([(i, name) for i in range(rounds) for name in names], desc="faults", disable=None):
@@ -118,7 +118,6 @@ def measure(names: Sequence[str], rounds: int, reloads: int) -> dict[str, Any]:
         growth = places.reload(reloads) if reloads else None
         found = {name: row(CASES[name], rows[name], failures[name], folder) for name in names}
     load = [round(load_before, 2), round(os.getloadavg()[0], 2)]
-    facts = machine.facts()
     facts["versions"] = {"python": facts["versions"]["python"], **{name: _version(name) for name in PACKAGES}}
     return {"rounds": rounds, "period_s": PERIOD_S, "rows": found, "reloads": growth, "load": load, **facts}
 
