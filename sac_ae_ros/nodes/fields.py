@@ -6,21 +6,18 @@ import importlib
 import math
 import re
 from dataclasses import dataclass
-from functools import reduce
 from typing import Any
 
 from builtin_interfaces.msg import Duration, Time
 
 from sac_ae_ros.core.errors import ConfigError
-
-Steps = tuple[str | int, ...]
+from sac_ae_ros.core.field_path import Steps, parse_parts, path, walk
 
 MOST = {"float": 3.402823466e38, "double": 1.7976931348623157e308}  # of float32 as rosidl's setters have it
 _INTEGER = re.compile(r"(u?)int(8|16|32|64)")
 _TEXT = re.compile(r"w?string(?:<(?P<most>\d+)>)?")
 _MESSAGE = re.compile(r"([a-z]\w*)/(?:msg/)?([A-Z]\w*)")
 _LIST = re.compile(r"sequence<(?P<item>.+?)(?:, (?P<most>\d+))?>|(?P<fixed_item>.+)\[(?P<size>\d+)\]")
-_PART = re.compile(r"([a-z]\w*)(?:\[(\d{1,4})\])?")
 _TIMES = {"builtin_interfaces/Duration": Duration, "builtin_interfaces/Time": Time}
 
 
@@ -52,16 +49,6 @@ class Field:
         return all(mine == theirs for mine, theirs in zip(self.steps, other.steps, strict=False))
 
 
-def walk(message: Any, steps: Steps) -> Any:
-    """What the steps lead to."""
-    return reduce(lambda value, step: getattr(value, step) if isinstance(step, str) else value[step], steps, message)
-
-
-def path(steps: Steps) -> str:
-    """The steps as text, points[0].positions."""
-    return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in steps).removeprefix(".")
-
-
 def message_class(name: str, title: str = "command.type") -> Any:
     """The class of a message type such as geometry_msgs/msg/Twist.
 
@@ -88,21 +75,18 @@ def find(kind: Any, text: str, title: str) -> Field:
     steps: Steps = ()
     lists: dict[Steps, str] = {}
     type_ = ""
-    for part in text.split("."):
-        match = _PART.fullmatch(part)
-        if not match:
-            raise ConfigError(f"{title}: expected a field path like twist.linear.x or data[0], got {text!r}")
+    for name, index in parse_parts(text, title):
         if steps:
             if not _MESSAGE.fullmatch(type_):
                 raise ConfigError(f"{title} '{text}': '{path(steps)}' is a {type_}, which has no fields")
             kind = message_class(type_, title)
         fields = kind.get_fields_and_field_types()
-        if match[1] not in fields:
-            raise ConfigError(f"{title} '{text}': {kind.__name__} has no field {match[1]!r}, only {', '.join(fields)}")
-        steps, type_ = (*steps, match[1]), fields[match[1]]
-        if match[2] is None:
+        if name not in fields:
+            raise ConfigError(f"{title} '{text}': {kind.__name__} has no field {name!r}, only {', '.join(fields)}")
+        steps, type_ = (*steps, name), fields[name]
+        if index is None:
             continue
-        index, found = int(match[2]), _LIST.fullmatch(type_)
+        found = _LIST.fullmatch(type_)
         if not found or index >= int(found["size"] or found["most"] or index + 1):
             raise ConfigError(f"{title} '{text}': '{path(steps)}' is a {type_} and has no [{index}]")
         if not found["size"]:
