@@ -1,0 +1,180 @@
+"""How far a policy's actions are from recorded commands, action by action; docs/bags.md has every definition."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sac_ae_ros.core.frames import GAP_PERIODS
+from sac_ae_ros.core.spec import ActionSpec
+
+Floats = NDArray[np.float64]
+
+DEADBAND = 0.05  # of the larger limit: commands nearer to 0 have no sign worth agreeing on
+AT_LIMIT = 0.001  # of the range
+SHIFTS_PER_PERIOD = 10
+LEAST_SHARE = 0.5  # of the pairs without a shift, which a shift must leave to count
+_EQUAL = 1e-3  # RMSEs nearer than this, relatively, differ by what is at the recording's ends
+_SAME_S = 1e-6  # stamps nearer than this are the same: seconds since an epoch have no more digits
+
+
+@dataclass(frozen=True)
+class ActionErrors:
+    """One action against its recorded command, in the action's unit; None where nothing could be measured.
+
+    pairs: ticks with a finite action and a recorded command. best_shift_s: positive when the policy acts later than
+    the recording.
+    """
+
+    pairs: int
+    mae: float | None = None
+    rmse: float | None = None
+    max: float | None = None
+    r2: float | None = None
+    sign_agreement: float | None = None
+    saturation_policy: float | None = None
+    saturation_recorded: float | None = None
+    jerk_policy: float | None = None
+    jerk_recorded: float | None = None
+    best_shift_s: float | None = None
+    mae_at_shift: float | None = None
+    rmse_at_shift: float | None = None
+
+
+def hold(stamps_s: Floats, recorded_stamps_s: Floats, recorded: Floats, longest_s: float) -> Floats:
+    """The recorded command that holds at each stamp: the newest at or before it, float64 [N, A].
+
+    Args:
+        stamps_s: when, float64 [N], seconds.
+        recorded_stamps_s: float64 [M], in any order.
+        recorded: float64 [M, A].
+        longest_s: an older command holds no more; the row is NaN then.
+    """
+    order = np.argsort(recorded_stamps_s, kind="stable")
+    times = recorded_stamps_s[order]
+    place = np.searchsorted(times, stamps_s + _SAME_S, side="right") - 1
+    held = np.full((len(stamps_s), recorded.shape[1]), np.nan)
+    found = place >= 0
+    found[found] = stamps_s[found] - times[place[found]] <= longest_s + _SAME_S
+    held[found] = recorded[order][place[found]]
+    return held
+
+
+def compare(
+    stamps_s: Floats,
+    policy: Floats,
+    recorded_stamps_s: Floats,
+    recorded: Floats,
+    actions: Sequence[ActionSpec],
+    period_s: float,
+    max_shift_s: float = 1.0,
+) -> dict[str, ActionErrors]:
+    """Each action's errors, by name.
+
+    Args:
+        stamps_s: the ticks', float64 [N], seconds on the clock of `recorded_stamps_s`.
+        policy: float64 [N, A], physical units; NaN where the policy had no command.
+        recorded_stamps_s: the recorded commands', float64 [M].
+        recorded: float64 [M, A]; what is not finite counts as not recorded.
+        actions: their names and limits.
+        period_s: the policy period.
+        max_shift_s: how far the two are shifted against each other, either way.
+    """
+    longest_s = GAP_PERIODS * period_s
+    held = hold(stamps_s, recorded_stamps_s, recorded, longest_s)
+    steps = int(max_shift_s / period_s * SHIFTS_PER_PERIOD + 1e-9)
+    shifts_s = [step * period_s / SHIFTS_PER_PERIOD for step in range(-steps, steps + 1)]
+    shifted = [hold(stamps_s - shift_s, recorded_stamps_s, recorded, longest_s) for shift_s in shifts_s]
+    errors = {}
+    for i, action in enumerate(actions):
+        at_shifts = [rows[:, i] for rows in shifted]
+        errors[action.name] = _errors(stamps_s, policy[:, i], held[:, i], action, period_s) | _best_shift(
+            policy[:, i], shifts_s, at_shifts
+        )
+    return {name: ActionErrors(**values) for name, values in errors.items()}
+
+
+def _errors(stamps_s: Floats, policy: Floats, held: Floats, action: ActionSpec, period_s: float) -> dict:
+    valid = np.isfinite(policy) & np.isfinite(held)
+    found: dict[str, float | int | None] = {
+        "pairs": int(valid.sum()),
+        "saturation_policy": saturation(policy, action),
+        "saturation_recorded": saturation(held, action),
+        "jerk_policy": jerk(stamps_s, policy, period_s),
+        "jerk_recorded": jerk(stamps_s, held, period_s),
+    }
+    if not valid.any():
+        return found
+    mine, theirs = policy[valid], held[valid]
+    error = mine - theirs
+    spread = float(((theirs - theirs.mean()) ** 2).sum())
+    meant = np.abs(theirs) > DEADBAND * max(abs(action.low), abs(action.high))
+    return found | {
+        "mae": float(np.abs(error).mean()),
+        "rmse": float(np.sqrt((error**2).mean())),
+        "max": float(np.abs(error).max()),
+        "r2": 1 - float((error**2).sum()) / spread if np.ptp(theirs) > 0 else None,
+        "sign_agreement": float((mine * theirs > 0)[meant].mean()) if meant.any() else None,
+    }
+
+
+def _best_shift(policy: Floats, shifts_s: Sequence[float], at_shifts: Sequence[Floats]) -> dict[str, float | None]:
+    """The shift of the least RMSE among those that leave enough pairs; `shifts_s` ascend, 0 is in their middle."""
+    both = [np.isfinite(policy) & np.isfinite(held) for held in at_shifts]
+    zero = len(shifts_s) // 2
+    enough = max(1.0, LEAST_SHARE * np.count_nonzero(both[zero]))
+    errors = [(policy - held)[valid] for held, valid in zip(at_shifts, both, strict=True)]
+    rmses = np.array([np.sqrt((error**2).mean()) if len(error) >= enough else np.inf for error in errors])
+    if not np.isfinite(rmses[zero]):
+        return {}
+    equal = rmses <= rmses.min() * (1 + _EQUAL)
+    if equal[np.isfinite(rmses)].all():  # a constant recording fits as well wherever it is
+        best = zero
+    else:
+        best = min(map(int, np.flatnonzero(equal)), key=lambda i: abs(shifts_s[i]))
+        # A held command fits for as long as it holds. It was new where the shift is largest.
+        most = min(best + SHIFTS_PER_PERIOD, len(shifts_s)) - 1
+        while best < most and equal[best + 1]:
+            best += 1
+    mae = float(np.abs(errors[best]).mean())
+    return {"rmse_at_shift": float(rmses[best]), "best_shift_s": shifts_s[best], "mae_at_shift": mae}
+
+
+def saturation(values: Floats, action: ActionSpec) -> float | None:
+    """The share of finite values [N] at the action's limits or beyond them."""
+    values = values[np.isfinite(values)]
+    margin = AT_LIMIT * (action.high - action.low)
+    at_limit = (values <= action.low + margin) | (values >= action.high - margin)
+    return float(at_limit.mean()) if len(values) else None
+
+
+def jerk(stamps_s: Floats, values: Floats, period_s: float) -> float | None:
+    """Mean absolute second difference of values [N] per period², over three ticks in a row without a gap."""
+    if len(values) < 3:
+        return None
+    near = np.diff(stamps_s) <= GAP_PERIODS * period_s
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of values that are infinite, which do not count
+        second = np.diff(values, 2)
+    second = second[near[1:] & near[:-1] & np.isfinite(second)]
+    return float(np.abs(second).mean()) / period_s**2 if len(second) else None
+
+
+def gaps(stamps_s: Floats, period_s: float) -> list[tuple[float, float]]:
+    """Start and length, seconds, of what is longer than 2.5 periods between two stamps [N] in order of arrival."""
+    lengths = np.diff(stamps_s)
+    return [(float(stamps_s[i]), float(lengths[i])) for i in np.flatnonzero(lengths > GAP_PERIODS * period_s + _SAME_S)]
+
+
+def dropped(stamps_s: Floats) -> list[tuple[float, int]]:
+    """Where frames are missing by the camera's own pace, the median interval of stamps [N]: since when, how many."""
+    intervals = np.diff(stamps_s)
+    ahead = intervals[intervals > 0]
+    if not len(ahead):
+        return []
+    missing = np.rint(intervals / np.median(ahead)) - 1
+    return [(float(stamps_s[i]), int(missing[i])) for i in np.flatnonzero(missing > 0)]
