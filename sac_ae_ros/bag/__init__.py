@@ -1,0 +1,1 @@
+"""Recordings: read them, however damaged, and score policies on them; no ROS installation needed."""

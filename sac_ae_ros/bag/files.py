@@ -1,0 +1,113 @@
+"""Which files a recording consists of, in which order, and of what kind each is."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path, PurePath
+
+import yaml
+import zstandard
+
+from sac_ae_ros.bag import salvage_mcap, salvage_ros1, sqlite_pages
+from sac_ae_ros.bag.inflate import ZSTD_MAGIC
+from sac_ae_ros.core.errors import BagError
+
+_KINDS = {
+    salvage_mcap.MAGIC: "mcap",
+    sqlite_pages.MAGIC: "sqlite3",
+    salvage_ros1.MAGIC: "ros1",
+    ZSTD_MAGIC: "zstd",
+}
+_SUFFIXES = {".mcap": "mcap", ".db3": "sqlite3", ".bag": "ros1"}
+_MOST_METADATA = 64 << 20  # bytes
+_KEEP_FREE = 1 << 30  # bytes of the temporary folder's disk that a decompressed copy leaves
+
+
+def kind_of(path: Path) -> str | None:
+    """ "mcap", "sqlite3", "ros1" or "zstd", by the first bytes, else by the name; None: no recording."""
+    with path.open("rb") as file:
+        start = file.read(16)
+    for magic, kind in _KINDS.items():
+        if start.startswith(magic):
+            return kind
+    return _SUFFIXES.get(path.suffix)
+
+
+def find_files(path: Path) -> tuple[list[Path], list[str]]:
+    """The files of a recording, oldest first, and what is wrong with its metadata.yaml.
+
+    Args:
+        path: a file, or the folder that ros2 bag writes.
+
+    Raises:
+        BagError: no recording is there; names what is.
+    """
+    try:
+        if path.is_file():
+            if kind_of(path) is None:
+                raise BagError(f"{path}: expected a recording (.mcap, .db3, .bag), got another file")
+            return [path], []
+        if not path.is_dir():
+            raise BagError(f"{path}: expected a recording, nothing is there")
+        there = sorted((p for p in path.iterdir() if p.is_file()), key=_natural)
+        here = [p for p in there if p.stat().st_size and kind_of(p)]
+        empty = [p.name for p in there if not p.stat().st_size and _plain(p).suffix in _SUFFIXES]
+    except OSError as error:
+        raise BagError(f"{path}: cannot be read: {error.strerror}") from error
+    if not here:
+        names = ", ".join(p.name for p in there[:10]) or "no files"
+        raise BagError(f"{path}: expected a recording's files (.mcap, .db3, .bag), got {names}")
+    problems = [f"{name} is empty" for name in empty]
+    try:
+        listed = _listed(path / "metadata.yaml")
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError, RecursionError, ValueError) as error:
+        if any(kind_of(p) != "ros1" for p in here):
+            problems.append("no metadata.yaml" if isinstance(error, FileNotFoundError) else "damaged metadata.yaml")
+        return here, problems
+    return _in_order(here, listed, problems)
+
+
+def _in_order(here: list[Path], listed: list[str], problems: list[str]) -> tuple[list[Path], list[str]]:
+    by_name = {p.name: p for p in here}
+    if missing := [name for name in listed if name not in by_name]:
+        problems.append(f"metadata.yaml names {', '.join(missing[:5])}, not there")
+    files = [by_name[name] for name in dict.fromkeys(listed) if name in by_name]
+    held = {_plain(p).name for p in files}  # a file may lie beside its compressed copy
+    extra = [p for p in here if p not in files and _plain(p).name not in held]
+    if extra:
+        problems.append(f"metadata.yaml does not name {', '.join(p.name for p in extra[:5])}")
+    return files + extra, problems
+
+
+def _listed(path: Path) -> list[str]:
+    with path.open("rb") as file:
+        text = file.read(_MOST_METADATA)
+    names = yaml.safe_load(text)["rosbag2_bagfile_information"]["relative_file_paths"]
+    return [PurePath(name).name for name in names]
+
+
+def _plain(path: Path) -> Path:
+    return path.with_suffix("") if path.suffix in (".zstd", ".zst") else path
+
+
+def _natural(path: Path) -> list[tuple[int, str]]:
+    """bag_2 before bag_10."""
+    return [(int(part[:18]), "") if part.isdigit() else (0, part) for part in re.split(r"(\d+)", path.name)]
+
+
+def decompress(path: Path, folder: Path) -> tuple[Path, str | None]:
+    """Decompresses a file into a folder as far as it goes; returns the copy, and what stopped it before the end."""
+    copy = folder / _plain(path).name
+    problem = None
+    with path.open("rb") as file, copy.open("wb") as out:
+        stream = zstandard.ZstdDecompressor(max_window_size=1 << 27).stream_reader(file, read_across_frames=True)
+        try:
+            while data := stream.read(1 << 20):
+                if shutil.disk_usage(folder).free < _KEEP_FREE:
+                    problem = f"the disk of {folder} is full"
+                    break
+                out.write(data)
+        except (zstandard.ZstdError, MemoryError) as error:
+            problem = f"its compression is damaged ({error})"
+    return copy, problem

@@ -1,0 +1,196 @@
+"""A recording, whatever its format and however damaged: its topics and messages, in flat memory."""
+
+from __future__ import annotations
+
+import tempfile
+from collections import Counter
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from rosbags.typesys import Stores, get_types_from_idl, get_types_from_msg, get_typestore
+
+from sac_ae_ros.bag.files import decompress, find_files, kind_of
+from sac_ae_ros.bag.part import Part
+from sac_ae_ros.bag.records import DamageError, Record, Salvage, Topic
+from sac_ae_ros.core.errors import BagError
+
+__all__ = ["Bag", "Record", "Salvage", "Topic"]
+
+
+class Bag:
+    """An open recording; `open` makes it. Nothing is ever written to it or beside it."""
+
+    def __init__(self, path: Path, parts: list[Part], problems: list[str], copies: tempfile.TemporaryDirectory) -> None:
+        self._path, self._parts, self._problems, self._copies = path, parts, problems, copies
+        self._stores = {True: get_typestore(Stores.EMPTY), False: get_typestore(Stores.EMPTY)}  # by Record.ros1
+        self._defaults = {True: get_typestore(Stores.ROS1_NOETIC), False: get_typestore(Stores.LATEST)}
+        self._registered: set[tuple[bool, str]] = set()
+
+    @staticmethod
+    def open(path: Path) -> Bag:
+        """Opens a recording.
+
+        Args:
+            path: a file (.mcap, .db3, .bag, also .zstd of them) or a folder of several, with metadata.yaml or without.
+
+        Raises:
+            BagError: nothing there can be read; names what is there.
+        """
+        files, problems = find_files(path)
+        copies = tempfile.TemporaryDirectory(prefix="sac_ae_bag_")
+        parts: list[Part] = []
+        failures: list[str] = []
+        for file in files:
+            try:
+                parts.append(_open_part(file, Path(copies.name)))
+            except (DamageError, OSError) as error:
+                failures.append(f"{file.name}: {error}")
+        if not parts:
+            copies.cleanup()
+            raise BagError(f"{path}: nothing in it can be read: {'; '.join(failures[:5])}")
+        return Bag(path, parts, problems + failures, copies)
+
+    @property
+    def topics(self) -> dict[str, Topic]:
+        """The topics by name."""
+        counts, types = Counter[str](), dict[str, str]()
+        for part in self._parts:
+            counts.update(part.counts)
+            for channel in part.channels:
+                types.setdefault(channel.topic, channel.type)
+        return {name: Topic(name, kind, counts[name]) for name, kind in sorted(types.items())}
+
+    @property
+    def start_ns(self) -> int | None:
+        """The log time of the first message, None without any."""
+        return min((part.start_ns for part in self._parts if part.start_ns is not None), default=None)
+
+    @property
+    def end_ns(self) -> int | None:
+        """The log time of the last message, None without any."""
+        return max((part.end_ns for part in self._parts if part.end_ns is not None), default=None)
+
+    @property
+    def salvage(self) -> Salvage | None:
+        """What damage left, None while nothing was wrong; complete only after `records` ran through."""
+        reasons = list(self._problems)
+        for part in self._parts:
+            reasons += [f"{part.name}: {problem}" for problem in part.problems]
+        if not reasons:
+            return None
+        by_topic = {name: topic.messages or 0 for name, topic in self.topics.items()}
+        return Salvage(sum(by_topic.values()), by_topic, "; ".join(reasons))
+
+    def records(self, topics: Collection[str] | None = None) -> Iterator[Record]:
+        """The messages of these topics (None: of all), file after file; by log time within a file that is whole.
+
+        Raises:
+            BagError: a file that was there cannot be read any more.
+        """
+        for part in self._parts:
+            try:
+                yield from part.records(topics)
+            except (DamageError, OSError) as error:
+                raise BagError(f"{self._path}: {part.name} cannot be read to its end: {error}") from error
+
+    def message(self, record: Record) -> Any:
+        """A record's message: attributes named like its fields, arrays as numpy arrays.
+
+        Raises:
+            BagError: the type is unknown, or the bytes are no such message.
+        """
+        store = self._store(record)
+        try:
+            if record.ros1:
+                return store.deserialize_ros1(record.raw, record.type)
+            return store.deserialize_cdr(record.raw, record.type)
+        except Exception as error:  # damaged bytes raise whatever they hit upon
+            raise BagError(
+                f"{self._path}: {record.topic}: expected a message of {record.type},"
+                f" got {len(record.raw)} bytes that are none ({type(error).__name__}: {error})"
+            ) from error
+
+    def topic(self, name: str, types: Collection[str], what: str) -> Topic:
+        """The topic of this name, or the only one of these types when no name is given.
+
+        Args:
+            name: "" to choose by type.
+            types: as "sensor_msgs/msg/Image".
+            what: what it is for, named in errors: "images".
+
+        Raises:
+            BagError: none, several, or one of another type; names what is there.
+        """
+        topics = self.topics
+        there = ", ".join(f"{t.name} ({t.type}, {t.messages})" for t in topics.values()) or "no topics"
+        if name:
+            found = topics.get(name) or topics.get("/" + name)
+            if found is None:
+                raise BagError(f"{self._path}: expected {what} on {name}, there is {there}")
+            if found.type not in types:
+                raise BagError(f"{self._path}: {name}: expected {' or '.join(types)} for {what}, got {found.type}")
+            return found
+        fitting = [t for t in topics.values() if t.type in types]
+        fitting = [t for t in fitting if t.messages != 0] or fitting
+        if not fitting:
+            raise BagError(f"{self._path}: expected {what} ({' or '.join(types)}), there is {there}")
+        if len(fitting) > 1:
+            names = ", ".join(t.name for t in fitting)
+            raise BagError(f"{self._path}: several topics may be {what}: {names}; name one")
+        return fitting[0]
+
+    def close(self) -> None:
+        """Closes all files and removes temporary copies."""
+        for part in self._parts:
+            part.close()
+        self._copies.cleanup()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def _store(self, record: Record) -> Any:
+        """Knows the record's type as the recording defines it, else as ROS does."""
+        key = (record.ros1, record.type)
+        store = self._stores[record.ros1]
+        if key not in self._registered:
+            self._registered.add(key)
+            for part in self._parts:
+                for channel in part.channels:
+                    if channel.type == record.type and channel.definition and record.type not in store.fielddefs:
+                        _register(store, channel.format, channel.definition, channel.type)
+        return store if record.type in store.fielddefs else self._defaults[record.ros1]
+
+
+def _register(store: Any, form: str, definition: str, kind: str) -> None:
+    """A damaged definition is none."""
+    try:
+        if form == "msg":
+            types = get_types_from_msg(definition, kind)
+        else:
+            types = {}
+            for text in definition.split("=" * 80 + "\n"):
+                types |= get_types_from_idl(text.split("\n", 1)[1] if text.startswith("IDL: ") else text)
+        store.register({name: fields for name, fields in types.items() if name not in store.fielddefs})
+    except Exception:  # whatever the text makes the parser hit upon
+        return
+
+
+def _open_part(file: Path, copies: Path) -> Part:
+    kind, path, problem = kind_of(file), file, None
+    if kind == "zstd":
+        path, problem = decompress(file, copies)
+        if not path.stat().st_size:
+            raise DamageError(problem or "its compressed data is cut before anything of it can be read")
+        kind = kind_of(path)
+    if kind not in ("mcap", "sqlite3", "ros1"):
+        raise DamageError("no recording")
+    part = Part(path, kind)
+    part.name = file.name
+    if problem:
+        part.problems.append(problem)
+    return part

@@ -1,0 +1,59 @@
+"""What a recording is made of, whatever file format it lies in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+MAX_RECORD = 256 << 20  # bytes; a length beyond is damage or malice, and must not be allocated
+
+
+@dataclass(frozen=True)
+class Topic:
+    """A recorded topic.
+
+    type: as in ROS 2 ("sensor_msgs/msg/Image"), also for ROS 1 bags.
+    messages: how many there are; None where only reading would tell.
+    """
+
+    name: str
+    type: str
+    messages: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One message as it was recorded; stamp_ns is the time of recording (log time)."""
+
+    topic: str
+    type: str
+    stamp_ns: int
+    raw: bytes | memoryview
+    ros1: bool
+
+
+@dataclass(frozen=True)
+class Salvage:
+    """What a damaged recording still gave.
+
+    messages: how many could be read, over all topics. by_topic: the same for each topic.
+    reason: why normal reading gave up, and where reading stopped.
+    """
+
+    messages: int
+    by_topic: dict[str, int]
+    reason: str
+
+
+@dataclass(frozen=True)
+class Channel:
+    """A topic as a file's own tables name it; the definition's format is "msg", "idl" or "" (none is there)."""
+
+    topic: str
+    type: str
+    format: str = ""
+    definition: str = ""
+    ros1: bool = False
+
+
+class DamageError(Exception):
+    """Bytes of a recording are missing or make no sense; never leaves this package."""

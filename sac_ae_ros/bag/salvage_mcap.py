@@ -1,0 +1,169 @@
+"""Reads an mcap file record by record from its start, so that neither index nor footer is needed.
+
+The format: https://mcap.dev/spec. A cut last chunk is decompressed as far as it goes; after damage, reading goes on
+at the next chunk.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections import Counter
+from collections.abc import Collection, Generator, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from sac_ae_ros.bag.inflate import Bounded, Checked, inflate, take
+from sac_ae_ros.bag.records import MAX_RECORD, Channel, DamageError
+
+MAGIC = b"\x89MCAP0\r\n"
+_SCHEMA, _CHANNEL, _MESSAGE, _CHUNK, _LAST = 3, 4, 5, 6, 0x0F
+_FORMATS = {"ros1msg": "msg", "ros2msg": "msg", "ros2idl": "idl", "omgidl": "idl"}
+_CHUNK_HEAD = re.compile(rb"\x06.{36}(?:\x04\0\0\0zstd|\x03\0\0\0lz4|\0\0\0\0)", re.DOTALL)
+_BLOCK = 1 << 20  # bytes searched at once
+
+Found = tuple[Channel, int, bytes]
+
+
+class McapScan:
+    """One mcap file; `channels`, `lost` and `problems` are those of the passes so far, `problems` of the newest."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._size = path, path.stat().st_size
+        self._schemas: dict[int, tuple[str, str, str]] = {}
+        self._channels: dict[int, Channel] = {}
+        self.problems: list[str] = []
+        self.lost: Counter[int] = Counter()
+        for _ in self._messages():  # a channel may be told after its first message: in the summary
+            pass
+
+    @property
+    def channels(self) -> list[Channel]:
+        """What the file says of its topics."""
+        return list(self._channels.values())
+
+    def close(self) -> None:
+        """Nothing stays open between two passes."""
+
+    def read(self, topics: Collection[str] | None = None) -> Iterator[Found]:
+        """The messages of these topics (None: of all) in file order: channel, log time in ns, payload."""
+        self.lost.clear()
+        for number, stamp_ns, data in self._messages():
+            channel = self._channels.get(number)
+            if channel is None:
+                self.lost[number] += 1
+            elif topics is None or channel.topic in topics:
+                yield channel, stamp_ns, data
+
+    def _messages(self) -> Iterator[tuple[int, int, bytes]]:
+        self.problems = []
+        with self._path.open("rb") as file:
+            at = 0
+            if file.read(8) == MAGIC:
+                at = 8
+            else:
+                self.problems.append("does not start like an mcap file")
+            while at < self._size:
+                start = at
+                try:
+                    at = yield from self._record(file, start)
+                except DamageError as error:
+                    self.problems.append(f"{error} at byte {start} of {self._size}")
+                    at = self._next_chunk(file, start + 1)
+
+    def _record(self, file: BinaryIO, at: int) -> Generator[tuple[int, int, bytes], None, int]:
+        """Reads the record at this byte; returns where the next one is, past the file's end after the last."""
+        file.seek(at)
+        if file.read(8) == MAGIC:
+            return self._size
+        file.seek(at)
+        op, length = struct.unpack("<BQ", take(file, 9))
+        end = at + 9 + length
+        if not 0 < op <= _LAST:
+            raise DamageError(f"expected a record, got opcode {op}")
+        if op == _CHUNK:
+            try:
+                yield from self._chunk(file, length)
+            except DamageError as error:
+                raise DamageError("the file ends within a chunk" if end > self._size else str(error)) from error
+        elif op in (_SCHEMA, _CHANNEL, _MESSAGE):
+            yield from self._body(op, take(file, length))
+        if end > self._size:
+            raise DamageError("the file ends within a record")
+        return end
+
+    def _chunk(self, file: BinaryIO, length: int) -> Iterator[tuple[int, int, bytes]]:
+        _, _, size, crc, named = struct.unpack("<QQQII", take(file, 32))
+        if named > 16:
+            raise DamageError("a chunk's compression has an absurd name")
+        compression = take(file, named).decode("ascii", "replace")
+        (packed,) = struct.unpack("<Q", take(file, 8))
+        source = Checked(inflate(Bounded(file, min(packed, max(length - 40 - named, 0))), compression))
+        while head := source.read(9):
+            if len(head) < 9:
+                raise DamageError("a chunk is cut")
+            op, inner = struct.unpack("<BQ", head)
+            if op not in (_SCHEMA, _CHANNEL, _MESSAGE):
+                raise DamageError(f"a chunk holds a record of opcode {op}")
+            yield from self._body(op, take(source, inner))
+        if source.count != size:
+            raise DamageError(f"a chunk ends after {source.count} of {size} bytes")
+        if crc and source.crc != crc:
+            raise DamageError("a chunk's checksum does not fit: some of its messages may be wrong")
+
+    def _body(self, op: int, body: bytes) -> Iterator[tuple[int, int, bytes]]:
+        if op == _MESSAGE:
+            if len(body) < 22:
+                raise DamageError("a message is too short")
+            number, _, stamp_ns, _ = struct.unpack_from("<HIQQ", body)
+            yield number, stamp_ns, body[22:]
+            return
+        try:
+            if op == _SCHEMA:
+                (number,), at = struct.unpack_from("<H", body), 2
+                name, at = _text(body, at)
+                encoding, at = _text(body, at)
+                self._schemas.setdefault(number, (name, _FORMATS.get(encoding, ""), _text(body, at)[0]))
+            else:
+                number, schema = struct.unpack_from("<HH", body)
+                topic, at = _text(body, 4)
+                kind, form, text = self._schemas.get(schema, ("", "", ""))
+                if ros1 := _text(body, at)[0] == "ros1":
+                    kind = kind if "/msg/" in kind else kind.replace("/", "/msg/")
+                self._channels.setdefault(number, Channel(topic, kind, form, text, ros1))
+        except (struct.error, UnicodeDecodeError) as error:
+            raise DamageError("a schema or channel makes no sense") from error
+
+    def _next_chunk(self, file: BinaryIO, at: int) -> int:
+        """Where the next chunk whose lengths agree with each other starts; the file's end if there is none."""
+        tail = 64
+        while at < self._size:
+            file.seek(at)
+            block = file.read(_BLOCK + tail)
+            for match in _CHUNK_HEAD.finditer(block):
+                where = at + match.start()
+                (length,) = struct.unpack_from("<Q", match.group(), 1)
+                head = len(match.group()) - 9 + 8  # of the chunk's body, with the packed size that follows
+                packed = block[match.end() : match.end() + 8]
+                if len(packed) == 8 and head < length <= self._size and length - head == struct.unpack("<Q", packed)[0]:
+                    return where
+            at += _BLOCK
+        return self._size
+
+
+def _text(body: bytes, at: int) -> tuple[str, int]:
+    (length,) = struct.unpack_from("<I", body, at)
+    data = body[at + 4 : at + 4 + length]
+    if len(data) < length or length > MAX_RECORD:
+        raise DamageError("a text is cut")
+    return data.decode(), at + 4 + length
+
+
+def is_indexed(path: Path) -> bool:
+    """Whether the file ends as its writer meant it to, with a summary; only then need it not be read from its start."""
+    with path.open("rb") as file:
+        if file.seek(0, 2) < 45:
+            return False
+        file.seek(-37, 2)
+        tail = file.read(37)
+    return tail[-8:] == MAGIC and tail[0] == 2 and tail[9:17] != bytes(8)

@@ -1,0 +1,155 @@
+"""Reads the messages of an SQLite file page by page: no damaged page hides those behind it.
+
+Every leaf page of the table `messages` (id, topic_id, timestamp, data) tells by itself which rows it holds; only
+their long tails lie in pages that it names.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections import Counter
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+from sac_ae_ros.bag.records import MAX_RECORD, Channel, DamageError
+from sac_ae_ros.bag.sqlite_pages import Pages, select
+
+_LEAF = 13
+_INTEGER_BYTES = {0: 0, 1: 1, 2: 2, 3: 3, 4: 4, 5: 6, 6: 8, 8: 0, 9: 0}  # by serial type
+_FORMATS = {"ros2msg": "msg", "ros2idl": "idl"}
+
+Found = tuple[Channel, int, bytes]
+
+
+class SqliteScan:
+    """One .db3 file; `problems` and `lost` are those of the newest pass.
+
+    Raises:
+        DamageError: neither header nor the table of topics can be read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._pages = Pages(path)
+        self.problems: list[str] = []
+        self.lost: Counter[int] = Counter()
+        definitions = {
+            name: (_FORMATS.get(encoding, ""), text)
+            for name, encoding, text in select(
+                self._pages, "SELECT topic_type, encoding, encoded_message_definition FROM message_definitions"
+            )
+        }
+        self._channels = {
+            number: Channel(name, kind, *definitions.get(kind, ("", "")))
+            for number, name, kind in select(self._pages, "SELECT id, name, type FROM topics")
+            if isinstance(number, int) and isinstance(name, str) and isinstance(kind, str)
+        }
+        if not self._channels:
+            self._pages.close()
+            raise DamageError("its table of topics cannot be read")
+
+    @property
+    def channels(self) -> list[Channel]:
+        """What the file says of its topics."""
+        return list(self._channels.values())
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._pages.close()
+
+    def read(self, topics: Collection[str] | None = None) -> Iterator[Found]:
+        """The messages of these topics (None: of all) in the order of their pages: channel, log time in ns, payload."""
+        self.problems, self.lost = [], Counter()
+        broken = 0
+        for number in range(2, self._pages.count + 1):
+            page = self._pages.page(number)
+            if page[0] != _LEAF or not self._pages.has(number):
+                continue
+            for at in _cells(page):
+                try:
+                    found = self._row(page, at, topics)
+                except DamageError:
+                    broken += 1
+                    continue
+                if found:
+                    yield found
+        if self._pages.cut:
+            there, all_ = self._pages.count, self._pages.declared
+            self.problems.append(f"{all_ - there} of {all_} pages are missing from byte {there * self._pages.size}")
+        if broken:
+            self.problems.append(f"{broken} messages are cut or damaged")
+
+    def _row(self, page: bytes, at: int, topics: Collection[str] | None) -> Found | None:
+        """A message; None for a row of another table or topic."""
+        try:
+            length, at = _varint(page, at)
+            _, at = _varint(page, at)
+            head, inner = _varint(page, at)
+            kinds = []
+            while inner < at + head:
+                kind, inner = _varint(page, inner)
+                kinds.append(kind)
+            if len(kinds) != 4 or kinds[3] < 12 or kinds[3] % 2 or any(k not in _INTEGER_BYTES for k in kinds[:3]):
+                return None
+            body = inner + _INTEGER_BYTES[kinds[0]]
+            topic, body = _integer(page, body, kinds[1])
+            stamp_ns, body = _integer(page, body, kinds[2])
+        except IndexError as error:
+            raise DamageError("a row's header is damaged") from error
+        size = (kinds[3] - 12) // 2
+        if (channel := self._channels.get(topic)) is None or length != body - at + size:
+            return None
+        if topics is not None and channel.topic not in topics:
+            return None
+        return channel, stamp_ns, self._payload(page, at, length)[body - at :]
+
+    def _payload(self, page: bytes, at: int, length: int) -> bytes:
+        """A row's bytes, with those in its overflow pages."""
+        usable = self._pages.usable
+        if length > min(MAX_RECORD, self._pages.count * usable):
+            raise DamageError(f"a row claims {length} bytes")
+        most = usable - 35
+        local = length
+        if length > most:
+            least = (usable - 12) * 32 // 255 - 23
+            local = least + (length - least) % (usable - 4)
+            local = local if local <= most else least
+        if at + local + (4 if local < length else 0) > usable:
+            raise DamageError("a row leaves its page")
+        parts, left = [page[at : at + local]], length - local
+        following = struct.unpack_from(">I", page, at + local)[0] if left else 0
+        while left:
+            if not self._pages.has(following, 4 + min(left, usable - 4)):
+                raise DamageError("a row is cut")
+            more = self._pages.page(following)
+            following = struct.unpack_from(">I", more)[0]
+            parts.append(more[4 : 4 + min(left, usable - 4)])
+            left -= len(parts[-1])
+        return b"".join(parts)
+
+
+def _cells(page: bytes) -> Iterator[int]:
+    """Where a leaf page's rows start."""
+    (count,) = struct.unpack_from(">H", page, 3)
+    for i in range(min(count, (len(page) - 8) // 2)):
+        (at,) = struct.unpack_from(">H", page, 8 + 2 * i)
+        if 8 <= at < len(page):
+            yield at
+
+
+def _varint(page: bytes, at: int) -> tuple[int, int]:
+    value = 0
+    for i in range(8):
+        byte = page[at + i]
+        value = value << 7 | byte & 127
+        if byte < 128:
+            return value, at + i + 1
+    return value << 8 | page[at + 8], at + 9
+
+
+def _integer(page: bytes, at: int, kind: int) -> tuple[int, int]:
+    if kind >= 8:
+        return kind - 8, at
+    end = at + _INTEGER_BYTES[kind]
+    if end > len(page):
+        raise IndexError
+    return int.from_bytes(page[at:end], "big", signed=True), end

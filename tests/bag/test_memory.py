@@ -1,0 +1,65 @@
+"""A recording's size costs no memory, whole or damaged."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import bags
+import pytest
+
+# In a process of its own: the largest memory so far is a process's, and never falls.
+READ = r"""
+import re, sys
+from pathlib import Path
+from sac_ae_ros.bag.reader import Bag
+peak = lambda: int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1]) // 1024
+before = peak()
+with Bag.open(Path(sys.argv[1])) as bag:
+    read = sum(len(record.raw) for record in bag.records())
+print(peak() - before, read >> 20)
+"""
+
+
+def grown_mib(path):
+    """How far reading a file pushed the peak memory, and how much was read, both in MiB."""
+    done = subprocess.run([sys.executable, "-c", READ, str(path)], capture_output=True, text=True, check=True)
+    return [int(word) for word in done.stdout.split()]
+
+
+@pytest.mark.parametrize(("storage", "mode"), [("mcap", "none"), ("mcap", "storage"), ("sqlite3", "none")])
+def test_memory_stays_flat(storage, mode, tmp_path):
+    file = bags.write(tmp_path / "drive", storage, mode, count=100, side=600)  # 103 MiB
+    for damaged in (False, True):
+        if damaged:
+            bags.cut(file, 0.01)
+        grown, read = grown_mib(file)
+        assert read >= 100
+        assert grown < 60
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
+def test_memory_stays_flat_over_gigabytes(storage, tmp_path):
+    file = bags.write(tmp_path / "drive", storage, count=1000, side=1000)  # 2.8 GiB
+    assert file.stat().st_size > 2 << 30
+    for damaged in (False, True):
+        if damaged:
+            with file.open("r+b") as out:
+                out.truncate(file.stat().st_size * 9 // 10)
+        grown, read = grown_mib(file)
+        assert read >= 2000
+        assert grown < 100
+
+
+def test_a_chunk_that_claims_gigabytes_allocates_none(tmp_path):
+    import zstandard
+
+    bomb = zstandard.ZstdCompressor().compress(bytes(1 << 30))  # one GiB of zeros
+    name = b"\x04\0\0\0zstd"
+    body = bytes(16) + (1 << 30).to_bytes(8, "little") + bytes(4) + name + len(bomb).to_bytes(8, "little") + bomb
+    file = bags.write(tmp_path / "drive", count=20)
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-37] + b"\x06" + len(body).to_bytes(8, "little") + body)
+    grown, _ = grown_mib(file)
+    assert grown < 60

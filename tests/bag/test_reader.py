@@ -1,0 +1,154 @@
+"""Whole recordings of every kind, read through one door."""
+
+from __future__ import annotations
+
+import bags
+import numpy as np
+import pytest
+
+from sac_ae_ros.bag.messages import header_stamp_ns, to_image
+from sac_ae_ros.bag.reader import Bag
+from sac_ae_ros.core.errors import BagError
+
+KINDS = [
+    ("mcap", "none"),
+    ("mcap", "file"),
+    ("mcap", "message"),
+    ("mcap", "storage"),
+    ("sqlite3", "none"),
+    ("sqlite3", "file"),
+    ("sqlite3", "message"),
+]
+
+
+def check_all(path, ros1=False):
+    """All 600 messages, in time order, with the contents that were written."""
+    with Bag.open(path) as bag:
+        assert {t.name: (t.type, t.messages) for t in bag.topics.values()} == {
+            "/image": (bags.IMAGE, 300),
+            "/cmd_vel": (bags.TWIST, 300),
+        }
+        assert bag.start_ns == bags.START_NS
+        assert bag.end_ns == bags.START_NS + 299 * bags.PERIOD_NS + 1_000_000
+        records = list(bag.records())
+        assert [r.stamp_ns for r in records] == sorted(r.stamp_ns for r in records)
+        assert len(records) == 600
+        frames = [bag.message(r) for r in bag.records(["/image"])]
+        commands = [bag.message(r) for r in bag.records(["/cmd_vel"])]
+        assert [c.linear.x for c in commands] == [i / 1000 for i in range(300)]
+        assert len(frames) == 300
+        for i in (0, 150, 299):
+            picture = to_image(frames[i])
+            assert (picture.height, picture.width, picture.encoding, picture.step) == (8, 8, "rgb8", 24)
+            np.testing.assert_array_equal(picture.data, bags.image(i, ros1=ros1).data)
+            assert header_stamp_ns(frames[i]) == bags.START_NS + i * bags.PERIOD_NS - 5_000_000
+        return bag.salvage
+
+
+@pytest.mark.parametrize(("storage", "mode"), KINDS)
+def test_whole_bags_are_read_with_metadata_without_and_as_single_files(storage, mode, tmp_path):
+    file = bags.write(tmp_path / "drive", storage, mode)
+    before = sorted(p.name for p in file.parent.iterdir())
+
+    assert check_all(file.parent) is None
+    assert check_all(file) is None
+    assert sorted(p.name for p in file.parent.iterdir()) == before
+
+    (file.parent / "metadata.yaml").unlink()
+    salvage = check_all(file.parent)
+    assert salvage.messages == 600
+    assert "metadata.yaml" in salvage.reason
+
+
+def test_lz4_chunks_are_read(tmp_path):
+    assert check_all(bags.write_lz4(tmp_path / "drive.mcap", chunk_bytes=8192)) is None
+
+
+@pytest.mark.parametrize("compression", ["", "bz2", "lz4"])
+def test_ros1_bags_are_read(compression, tmp_path):
+    assert check_all(bags.write_ros1(tmp_path / "drive.bag", compression), ros1=True) is None
+
+
+def test_a_damaged_metadata_file_is_done_without(tmp_path):
+    file = bags.write(tmp_path / "drive")
+    (file.parent / "metadata.yaml").write_text("rosbag2_bagfile_information: [")
+    assert "damaged metadata.yaml" in check_all(file.parent).reason
+
+
+def several(folder, numbers=(2, 10)):
+    """A bag of files drive_2, drive_10, ...: 30 pairs each, later ones later; metadata.yaml of the first."""
+    for i, number in enumerate(numbers):
+        file = bags.write(folder / str(number), first=30 * i, count=30)
+        file.rename(folder / f"drive_{number}.mcap")
+    return folder
+
+
+def test_several_files_follow_each_other_by_number_without_metadata(tmp_path):
+    with Bag.open(several(tmp_path)) as bag:
+        values = [bag.message(r).linear.x for r in bag.records(["/cmd_vel"])]
+    assert values == [i / 1000 for i in range(60)]
+
+
+def test_several_files_follow_the_order_of_the_metadata(tmp_path):
+    several(tmp_path, (10, 2))
+    text = "rosbag2_bagfile_information: {relative_file_paths: [drive_10.mcap, drive_2.mcap]}"
+    (tmp_path / "metadata.yaml").write_text(text)
+    with Bag.open(tmp_path) as bag:
+        assert [bag.message(r).linear.x for r in bag.records(["/cmd_vel"])] == [i / 1000 for i in range(60)]
+        assert bag.salvage is None
+
+
+def test_metadata_that_contradicts_the_folder_is_told(tmp_path):
+    several(tmp_path)
+    text = "rosbag2_bagfile_information: {relative_file_paths: [drive_2.mcap, drive_3.mcap]}"
+    (tmp_path / "metadata.yaml").write_text(text)
+    with Bag.open(tmp_path) as bag:
+        assert len(list(bag.records())) == 120
+        assert "names drive_3.mcap, not there" in bag.salvage.reason
+        assert "does not name drive_10.mcap" in bag.salvage.reason
+
+
+def test_one_damaged_file_of_several_costs_only_itself(tmp_path):
+    several(tmp_path, (1, 2, 3))
+    (tmp_path / "drive_2.mcap").write_bytes(b"nonsense" * 100)
+    with Bag.open(tmp_path) as bag:
+        assert len(list(bag.records())) == 120
+        assert bag.salvage.messages == 120
+        assert "drive_2.mcap" in bag.salvage.reason
+
+
+def test_what_is_there_is_named_when_nothing_can_be_read(tmp_path):
+    (tmp_path / "notes.txt").write_text("hello")
+    with pytest.raises(BagError, match=r"got notes\.txt"):
+        Bag.open(tmp_path)
+    with pytest.raises(BagError, match="got another file"):
+        Bag.open(tmp_path / "notes.txt")
+    with pytest.raises(BagError, match="nothing is there"):
+        Bag.open(tmp_path / "drive")
+    (tmp_path / "drive.db3").write_bytes(b"x" * 5000)
+    with pytest.raises(BagError, match=r"drive\.db3: does not start like an SQLite database"):
+        Bag.open(tmp_path)
+
+
+def test_topics_are_chosen_by_type_or_named_with_what_is_there(tmp_path):
+    with Bag.open(bags.write(tmp_path / "drive", count=2)) as bag:
+        assert bag.topic("", [bags.IMAGE], "images").name == "/image"
+        assert bag.topic("image", [bags.IMAGE], "images").name == "/image"
+        with pytest.raises(
+            BagError, match=r"expected images on /camera, there is /cmd_vel \(geometry_msgs/msg/Twist, 2\)"
+        ):
+            bag.topic("/camera", [bags.IMAGE], "images")
+        with pytest.raises(BagError, match=r"/cmd_vel: expected sensor_msgs/msg/Image for images, got geometry_msgs"):
+            bag.topic("/cmd_vel", [bags.IMAGE], "images")
+        with pytest.raises(BagError, match="expected scans"):
+            bag.topic("", ["sensor_msgs/msg/LaserScan"], "scans")
+        with pytest.raises(BagError, match="several topics may be things: /cmd_vel, /image; name one"):
+            bag.topic("", [bags.IMAGE, bags.TWIST], "things")
+
+
+def test_bytes_that_are_no_message_are_one_error(tmp_path):
+    with Bag.open(bags.write(tmp_path / "drive", count=2)) as bag:
+        record = next(iter(bag.records(["/image"])))
+        broken = type(record)(record.topic, record.type, 0, record.raw[:20], False)
+        with pytest.raises(BagError, match="/image: expected a message of sensor_msgs/msg/Image"):
+            bag.message(broken)
