@@ -1,5 +1,6 @@
 """The command line as a user meets it: real processes, exit codes, one-line errors, JSON alone on stdout."""
 
+import csv
 import hashlib
 import json
 import os
@@ -9,11 +10,12 @@ from pathlib import Path
 
 import onnx
 import pytest
+import tiny_bag
 from onnx import TensorProto
 from tiny_policy import write_policy
 
 from sac_ae_ros.cli import main
-from sac_ae_ros.core.spec import PolicySpec
+from sac_ae_ros.core.spec import NoveltyStats, PolicySpec
 
 TINY_KEYS = (
     "--env.height=12 --env.width=12 --env.frame_stack=2 --network.filters=4 --network.strides=[2,1]"
@@ -128,6 +130,87 @@ def test_publish_refuses_in_one_line(policy, tmp_path, refused):
     write_policy(policy, gain=float("nan"))
     refused("publish", policy, "--policy-dir", folder, says="expected finite actions")
     assert not folder.exists()
+
+
+@pytest.fixture
+def bag(tmp_path) -> Path:
+    """Three seconds of a camera at 40 Hz, and commands that the tiny policy would not have sent."""
+    stamps = [tiny_bag.START_NS + i * 25_000_000 for i in range(120)]
+    images = [(at + 3_000_000, "/image", tiny_bag.image(at, 60 + i)) for i, at in enumerate(stamps)]
+    commands = [(at + 5_000_000, "/cmd_vel", tiny_bag.twist(0.25, 0.5)) for at in stamps]
+    return tiny_bag.write(tmp_path / "bag", images + commands)
+
+
+def test_bag_eval_prints_one_json_object_and_writes_the_same(bag, policy, tmp_path):
+    done = sac_ae("bag-eval", bag, "--policy", policy, "--out", tmp_path / "out", "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    found = json.loads(done.stdout, parse_constant=lambda constant: pytest.fail(f"{constant} is no JSON"))
+    assert (found["frames"], found["ticks"], found["salvaged"], found["novelty_p99"]) == (120, 30, 0, 1.0)
+    assert set(found["actions"]) == {"linear", "angular"}
+    assert {"mae", "rmse", "max", "best_shift_s"} <= set(found["actions"]["linear"])
+    assert found["actions"]["linear"]["r2"] is None
+    assert json.loads((tmp_path / "out/metrics.json").read_text()) == found
+    rows = list(csv.DictReader((tmp_path / "out/frames.csv").open()))
+    assert len(rows) == 30
+    assert (rows[0]["recorded.linear"], rows[1]["recorded.linear"]) == ("", "0.25")
+    assert int(rows[1]["stamp_ns"]) == tiny_bag.START_NS + 100_000_000
+
+
+def test_bag_eval_is_a_gate(bag, policy, capfd):
+    command = ["bag-eval", str(bag), "--policy", str(policy)]
+    assert main([*command, "--max-mae", "3", "--max-novelty", "1", "--max-age", "0.0031"]) == 0
+    capfd.readouterr()
+    assert main([*command, "--max-mae", "0.01", "--max-novelty", "0.5", "--max-age", "0.002"]) == 1
+    lines = capfd.readouterr().err.splitlines()
+    assert [line.split(" exceeds ")[1] for line in lines] == [
+        "--max-mae 0.01", "--max-mae 0.01", "--max-novelty 0.5", "--max-age 0.002",
+    ]  # fmt: skip
+
+
+def test_bag_eval_scores_several_side_by_side_and_goes_on_later(bag, policy, tmp_path, capsys):
+    other, out, nothing = write_policy(tmp_path / "other.onnx", gain=1.0), tmp_path / "scores", tmp_path / "nothing"
+    nothing.mkdir()
+    options = ["--policy", str(policy), "--policy", str(other), "--out", str(out), "--json"]
+    command = ["bag-eval", str(bag), *options]
+    assert main(["bag-eval", str(bag), str(nothing), *options]) == 2
+    captured = capsys.readouterr()
+    assert captured.err.count("error: ") == captured.err.count("\n") == 2  # the other bag is scored nevertheless
+    found = json.loads(captured.out)
+    first, second = found["scores"]
+    assert [failed["bag"] for failed in found["failed"]] == [str(nothing)] * 2
+    assert first["actions"]["linear"]["mae"] > second["actions"]["linear"]["mae"]
+    assert sorted(path.name for path in out.iterdir()) == ["bag-other", "bag-tiny"]
+    before = (out / "bag-tiny/metrics.json").stat().st_mtime_ns
+    assert main(command) == 0
+    assert json.loads(capsys.readouterr().out)["scores"] == found["scores"]
+    assert (out / "bag-tiny/metrics.json").stat().st_mtime_ns == before
+    assert main(command[:-1]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[:3] for line in lines[1:]] == [["bag", "tiny", "30"], ["bag", "other", "30"]]
+    assert main([*command, "--stamp-source", "log"]) == 2
+    assert "exists already, of other files or options" in capsys.readouterr().err
+
+
+def test_bag_eval_refuses_in_one_line(bag, policy, tmp_path, refused):
+    refused("bag-eval", tmp_path / "none", "--policy", policy, says="none")
+    refused("bag-eval", bag, "--policy", policy, "--image-topic", "/cmd_vel", says="expected sensor_msgs/msg/Image")
+    refused("bag-eval", bag, "--policy", policy, "--command-topic", "/joy", says="/joy")
+    refused("bag-eval", bag, "--policy", policy, "--command-field", "linear.x", says="one for each action")
+    refused("bag-eval", bag, "--policy", policy, "--max-mae", "-1", says="a number from 0 on")
+    refused("bag-eval", bag, "--policy", policy, "--roi", "0", "0", "0", "4", says="image.roi")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/metrics.json").write_text("mine")
+    refused("bag-eval", bag, "--policy", policy, "--out", tmp_path / "out", says="exists already")
+    assert (tmp_path / "out/metrics.json").read_text() == "mine"
+
+
+def test_a_gate_that_nothing_could_pass_or_fail_is_bad_input(policy, tmp_path, refused):
+    images = [(tiny_bag.START_NS, "/image", tiny_bag.image(5 * 10**9, 100))]
+    bag = tiny_bag.write(tmp_path / "images", images)
+    refused("bag-eval", bag, "--policy", policy, "--max-mae", "1", says="--max-mae: expected commands")
+    refused("bag-eval", bag, "--policy", policy, "--max-age", "1", says="--max-age: expected header stamps")
+    blind = write_policy(tmp_path / "blind.onnx", spec={"novelty": NoveltyStats(0, {})})
+    refused("bag-eval", bag, "--policy", blind, "--max-novelty", "1", says="--max-novelty: expected a policy")
 
 
 def test_doctor_prints_one_json_object():

@@ -132,7 +132,7 @@ def _best_shift(policy: Floats, shifts_s: Sequence[float], at_shifts: Sequence[F
     if not np.isfinite(rmses[zero]):
         return {}
     equal = rmses <= rmses.min() * (1 + _EQUAL)
-    if equal[np.isfinite(rmses)].all():  # a constant recording fits as well wherever it is
+    if np.ptp(at_shifts[zero][both[zero]]) == 0 or equal[np.isfinite(rmses)].all():  # nothing tells one shift by
         best = zero
     else:
         best = min(map(int, np.flatnonzero(equal)), key=lambda i: abs(shifts_s[i]))
@@ -165,7 +165,7 @@ def jerk(stamps_s: Floats, values: Floats, period_s: float) -> float | None:
 
 
 def gaps(stamps_s: Floats, period_s: float) -> list[tuple[float, float]]:
-    """Start and length, seconds, of what is longer than 2.5 periods between two stamps [N] in order of arrival."""
+    """Start and length, seconds, of what is longer than 2.5 periods between two stamps [N]."""
     lengths = np.diff(stamps_s)
     return [(float(stamps_s[i]), float(lengths[i])) for i in np.flatnonzero(lengths > GAP_PERIODS * period_s + _SAME_S)]
 

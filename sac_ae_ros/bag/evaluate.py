@@ -1,0 +1,289 @@
+"""Recorded images through the very ImageToCommand that the robot runs, against recorded commands."""
+
+from __future__ import annotations
+
+import struct
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sac_ae_ros.bag import metrics
+from sac_ae_ros.bag.commands import CommandSource, find_commands
+from sac_ae_ros.bag.messages import IMAGE_TYPES, header_stamp_ns, to_image
+from sac_ae_ros.bag.metrics import ActionErrors
+from sac_ae_ros.core.command import SafetyGate
+from sac_ae_ros.core.errors import BagError, ConfigError, SacAeError
+from sac_ae_ros.core.frames import GAP_PERIODS, Due, FrameSampler
+from sac_ae_ros.core.image import FULL_VIEW, Image, View
+from sac_ae_ros.core.novelty import NoveltyGuard, NoveltyLimits
+from sac_ae_ros.core.pipeline import ImageToCommand, Watching
+from sac_ae_ros.core.policy import OnnxPolicy, PolicyOutput
+from sac_ae_ros.core.spec import PolicySpec
+
+if TYPE_CHECKING:
+    from sac_ae_ros.bag.reader import Bag, Record, Salvage
+
+STAMP_SOURCES = ("header", "log")
+EPISODE_END, BOOL = "episode_end", "std_msgs/msg/Bool"
+OTHER_CLOCK_S = 3600.0  # a frame cannot be recorded so late; its stamp is of another clock, a simulation's
+UNSEEN = Image(1, 1, "mono8", 1, False, b"\0")  # stands for a frame that no tick needs
+SCORED = NoveltyLimits(warn=1.0, stop=0.0, m=1, n=1)
+
+Frame = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a bag is scored; docs/bags.md.
+
+    image_topic, command_topic: "" finds them by type. command_fields: as policy_node's command.fields. view,
+    freeze_timeout_s, novelty_every: as Watching has them. stamp_source: header, or log for when it was recorded.
+    """
+
+    image_topic: str = ""
+    command_topic: str = ""
+    command_fields: tuple[str, ...] = ()
+    view: View = FULL_VIEW
+    freeze_timeout_s: float = 0.0
+    novelty_every: int = 1
+    stamp_source: str = "header"
+
+
+@dataclass
+class Tick:
+    """One tick of the policy.
+
+    stamp_ns: the frame's. log_ns: when it was recorded. values: float64 [A] in physical units, None when not finite.
+    recorded: the command that held then, [A], None without one; known only when the bag was read to its end.
+    novelty: mean squared reconstruction error, None where not measured. score: NoveltyGuard's, above 1 beyond the
+    held-out frames; None also for a policy without statistics. latency_s: from the bag's bytes to the command.
+    """
+
+    stamp_ns: int
+    log_ns: int
+    values: NDArray[np.float64] | None
+    recorded: NDArray[np.float64] | None
+    novelty: float | None
+    score: float | None
+    latency_s: float
+    restarted: bool
+
+
+@dataclass
+class Evaluation:
+    """What came of a bag and a policy. Times are nanoseconds of the frames' stamps.
+
+    frames: images on the topic. stale: stamps of frames recorded more than 2.5 periods after them. refused: stamps and
+    reasons of frames that could not be used. gaps: stamps and lengths, seconds. dropped: stamps and how many frames are
+    missing after them. commands: recorded ones that could be read; refused_commands could not. ages_s: greatest and
+    99th percentile of the frames' ages when recorded, None where stamps are of another clock.
+    """
+
+    spec: PolicySpec
+    sha256: str
+    image_topic: str
+    command_topic: str | None
+    ticks: list[Tick] = field(default_factory=list)
+    frames: int = 0
+    stale: list[int] = field(default_factory=list)
+    refused: list[tuple[int, str]] = field(default_factory=list)
+    gaps: list[tuple[int, float]] = field(default_factory=list)
+    dropped: list[tuple[int, int]] = field(default_factory=list)
+    commands: int = 0
+    refused_commands: list[tuple[int, str]] = field(default_factory=list)
+    actions: dict[str, ActionErrors] = field(default_factory=dict)
+    novelty_p99: float | None = None
+    error_p99: float | None = None
+    age_max_s: float | None = None
+    age_p99_s: float | None = None
+    recorded_s: float = 0.0
+    wall_s: float = 0.0
+    salvage: Salvage | None = None
+
+    @property
+    def times_real_time(self) -> float:
+        """How much faster than it was recorded."""
+        return self.recorded_s / self.wall_s if self.wall_s else 0.0
+
+
+def evaluate(
+    bag: Bag,
+    policy: OnnxPolicy,
+    options: Options | None = None,
+    on_tick: Callable[[Tick, Frame], None] = lambda tick, frame: None,
+) -> Evaluation:
+    """Scores one policy on one bag, in one pass over it.
+
+    `on_tick` gets each tick with what the policy saw, uint8 RGB [H, W, 3]; a tick's `recorded` comes only at the end.
+
+    Raises:
+        BagError: no images, no such topic, or several that it could be.
+        ConfigError: the command's fields don't fit.
+    """
+    options = options or Options()
+    if options.stamp_source not in STAMP_SOURCES:
+        raise ConfigError(f"stamp source: expected {' or '.join(STAMP_SOURCES)}, got {options.stamp_source!r}")
+    image = bag.topic(options.image_topic, IMAGE_TYPES, "images")
+    actions = [action.name for action in policy.spec.actions]
+    source = find_commands(bag, options.command_topic, options.command_fields, actions)
+    result = Evaluation(policy.spec, policy.sha256, image.name, source.topic if source else None)
+    frames, commands = _Frames(bag, policy, options, result, on_tick), _Commands(bag, source, result)
+    ends = {topic.name for topic in bag.topics.values() if topic.type == BOOL and _is_episode_end(topic.name)}
+    started_s = time.perf_counter()
+    for record in bag.records({image.name, *ends, *([source.topic] if source else [])}):
+        if record.topic == image.name:
+            frames.take(record)
+        elif record.topic in ends:
+            frames.pipeline.reset()
+        else:
+            commands.take(record)
+    result.wall_s, result.salvage = time.perf_counter() - started_s, bag.salvage
+    if not result.frames:
+        raise BagError(f"bag: expected images on {image.name}, got none; name another topic")
+    frames.finish()
+    commands.finish(options.stamp_source == "header")
+    return result
+
+
+class _Watched:
+    """A policy that remembers the newest frame it saw."""
+
+    def __init__(self, policy: OnnxPolicy) -> None:
+        self.spec, self._policy = policy.spec, policy
+        self.stack: NDArray[np.uint8] = np.zeros((3, 1, 1), np.uint8)
+
+    def act(self, frames: NDArray[np.uint8], want_novelty: bool = False) -> PolicyOutput:
+        self.stack = frames
+        return self._policy.act(frames, want_novelty)
+
+
+class _Frames:
+    """Feeds recorded images to ImageToCommand; only those that it will look at are decoded."""
+
+    def __init__(
+        self, bag: Bag, policy: OnnxPolicy, options: Options, result: Evaluation, on_tick: Callable[[Tick, Frame], None]
+    ) -> None:
+        self._bag, self._result, self._on_tick = bag, result, on_tick
+        self._by_header = options.stamp_source == "header"
+        self._watched = _Watched(policy)
+        guard = NoveltyGuard(policy.spec.novelty, SCORED)
+        self._blind = guard.blind
+        gate = SafetyGate(policy.spec.actions, policy.spec.control_period_s)
+        gate.arm()
+        watching = Watching(options.view, options.freeze_timeout_s, options.novelty_every, guard)
+        self.pipeline = ImageToCommand(cast(OnnxPolicy, self._watched), gate, lambda values: None, watching)
+        # Says beforehand what the pipeline's own will say, so that other frames need no decoding.
+        self._sampler = FrameSampler(policy.spec.control_period_ns)
+        self._stamps_ns: list[int] = []
+        self._logs_ns: list[int] = []
+
+    def take(self, record: Record) -> None:
+        """Takes every record of the image topic, in the bag's order."""
+        self._result.frames += 1
+        stamp_ns = (self._by_header and peek_stamp_ns(record)) or record.stamp_ns
+        self._stamps_ns.append(stamp_ns)
+        self._logs_ns.append(record.stamp_ns)
+        if self._sampler.due(stamp_ns) is Due.NO:
+            self.pipeline.process(UNSEEN, stamp_ns)
+            return
+        started_s = time.perf_counter()
+        try:
+            image = to_image(self._bag.message(record))
+            step = self.pipeline.process(image, stamp_ns)
+        except SacAeError as error:
+            self._sampler.reject()
+            self._result.refused.append((stamp_ns, str(error)))
+            return
+        assert step is not None, "two samplers disagree about the same stamps"
+        latency_s = time.perf_counter() - started_s
+        score = None if step.reading is None or self._blind else step.reading.score
+        times = stamp_ns, record.stamp_ns
+        tick = Tick(*times, step.values, None, step.novelty, score, latency_s, step.restarted)
+        self._result.ticks.append(tick)
+        self._on_tick(tick, self._watched.stack[-3:].transpose(1, 2, 0))
+
+    def finish(self) -> None:
+        """Sums up, when the bag is at its end."""
+        result, period_s = self._result, self._watched.spec.control_period_s
+        stamps_ns, logs_ns = np.array(self._stamps_ns), np.array(self._logs_ns)
+        origin_ns = int(stamps_ns.min())
+        stamps_s = np.sort(stamps_ns - origin_ns) * 1e-9  # a frame that came late is no gap
+        result.gaps = [(origin_ns + round(at * 1e9), length) for at, length in metrics.gaps(stamps_s, period_s)]
+        result.dropped = [(origin_ns + round(at * 1e9), count) for at, count in metrics.dropped(stamps_s)]
+        result.recorded_s = float(logs_ns.max() - logs_ns.min()) * 1e-9
+        ages_s = (logs_ns - stamps_ns) * 1e-9
+        if self._by_header and abs(np.median(ages_s)) < OTHER_CLOCK_S:
+            result.age_max_s, result.age_p99_s = float(ages_s.max()), float(np.percentile(ages_s, 99))
+            result.stale = stamps_ns[ages_s > GAP_PERIODS * period_s].tolist()
+        result.novelty_p99 = _p99([tick.score for tick in result.ticks])
+        result.error_p99 = _p99([tick.novelty for tick in result.ticks])
+
+
+class _Commands:
+    """Collects recorded commands, and pairs them with ticks in the end."""
+
+    def __init__(self, bag: Bag, source: CommandSource | None, result: Evaluation) -> None:
+        self._bag, self._source, self._result = bag, source, result
+        self._logs_ns: list[int] = []
+        self._stamps_ns: list[int | None] = []
+        self._values: list[list[float]] = []
+
+    def take(self, record: Record) -> None:
+        """Takes every record of the command topic."""
+        assert self._source is not None
+        try:
+            message = self._bag.message(record)
+            values = self._source.read(message)
+        except SacAeError as error:
+            self._result.refused_commands.append((record.stamp_ns, str(error)))
+            return
+        self._values.append(values)
+        self._logs_ns.append(record.stamp_ns)
+        self._stamps_ns.append(header_stamp_ns(message))
+
+    def finish(self, by_header: bool) -> None:
+        """Compares. Commands with stamps of their own meet frames by stamps, others by when both were recorded."""
+        result = self._result
+        result.commands = len(self._values)
+        if result.refused_commands and not self._values:
+            raise BagError(f"commands on {result.command_topic}: none can be read; {result.refused_commands[0][1]}")
+        if not self._values or not result.ticks:
+            return
+        stamped = by_header and None not in self._stamps_ns
+        theirs_ns = np.array(self._stamps_ns if stamped else self._logs_ns, np.int64)
+        mine_ns = np.array([tick.stamp_ns if stamped else tick.log_ns for tick in result.ticks])
+        origin_ns, period_s = mine_ns[0], result.spec.control_period_s
+        mine_s, theirs_s = (mine_ns - origin_ns) * 1e-9, (theirs_ns - origin_ns) * 1e-9
+        recorded = np.array(self._values)
+        missing = np.full(recorded.shape[1], np.nan)
+        policy = np.array([missing if tick.values is None else tick.values for tick in result.ticks])
+        held = metrics.hold(mine_s, theirs_s, recorded, GAP_PERIODS * period_s)
+        for tick, row in zip(result.ticks, held, strict=True):
+            tick.recorded = row if np.isfinite(row).all() else None
+        result.actions = metrics.compare(mine_s, policy, theirs_s, recorded, result.spec.actions, period_s)
+
+
+def peek_stamp_ns(record: Record) -> int | None:
+    """The header's stamp of a message that begins with a header, without deserialising it; None where it is cut."""
+    try:
+        if record.ros1:
+            _, sec, nanosec = struct.unpack_from("<3I", record.raw)
+        else:  # behind four bytes, of which the second tells the byte order
+            sec, nanosec = struct.unpack_from("<iI" if record.raw[1] & 1 else ">iI", record.raw, 4)
+    except (struct.error, IndexError):
+        return None
+    return int(sec) * 1_000_000_000 + int(nanosec)
+
+
+def _is_episode_end(name: str) -> bool:
+    return name.rpartition("/")[2] == EPISODE_END
+
+
+def _p99(values: list[float | None]) -> float | None:
+    """The 99th percentile, of values that are there: the smallest that 99 % do not exceed."""
+    found = [value for value in values if value is not None]
+    return float(np.percentile(found, 99, method="inverted_cdf")) if found else None

@@ -1,0 +1,232 @@
+"""Scores policies on bags: what `sac-ae bag-eval` writes, prints and judges."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import hashlib
+import json
+import math
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sac_ae_ros.bag.evaluate import Evaluation, Frame, Options, Tick, evaluate
+from sac_ae_ros.bag.reader import Bag
+from sac_ae_ros.core import policy_file
+from sac_ae_ros.core.errors import BagError
+from sac_ae_ros.core.policy import OnnxPolicy
+
+LISTED = 1000  # moments of a kind, so that a broken recording makes no huge file
+METRICS, FRAMES = "metrics.json", "frames.csv"
+
+
+@dataclass(frozen=True)
+class Gates:
+    """What exceeding makes a score fail; None: nothing does.
+
+    mae: of any action, in its unit. novelty: the score's 99th percentile. age_s: the oldest frame, when recorded.
+    """
+
+    mae: float | None = None
+    novelty: float | None = None
+    age_s: float | None = None
+
+
+@dataclass(frozen=True)
+class Job:
+    """One policy on one bag; `out` is the folder for its files, None for none."""
+
+    bag: Path
+    policy: Path
+    out: Path | None = None
+
+
+def inputs(job: Job, options: Options) -> dict[str, Any]:
+    """What a score depends on, as JSON gives it back: which files, of which size and age, and the options.
+
+    Raises:
+        ModelError: the policy file cannot be read.
+    """
+    files = sorted(path for path in job.bag.rglob("*") if path.is_file()) if job.bag.is_dir() else [job.bag]
+    sizes = [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in files if path.exists()]
+    sha256 = hashlib.sha256(policy_file.read_bytes(job.policy)).hexdigest()
+    facts = {"files": sizes, "sha256": sha256, "options": dataclasses.asdict(options)}
+    return dict(json.loads(json.dumps(facts)))
+
+
+def score(job: Job, options: Options, *, with_bar: bool = True) -> dict[str, Any]:
+    """Scores one policy on one bag; writes metrics.json and frames.csv where the job says so.
+
+    Raises:
+        SacAeError: bag or policy cannot be read, or don't fit.
+    """
+    policy = OnnxPolicy.load(job.policy)
+    with Bag.open(job.bag) as bag, _progress(bag, job.bag.name if with_bar else "") as advance:
+        result = evaluate(bag, policy, options, advance)
+    facts = {"bag": str(job.bag), "policy": str(job.policy), **to_dict(result), "inputs": inputs(job, options)}
+    if job.out is not None:
+        job.out.mkdir(parents=True, exist_ok=True)
+        write_frames(result, job.out / FRAMES)
+        whole = job.out / f".{METRICS}"
+        whole.write_text(json.dumps(facts, indent=2, allow_nan=False) + "\n")
+        whole.replace(job.out / METRICS)  # last, and at once: what is there is finished
+    return facts
+
+
+def to_dict(result: Evaluation) -> dict[str, Any]:
+    """An evaluation as JSON takes it: no NaN and no infinity, but null."""
+    used = [tick.latency_s for tick in result.ticks]
+    return _finite(
+        {
+            "task": result.spec.task,
+            "policy_name": f"{result.spec.name} {result.spec.version}",
+            "sha256": result.sha256,
+            "control_period_s": result.spec.control_period_s,
+            "image_topic": result.image_topic,
+            "command_topic": result.command_topic,
+            "frames": result.frames,
+            "ticks": len(result.ticks),
+            "ticks_not_finite": sum(tick.values is None for tick in result.ticks),
+            "restarts": sum(tick.restarted for tick in result.ticks),
+            "stale": {"frames": len(result.stale), "stamps_ns": result.stale[:LISTED]},
+            "refused": {"frames": len(result.refused), "moments": _moments(result.refused, "reason")},
+            "dropped": {
+                "frames": sum(count for _, count in result.dropped),
+                "moments": _moments(result.dropped, "frames"),
+            },
+            "gaps": {"gaps": len(result.gaps), "moments": _moments(result.gaps, "length_s")},
+            "commands": result.commands,
+            "commands_refused": {
+                "messages": len(result.refused_commands),
+                "moments": _moments(result.refused_commands, "reason"),
+            },
+            "salvaged": result.salvage.messages if result.salvage else 0,
+            "salvage": _salvage(result),
+            "actions": {name: dataclasses.asdict(errors) for name, errors in result.actions.items()},
+            "novelty_p99": result.novelty_p99,
+            "novelty_not_finite": sum(
+                tick.score is not None and not math.isfinite(tick.score) for tick in result.ticks
+            ),
+            "reconstruction_error_p99": result.error_p99,
+            "age_max_s": result.age_max_s,
+            "age_p99_s": result.age_p99_s,
+            "latency_p50_s": float(np.median(used)) if used else None,
+            "latency_p99_s": float(np.percentile(used, 99)) if used else None,
+            "recorded_s": result.recorded_s,
+            "wall_s": result.wall_s,
+            "times_real_time": result.times_real_time,
+        }
+    )
+
+
+def write_frames(result: Evaluation, path: Path) -> None:
+    """One row for each tick; a cell stays empty where there is no number."""
+    names = [action.name for action in result.spec.actions]
+    header = ["stamp_ns", "log_ns", *(f"policy.{name}" for name in names), *(f"recorded.{name}" for name in names)]
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow([*header, "reconstruction_error", "novelty", "latency_s", "restarted"])
+        nothing = [""] * len(names)
+        for tick in result.ticks:
+            values = nothing if tick.values is None else tick.values.tolist()
+            recorded = nothing if tick.recorded is None else tick.recorded.tolist()
+            measured = tick.novelty, tick.score, round(tick.latency_s, 6), int(tick.restarted)
+            writer.writerow([tick.stamp_ns, tick.log_ns, *values, *recorded, *measured])
+
+
+def exceeded(facts: dict[str, Any], gates: Gates) -> list[str]:
+    """What exceeds its gate, each in one line.
+
+    Raises:
+        BagError: a gate is wanted for what the bag or the policy cannot tell.
+    """
+    found = []
+    if gates.mae is not None:
+        maes = {name: errors["mae"] for name, errors in facts["actions"].items()}
+        _demand(bool(maes) and None not in maes.values(), "--max-mae", facts, "commands beside the images")
+        found += [
+            f"{name}: mae {mae:.4g} exceeds --max-mae {gates.mae:g}" for name, mae in maes.items() if mae > gates.mae
+        ]
+    if gates.novelty is not None:
+        p99 = math.inf if facts["novelty_p99"] is None and facts["novelty_not_finite"] else facts["novelty_p99"]
+        _demand(p99 is not None, "--max-novelty", facts, "a policy with novelty statistics and frames that it can use")
+        if p99 > gates.novelty:
+            found.append(f"novelty_p99 {p99:.4g} exceeds --max-novelty {gates.novelty:g}")
+    if gates.age_s is not None:
+        _demand(facts["age_max_s"] is not None, "--max-age", facts, "header stamps of the clock that recorded")
+        if facts["age_max_s"] > gates.age_s:
+            found.append(f"age_max_s {facts['age_max_s']:.4g} exceeds --max-age {gates.age_s:g}")
+    return found
+
+
+def render(facts: dict[str, Any]) -> str:
+    """A score for people."""
+    lines = [
+        f"{facts['bag']}: {facts['policy_name']} on {facts['image_topic']},"
+        f" against {facts['command_topic'] or 'no recorded commands'}",
+        f"frames    {facts['frames']}, {facts['ticks']} ticks, {facts['refused']['frames']} refused,"
+        f" {facts['stale']['frames']} stale, {facts['dropped']['frames']} dropped, {facts['gaps']['gaps']} gaps",
+    ]
+    if facts["salvage"]:
+        lines.append(f"salvaged  {facts['salvaged']} messages: {facts['salvage']['reason']}")
+    for name, errors in facts["actions"].items():
+        lines.append(
+            f"{name:<9} mae {_text(errors['mae'])}  rmse {_text(errors['rmse'])}  max {_text(errors['max'])}"
+            f"  r2 {_text(errors['r2'])}  best shift {_text(errors['best_shift_s'])} s"
+        )
+    lines.append(f"novelty   99 % of the frames score at most {_text(facts['novelty_p99'])}")
+    lines.append(f"speed     {facts['times_real_time']:.1f} x real time, latency {_text(facts['latency_p50_s'])} s")
+    return "\n".join(lines)
+
+
+def _demand(there: bool, gate: str, facts: dict[str, Any], wanted: str) -> None:
+    if not there:
+        raise BagError(f"{gate}: expected {wanted}, {facts['bag']} with {facts['policy']} has none; drop {gate}")
+
+
+def _moments(found: Sequence[tuple[int, Any]], name: str) -> list[dict[str, Any]]:
+    return [{"stamp_ns": stamp_ns, name: value} for stamp_ns, value in found[:LISTED]]
+
+
+def _salvage(result: Evaluation) -> dict[str, Any] | None:
+    if result.salvage is None:
+        return None
+    return {"messages": result.salvage.messages, "topics": result.salvage.by_topic, "reason": result.salvage.reason}
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _text(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4g}"
+
+
+@contextmanager
+def _progress(bag: Bag, title: str) -> Iterator[Any]:
+    """What to call with each tick; a bar of this title, if any, on stderr where that is a terminal."""
+    if not title or not sys.stderr.isatty():
+        yield lambda tick, frame: None
+        return
+    from tqdm import tqdm
+
+    known = bag.start_ns is not None and bag.end_ns is not None
+    total_s = (bag.end_ns - bag.start_ns) * 1e-9 if known else None  # type: ignore[operator]
+    with tqdm(total=total_s, desc=title, unit="s", file=sys.stderr, leave=False) as bar:
+        first_ns: list[int] = [bag.start_ns] if bag.start_ns is not None else []
+
+        def advance(tick: Tick, _: Frame) -> None:
+            first_ns[:] = first_ns or [tick.log_ns]
+            bar.update(max(0.0, (tick.log_ns - first_ns[0]) * 1e-9 - bar.n))
+
+        yield advance
