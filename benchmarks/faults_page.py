@@ -28,6 +28,7 @@ def page(stored: Path = STORED) -> str:
         machine=_machine(result),
         reloads=_reloads(result["reloads"]),
         verdict=_verdict(result),
+        gaps=_gaps({name: row["gap_s"] for name, row in rows.items() if row["within_s"] is not None}),
     )
 
 
@@ -63,6 +64,13 @@ def _time(seconds: float, period_s: float) -> str:
 def _said(text: str) -> str:
     short = re.sub(r"FOLDER/\w+/", "", text.split("; ")[0])
     return f"`{short if len(short) <= MOST_CHARS else short[: MOST_CHARS - 1] + '…'}`" if short else "–"
+
+
+def _gaps(gaps_s: dict[str, float]) -> str:
+    (name, longest_s), (_, next_s) = sorted(gaps_s.items(), key=lambda pair: -pair[1])[:2]
+    return (
+        f"at most {1e3 * longest_s:.0f} ms lay between two (once, under “{name}”; {1e3 * next_s:.0f} ms in all others)"
+    )
 
 
 def _machine(result: dict[str, Any]) -> str:
