@@ -58,13 +58,22 @@ def write(
     return next(p for p in folder.iterdir() if p.name != "metadata.yaml")
 
 
-def write_lz4(path: Path, count: int = 300, chunk_bytes: int = 1 << 20, side: int = 8) -> Path:
-    """Writes one mcap file with lz4 chunks, which rosbags cannot."""
+def write_mcap(
+    path: Path,
+    count: int = 300,
+    chunk_bytes: int = 1 << 20,
+    side: int = 8,
+    compression: str = "LZ4",
+    chunked: bool = True,
+) -> Path:
+    """Writes one mcap file as mcap's own writer does: chunks of any size with LZ4, ZSTD or NONE, or no chunks."""
     from mcap.writer import CompressionType
     from mcap.writer import Writer as McapWriter
 
     with path.open("wb") as file:
-        writer = McapWriter(file, chunk_size=chunk_bytes, compression=CompressionType.LZ4)
+        writer = McapWriter(
+            file, chunk_size=chunk_bytes, compression=CompressionType[compression], use_chunking=chunked
+        )
         writer.start("ros2", "test")
         channels = []
         for topic, kind in (("/image", IMAGE), ("/cmd_vel", TWIST)):

@@ -118,8 +118,10 @@ def inflate_message(raw: bytes) -> bytes:
     if raw[:4] != ZSTD_MAGIC:
         return raw
     try:
+        if (size := zstandard.frame_content_size(raw)) > MAX_RECORD:
+            raise DamageError(f"a message claims {size} bytes")
         with zstandard.ZstdDecompressor(max_window_size=1 << 27).stream_reader(raw) as stream:
-            data = stream.read(MAX_RECORD if (size := zstandard.frame_content_size(raw)) < 0 else size + 1)
+            data = stream.read(MAX_RECORD if size < 0 else size + 1)
     except (zstandard.ZstdError, MemoryError, OverflowError) as error:
         raise DamageError(f"a message's compressed data is damaged ({error})") from error
     if size >= 0 and len(data) != size:

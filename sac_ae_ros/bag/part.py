@@ -93,6 +93,7 @@ class Part:
                 for found in self._from_rosbags(topics):
                     done[found[0].topic] += 1
                     yield found
+                self._compare(topics, done)
                 return
             except Exception as error:  # as above
                 self._open_scan(error)
@@ -102,6 +103,13 @@ class Part:
                 done[found[0].topic] -= 1
                 continue
             yield found
+
+    def _compare(self, topics: Collection[str] | None, done: Counter[str]) -> None:
+        """Tells where the file's own count is not what it gave."""
+        for topic, count in self.counts.items():
+            if (topics is None or topic in topics) and done[topic] != count:
+                self._tell(f"{done[topic]} of {count} messages of {topic} are there")
+                self.counts[topic] = done[topic]
 
     def _from_rosbags(self, topics: Collection[str] | None) -> Iterator[tuple[Channel, int, bytes]]:
         wanted = [c for c in self._storage.connections if topics is None or c.topic in topics]
@@ -153,13 +161,10 @@ class Part:
             self._storage = None
         why = " ".join(str(error).split())[:200] or type(error).__name__
         scan = _SCANS[self._kind](self._path)
-        counts = Counter[str]()
-        stamps: list[int] = []
-        for channel, stamp_ns, _ in scan.read():
-            counts[channel.topic] += 1
-            stamps = [min(stamp_ns, *stamps), max(stamp_ns, *stamps)] if stamps else [stamp_ns, stamp_ns]
-        self.start_ns, self.end_ns = stamps or (None, None)
-        self.channels, self.counts, self._scan = scan.channels, dict(counts), scan
+        self._count(scan)
+        if scan.lost:  # a topic's name may come after its first message, in the index at the end
+            self._count(scan)
+        self.channels, self._scan = scan.channels, scan
         self._tell(why)
         for problem in itertools.islice(scan.problems, 5):
             self._tell(problem)
@@ -169,6 +174,15 @@ class Part:
             self._tell(f"{lost} messages of topics whose names are lost")
         if not self.channels:
             raise DamageError("; ".join(self.problems))
+
+    def _count(self, scan: _Scan) -> None:
+        counts = Counter[str]()
+        stamps: tuple[int, int] | None = None
+        for channel, stamp_ns, _ in scan.read():
+            counts[channel.topic] += 1
+            stamps = (min(stamp_ns, stamps[0]), max(stamp_ns, stamps[1])) if stamps else (stamp_ns, stamp_ns)
+        self.start_ns, self.end_ns = stamps or (None, None)
+        self.counts = dict(counts)
 
     def _tell(self, problem: str) -> None:
         if problem not in self.problems:

@@ -1,7 +1,7 @@
 """Reads an mcap file record by record from its start, so that neither index nor footer is needed.
 
 The format: https://mcap.dev/spec. A cut last chunk is decompressed as far as it goes; after damage, reading goes on
-at the next chunk.
+at the next chunk or message that makes sense.
 """
 
 from __future__ import annotations
@@ -19,14 +19,15 @@ from sac_ae_ros.bag.records import MAX_RECORD, Channel, DamageError
 MAGIC = b"\x89MCAP0\r\n"
 _SCHEMA, _CHANNEL, _MESSAGE, _CHUNK, _LAST = 3, 4, 5, 6, 0x0F
 _FORMATS = {"ros1msg": "msg", "ros2msg": "msg", "ros2idl": "idl", "omgidl": "idl"}
-_CHUNK_HEAD = re.compile(rb"\x06.{36}(?:\x04\0\0\0zstd|\x03\0\0\0lz4|\0\0\0\0)", re.DOTALL)
+_HEADS = re.compile(rb"[\x05\x06](?=.{5}\0\0\0)", re.DOTALL)  # of messages and chunks of less than a TiB
+_HEAD = 64  # bytes
 _BLOCK = 1 << 20  # bytes searched at once
 
 Found = tuple[Channel, int, bytes]
 
 
 class McapScan:
-    """One mcap file; `channels`, `lost` and `problems` are those of the passes so far, `problems` of the newest."""
+    """One mcap file; `channels` are those of all passes so far, `problems` and `lost` those of the newest."""
 
     def __init__(self, path: Path) -> None:
         self._path, self._size = path, path.stat().st_size
@@ -34,8 +35,7 @@ class McapScan:
         self._channels: dict[int, Channel] = {}
         self.problems: list[str] = []
         self.lost: Counter[int] = Counter()
-        for _ in self._messages():  # a channel may be told after its first message: in the summary
-            pass
+        self._reached = 0  # where to look for more after damage
 
     @property
     def channels(self) -> list[Channel]:
@@ -69,7 +69,7 @@ class McapScan:
                     at = yield from self._record(file, start)
                 except DamageError as error:
                     self.problems.append(f"{error} at byte {start} of {self._size}")
-                    at = self._next_chunk(file, start + 1)
+                    at = self._next(file, max(self._reached, start + 1))
 
     def _record(self, file: BinaryIO, at: int) -> Generator[tuple[int, int, bytes], None, int]:
         """Reads the record at this byte; returns where the next one is, past the file's end after the last."""
@@ -83,7 +83,7 @@ class McapScan:
             raise DamageError(f"expected a record, got opcode {op}")
         if op == _CHUNK:
             try:
-                yield from self._chunk(file, length)
+                yield from self._chunk(file, end)
             except DamageError as error:
                 raise DamageError("the file ends within a chunk" if end > self._size else str(error)) from error
         elif op in (_SCHEMA, _CHANNEL, _MESSAGE):
@@ -92,13 +92,15 @@ class McapScan:
             raise DamageError("the file ends within a record")
         return end
 
-    def _chunk(self, file: BinaryIO, length: int) -> Iterator[tuple[int, int, bytes]]:
+    def _chunk(self, file: BinaryIO, end: int) -> Iterator[tuple[int, int, bytes]]:
         _, _, size, crc, named = struct.unpack("<QQQII", take(file, 32))
         if named > 16:
             raise DamageError("a chunk's compression has an absurd name")
         compression = take(file, named).decode("ascii", "replace")
         (packed,) = struct.unpack("<Q", take(file, 8))
-        source = Checked(inflate(Bounded(file, min(packed, max(length - 40 - named, 0))), compression))
+        if compression and file.tell() + packed == end:
+            self._reached = min(end, self._size)  # its lengths agree with each other: the next record is there
+        source = Checked(inflate(Bounded(file, min(packed, max(end - file.tell(), 0))), compression))
         while head := source.read(9):
             if len(head) < 9:
                 raise DamageError("a chunk is cut")
@@ -106,6 +108,8 @@ class McapScan:
             if op not in (_SCHEMA, _CHANNEL, _MESSAGE):
                 raise DamageError(f"a chunk holds a record of opcode {op}")
             yield from self._body(op, take(source, inner))
+            if not compression:
+                self._reached = file.tell()
         if source.count != size:
             raise DamageError(f"a chunk ends after {source.count} of {size} bytes")
         if crc and source.crc != crc:
@@ -134,21 +138,37 @@ class McapScan:
         except (struct.error, UnicodeDecodeError) as error:
             raise DamageError("a schema or channel makes no sense") from error
 
-    def _next_chunk(self, file: BinaryIO, at: int) -> int:
-        """Where the next chunk whose lengths agree with each other starts; the file's end if there is none."""
-        tail = 64
+    def _next(self, file: BinaryIO, at: int) -> int:
+        """Where the next chunk or message that makes sense starts; the file's end if there is none."""
         while at < self._size:
             file.seek(at)
-            block = file.read(_BLOCK + tail)
-            for match in _CHUNK_HEAD.finditer(block):
-                where = at + match.start()
-                (length,) = struct.unpack_from("<Q", match.group(), 1)
-                head = len(match.group()) - 9 + 8  # of the chunk's body, with the packed size that follows
-                packed = block[match.end() : match.end() + 8]
-                if len(packed) == 8 and head < length <= self._size and length - head == struct.unpack("<Q", packed)[0]:
-                    return where
+            block = file.read(_BLOCK + _HEAD)
+            for match in _HEADS.finditer(block, 0, _BLOCK + 9):
+                if match.start() < _BLOCK and self._is_record(file, at + match.start()):
+                    return at + match.start()
             at += _BLOCK
         return self._size
+
+    def _is_record(self, file: BinaryIO, at: int) -> bool:
+        """Whether a chunk's lengths agree with each other, or a message's with what follows it."""
+        file.seek(at)
+        head = file.read(_HEAD)
+        if len(head) < _HEAD:
+            return False
+        op, length = struct.unpack_from("<BQ", head)
+        if at + 9 + length > self._size:
+            return False
+        if op == _CHUNK:
+            (named,) = struct.unpack_from("<I", head, 37)
+            return named < 8 and length == 40 + named + struct.unpack_from("<Q", head, 41 + named)[0]
+        if length < 22 or struct.unpack_from("<H", head, 9)[0] not in self._channels:
+            return False
+        file.seek(at + 9 + length)
+        following = file.read(9)
+        if len(following) < 9:
+            return not following
+        op, length = struct.unpack("<BQ", following)
+        return 0 < op <= _LAST and file.tell() + length <= self._size
 
 
 def _text(body: bytes, at: int) -> tuple[str, int]:

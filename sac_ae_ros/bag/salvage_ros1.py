@@ -30,8 +30,6 @@ class Ros1Scan:
         self._channels: dict[int, Channel] = {}
         self.problems: list[str] = []
         self.lost: Counter[int] = Counter()
-        for _ in self._messages():  # the index at the end repeats all connections
-            pass
 
     @property
     def channels(self) -> list[Channel]:

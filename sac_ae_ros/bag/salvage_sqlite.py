@@ -25,7 +25,7 @@ class SqliteScan:
     """One .db3 file; `problems` and `lost` are those of the newest pass.
 
     Raises:
-        DamageError: neither header nor the table of topics can be read.
+        DamageError: the header or the table of topics cannot be read.
     """
 
     def __init__(self, path: Path) -> None:

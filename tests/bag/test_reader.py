@@ -61,7 +61,7 @@ def test_whole_bags_are_read_with_metadata_without_and_as_single_files(storage, 
 
 
 def test_lz4_chunks_are_read(tmp_path):
-    assert check_all(bags.write_lz4(tmp_path / "drive.mcap", chunk_bytes=8192)) is None
+    assert check_all(bags.write_mcap(tmp_path / "drive.mcap", chunk_bytes=8192)) is None
 
 
 @pytest.mark.parametrize("compression", ["", "bz2", "lz4"])

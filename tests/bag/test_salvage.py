@@ -82,7 +82,7 @@ def test_a_cut_sqlite_file_gives_no_less_than_padding_it(tmp_path):
 
 
 def test_lz4_chunks_are_read_up_to_the_cut(tmp_path):
-    commands, frames, _ = read(bags.cut(bags.write_lz4(tmp_path / "drive.mcap", side=32)))
+    commands, frames, _ = read(bags.cut(bags.write_mcap(tmp_path / "drive.mcap", side=32)))
     assert len(commands) + frames >= 400
 
 
@@ -102,7 +102,7 @@ def test_an_mcap_file_without_footer_loses_nothing(tmp_path):
 
 
 def test_a_broken_chunk_costs_only_itself(tmp_path):
-    file = bags.write_lz4(tmp_path / "drive.mcap", chunk_bytes=8192)
+    file = bags.write_mcap(tmp_path / "drive.mcap", chunk_bytes=8192)
     data = bytearray(file.read_bytes())
     middle = len(data) // 2
     data[middle : middle + 400] = bytes(400)
@@ -111,6 +111,21 @@ def test_a_broken_chunk_costs_only_itself(tmp_path):
     assert 500 <= len(commands) + frames < 600
     assert commands[-1] == 299
     assert len(set(commands)) == len(commands)
+    assert salvage.reason
+
+
+@pytest.mark.parametrize("chunked", [True, False])
+def test_damage_among_uncompressed_messages_costs_only_those_that_it_hit(chunked, tmp_path):
+    file = bags.write_mcap(tmp_path / "drive.mcap", compression="NONE", chunked=chunked)
+    data = bytearray(file.read_bytes())
+    middle = len(data) // 2
+    data[middle : middle + 400] = bytes(400)
+    file.write_bytes(data)
+    commands, frames, salvage = read(file)
+    assert 590 <= len(commands) + frames < 600
+    assert commands[-1] == 299
+    later = [c for c in commands if c]  # a wiped payload reads as command 0
+    assert later == sorted(set(later))
     assert salvage.reason
 
 
@@ -138,7 +153,7 @@ def test_what_a_write_ahead_log_still_holds_is_read_and_left_alone(tmp_path):
 MAKERS = {
     "mcap": lambda path: bags.write(path, count=20),
     "mcap-zstd": lambda path: bags.write(path, mode="storage", count=20),
-    "mcap-lz4": lambda path: bags.write_lz4(path, 20, 2048),
+    "mcap-lz4": lambda path: bags.write_mcap(path, 20, 2048),
     "mcap-file": lambda path: bags.write(path, mode="file", count=20),
     "sqlite3": lambda path: bags.write(path, "sqlite3", count=20),
     "sqlite3-message": lambda path: bags.write(path, "sqlite3", "message", count=20),
