@@ -156,6 +156,17 @@ def test_bag_eval_prints_one_json_object_and_writes_the_same(bag, policy, tmp_pa
     assert int(rows[1]["stamp_ns"]) == tiny_bag.START_NS + 100_000_000
 
 
+def test_bag_eval_says_what_a_cut_recording_still_gave(bag, policy, capsys):
+    (file,) = bag.glob("*.mcap")
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    assert main(["bag-eval", str(bag), "--policy", str(policy), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    topics = found["salvage"]["topics"]
+    assert 20 < found["frames"] == topics["/image"] < 120
+    assert found["salvaged"] == sum(topics.values()) == found["salvage"]["messages"]
+    assert found["commands"] == topics["/cmd_vel"] > 20
+
+
 def test_bag_eval_is_a_gate(bag, policy, capfd):
     command = ["bag-eval", str(bag), "--policy", str(policy)]
     assert main([*command, "--max-mae", "3", "--max-novelty", "1", "--max-age", "0.0031"]) == 0

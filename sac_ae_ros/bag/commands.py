@@ -1,4 +1,4 @@
-"""Which recorded topic holds the commands that a policy is compared with, and how they are read."""
+"""Recorded commands: on which topic, how they are read, and which of them counts for which tick."""
 
 from __future__ import annotations
 
@@ -6,11 +6,17 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from sac_ae_ros.bag import metrics
+from sac_ae_ros.bag.messages import header_stamp_ns
 from sac_ae_ros.core import field_path
-from sac_ae_ros.core.errors import BagError, ConfigError
+from sac_ae_ros.core.errors import BagError, ConfigError, SacAeError
+from sac_ae_ros.core.frames import GAP_PERIODS
 
 if TYPE_CHECKING:
-    from sac_ae_ros.bag.reader import Bag, Topic
+    from sac_ae_ros.bag.evaluate import Evaluation
+    from sac_ae_ros.bag.reader import Bag, Record, Topic
 
 JOINT_STATE = "sensor_msgs/msg/JointState"
 EXECUTED = "executed"
@@ -64,6 +70,50 @@ def find_commands(bag: Bag, name: str, fields: Sequence[str], actions: Sequence[
             return None
         topic = bag.topic("", FOUND_BY_TYPE, "commands")
     return CommandSource(topic.name, topic.type, reader(topic.type, fields, actions))
+
+
+class RecordedCommands:
+    """Collects recorded commands, and pairs them with ticks in the end."""
+
+    def __init__(self, bag: Bag, source: CommandSource | None, result: Evaluation) -> None:
+        self._bag, self._source, self._result = bag, source, result
+        self._logs_ns: list[int] = []
+        self._stamps_ns: list[int | None] = []
+        self._values: list[list[float]] = []
+
+    def take(self, record: Record) -> None:
+        """Takes every record of the command topic."""
+        assert self._source is not None
+        try:
+            message = self._bag.message(record)
+            values = self._source.read(message)
+        except SacAeError as error:
+            self._result.refused_commands.append((record.stamp_ns, str(error)))
+            return
+        self._values.append(values)
+        self._logs_ns.append(record.stamp_ns)
+        self._stamps_ns.append(header_stamp_ns(message))
+
+    def finish(self, by_header: bool) -> None:
+        """Compares. Commands with stamps of their own meet frames by stamps, others by when both were recorded."""
+        result = self._result
+        result.commands = len(self._values)
+        if result.refused_commands and not self._values:
+            raise BagError(f"commands on {result.command_topic}: none can be read; {result.refused_commands[0][1]}")
+        if not self._values or not result.ticks:
+            return
+        stamped = by_header and None not in self._stamps_ns
+        theirs_ns = np.array(self._stamps_ns if stamped else self._logs_ns, np.int64)
+        mine_ns = np.array([tick.stamp_ns if stamped else tick.log_ns for tick in result.ticks])
+        origin_ns, period_s = mine_ns[0], result.spec.control_period_s
+        mine_s, theirs_s = (mine_ns - origin_ns) * 1e-9, (theirs_ns - origin_ns) * 1e-9
+        recorded = np.array(self._values)
+        missing = np.full(recorded.shape[1], np.nan)
+        policy = np.array([missing if tick.values is None else tick.values for tick in result.ticks])
+        held = metrics.hold(mine_s, theirs_s, recorded, GAP_PERIODS * period_s)
+        for tick, row in zip(result.ticks, held, strict=True):
+            tick.recorded = row if np.isfinite(row).all() else None
+        result.actions = metrics.compare(mine_s, policy, theirs_s, recorded, result.spec.actions, period_s)
 
 
 def reader(type_: str, fields: Sequence[str], actions: Sequence[str]) -> Read:

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sac_ae_ros.bag import metrics
-from sac_ae_ros.bag.commands import CommandSource, find_commands
-from sac_ae_ros.bag.messages import IMAGE_TYPES, header_stamp_ns, to_image
+from sac_ae_ros.bag.commands import RecordedCommands, find_commands
+from sac_ae_ros.bag.messages import IMAGE_TYPES, to_image
 from sac_ae_ros.bag.metrics import ActionErrors
 from sac_ae_ros.core.command import SafetyGate
 from sac_ae_ros.core.errors import BagError, ConfigError, SacAeError
@@ -131,7 +131,7 @@ def evaluate(
     actions = [action.name for action in policy.spec.actions]
     source = find_commands(bag, options.command_topic, options.command_fields, actions)
     result = Evaluation(policy.spec, policy.sha256, image.name, source.topic if source else None)
-    frames, commands = _Frames(bag, policy, options, result, on_tick), _Commands(bag, source, result)
+    frames, commands = _Frames(bag, policy, options, result, on_tick), RecordedCommands(bag, source, result)
     ends = {topic.name for topic in bag.topics.values() if topic.type == BOOL and _is_episode_end(topic.name)}
     started_s = time.perf_counter()
     for record in bag.records({image.name, *ends, *([source.topic] if source else [])}):
@@ -221,50 +221,6 @@ class _Frames:
             result.stale = stamps_ns[ages_s > GAP_PERIODS * period_s].tolist()
         result.novelty_p99 = _p99([tick.score for tick in result.ticks])
         result.error_p99 = _p99([tick.novelty for tick in result.ticks])
-
-
-class _Commands:
-    """Collects recorded commands, and pairs them with ticks in the end."""
-
-    def __init__(self, bag: Bag, source: CommandSource | None, result: Evaluation) -> None:
-        self._bag, self._source, self._result = bag, source, result
-        self._logs_ns: list[int] = []
-        self._stamps_ns: list[int | None] = []
-        self._values: list[list[float]] = []
-
-    def take(self, record: Record) -> None:
-        """Takes every record of the command topic."""
-        assert self._source is not None
-        try:
-            message = self._bag.message(record)
-            values = self._source.read(message)
-        except SacAeError as error:
-            self._result.refused_commands.append((record.stamp_ns, str(error)))
-            return
-        self._values.append(values)
-        self._logs_ns.append(record.stamp_ns)
-        self._stamps_ns.append(header_stamp_ns(message))
-
-    def finish(self, by_header: bool) -> None:
-        """Compares. Commands with stamps of their own meet frames by stamps, others by when both were recorded."""
-        result = self._result
-        result.commands = len(self._values)
-        if result.refused_commands and not self._values:
-            raise BagError(f"commands on {result.command_topic}: none can be read; {result.refused_commands[0][1]}")
-        if not self._values or not result.ticks:
-            return
-        stamped = by_header and None not in self._stamps_ns
-        theirs_ns = np.array(self._stamps_ns if stamped else self._logs_ns, np.int64)
-        mine_ns = np.array([tick.stamp_ns if stamped else tick.log_ns for tick in result.ticks])
-        origin_ns, period_s = mine_ns[0], result.spec.control_period_s
-        mine_s, theirs_s = (mine_ns - origin_ns) * 1e-9, (theirs_ns - origin_ns) * 1e-9
-        recorded = np.array(self._values)
-        missing = np.full(recorded.shape[1], np.nan)
-        policy = np.array([missing if tick.values is None else tick.values for tick in result.ticks])
-        held = metrics.hold(mine_s, theirs_s, recorded, GAP_PERIODS * period_s)
-        for tick, row in zip(result.ticks, held, strict=True):
-            tick.recorded = row if np.isfinite(row).all() else None
-        result.actions = metrics.compare(mine_s, policy, theirs_s, recorded, result.spec.actions, period_s)
 
 
 def peek_stamp_ns(record: Record) -> int | None:
