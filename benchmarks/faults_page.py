@@ -68,9 +68,7 @@ def _said(text: str) -> str:
 
 def _gaps(gaps_s: dict[str, float]) -> str:
     (name, longest_s), (_, next_s) = sorted(gaps_s.items(), key=lambda pair: -pair[1])[:2]
-    return (
-        f"at most {1e3 * longest_s:.0f} ms lay between two (once, under “{name}”; {1e3 * next_s:.0f} ms in all others)"
-    )
+    return f"at most {1e3 * longest_s:.0f} ms lay between two (under “{name}”; {1e3 * next_s:.0f} ms in all other rows)"
 
 
 def _machine(result: dict[str, Any]) -> str:
