@@ -82,7 +82,7 @@ class Heartbeat:
                 return f"{self._title}: nothing heard yet"
             if self._is_bad(now_s):
                 return f"{self._title} {self._bad}"
-            return f"{self._title} silent for {now_s - self._heard_s:.2f} s" if self._is_late(now_s) else ""
+            return f"{self._title}: silent for {now_s - self._heard_s:.2f} s" if self._is_late(now_s) else ""
 
     def _report(self, now_s: float) -> None:
         if self._gate is None:

@@ -110,7 +110,7 @@ def test_silent_joint_states_stop_an_arm(network, tmp_path):
         network.until(lambda: (arm.say(0.0, 0.0), network.trigger("policy_node/arm").success)[1], 3, "arming")
         network.until(lambda: (arm.say(0.1, 0.1), len(sent) > 2)[1], 3, "commands")
         network.until(lambda: read()["stop"] == "joints", 3, "a stop")
-        assert "joint_states silent" in read()["detail"]
+        assert "joint_states: silent" in read()["detail"]
         assert not network.trigger("policy_node/arm").success
 
 
