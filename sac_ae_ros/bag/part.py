@@ -117,6 +117,8 @@ class Part:
             return
         channels = {c.id: _channel(c, self._kind) for c in wanted}
         for connection, stamp_ns, raw in self._storage.messages(wanted):
+            if not (isinstance(raw, bytes) and isinstance(stamp_ns, int)):  # SQLite keeps any type in any column
+                raise DamageError("a message holds no bytes, or no time")
             yield channels[connection.id], stamp_ns, raw
 
     def _open_with_rosbags(self) -> None:
@@ -191,6 +193,8 @@ class Part:
 
 def _channel(connection: Connection, kind: str) -> Channel:
     definition = connection.msgdef
+    if not (isinstance(connection.topic, str) and isinstance(connection.msgtype, str)):
+        raise DamageError("a topic's name is none")
     form = _FORMATS.get(definition.format, "")
     return Channel(connection.topic, connection.msgtype, form, definition.data, kind == "ros1")
 

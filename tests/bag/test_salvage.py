@@ -150,6 +150,16 @@ def test_what_a_write_ahead_log_still_holds_is_read_and_left_alone(tmp_path):
     assert {p.name: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
 
 
+def test_a_message_that_sqlite_holds_as_something_else_costs_only_itself(tmp_path):
+    file = bags.write(tmp_path / "drive", "sqlite3")
+    with contextlib.closing(sqlite3.connect(file)) as connection:
+        connection.execute("UPDATE messages SET data = 'text' WHERE id = 100")
+        connection.commit()
+    commands, frames, salvage = read(file)
+    assert len(commands) + frames == 599
+    assert "holds no bytes" in salvage.reason
+
+
 MAKERS = {
     "mcap": lambda path: bags.write(path, count=20),
     "mcap-zstd": lambda path: bags.write(path, mode="storage", count=20),
