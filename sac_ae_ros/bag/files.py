@@ -44,6 +44,8 @@ def find_files(path: Path) -> tuple[list[Path], list[str]]:
         BagError: no recording is there; names what is.
     """
     try:
+        if path.name == "metadata.yaml":
+            path = path.parent
         if path.is_file():
             if kind_of(path) is None:
                 raise BagError(f"{path}: expected a recording (.mcap, .db3, .bag), got another file")
@@ -56,7 +58,8 @@ def find_files(path: Path) -> tuple[list[Path], list[str]]:
     except OSError as error:
         raise BagError(f"{path}: cannot be read: {error.strerror}") from error
     if not here:
-        names = ", ".join(p.name for p in there[:10]) or "no files"
+        folders = [f"{p.name}/" for p in sorted(path.iterdir()) if p.is_dir()]
+        names = ", ".join([p.name for p in there[:10]] + folders[:10]) or "nothing"
         raise BagError(f"{path}: expected a recording's files (.mcap, .db3, .bag), got {names}")
     problems = [f"{name} is empty" for name in empty]
     try:

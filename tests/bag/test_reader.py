@@ -125,6 +125,9 @@ def test_what_is_there_is_named_when_nothing_can_be_read(tmp_path):
         Bag.open(tmp_path / "notes.txt")
     with pytest.raises(BagError, match="nothing is there"):
         Bag.open(tmp_path / "drive")
+    (tmp_path / "drives").mkdir()
+    with pytest.raises(BagError, match=r"got notes\.txt, drives/"):
+        Bag.open(tmp_path)
     (tmp_path / "drive.db3").write_bytes(b"x" * 5000)
     with pytest.raises(BagError, match=r"drive\.db3: does not start like an SQLite database"):
         Bag.open(tmp_path)

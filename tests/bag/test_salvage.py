@@ -150,6 +150,20 @@ def test_what_a_write_ahead_log_still_holds_is_read_and_left_alone(tmp_path):
     assert {p.name: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
 
 
+def test_a_database_that_is_all_in_its_write_ahead_log_is_read(tmp_path):
+    whole = bags.write(tmp_path / "drive", "sqlite3")
+    live, killed = tmp_path / "live.db3", tmp_path / "killed.db3"
+    with contextlib.closing(sqlite3.connect(live)) as connection, contextlib.closing(sqlite3.connect(whole)) as source:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA wal_autocheckpoint=0")
+        connection.executescript("\n".join(source.iterdump()))
+        killed.write_bytes(live.read_bytes())
+        killed.with_name("killed.db3-wal").write_bytes(live.with_name("live.db3-wal").read_bytes())
+    assert killed.stat().st_size < 10_000
+    commands, frames, _ = read(killed)
+    assert (commands, frames) == (list(range(300)), 300)
+
+
 def test_a_message_that_sqlite_holds_as_something_else_costs_only_itself(tmp_path):
     file = bags.write(tmp_path / "drive", "sqlite3")
     with contextlib.closing(sqlite3.connect(file)) as connection:
