@@ -221,12 +221,12 @@ def _progress(bag: Bag, title: str) -> Iterator[Any]:
     from tqdm import tqdm
 
     known = bag.start_ns is not None and bag.end_ns is not None
-    total_s = (bag.end_ns - bag.start_ns) * 1e-9 if known else None  # type: ignore[operator]
+    total_s = (bag.end_ns - bag.start_ns) // 10**9 if known else None  # type: ignore[operator]
     with tqdm(total=total_s, desc=title, unit="s", file=sys.stderr, leave=False) as bar:
         first_ns: list[int] = [bag.start_ns] if bag.start_ns is not None else []
 
         def advance(tick: Tick, _: Frame) -> None:
             first_ns[:] = first_ns or [tick.log_ns]
-            bar.update(max(0.0, (tick.log_ns - first_ns[0]) * 1e-9 - bar.n))
+            bar.update(max(0, (tick.log_ns - first_ns[0]) // 10**9 - bar.n))
 
         yield advance
