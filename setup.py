@@ -62,6 +62,7 @@ setup(
             "matplotlib>=3.8",
             "mcap>=1.3",
             "rosbags>=0.11",
+            "tqdm>=4.66",
             "zstandard>=0.22",
         ],
         "sim": ["av>=18", "dm_control>=1.0.50", "gymnasium>=1.4", "mujoco>=3.17,<4"],

@@ -71,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _extras_hint() -> str:
-    return " install this package's extras, e.g. `pip install '.[ros,cpu,sim,train]'`"
+    return " install this package's extras, e.g. `pip install '.[ros,cpu,bag,sim,train]'`"
 
 
 def _parser() -> argparse.ArgumentParser:
