@@ -109,7 +109,12 @@ class Drive:
         self._guard = make_guard(policy, params)
         self.novelty: tuple[Reading | None, Level] = None, Level.NORMAL  # replaced whole, for other threads to read
         watching = Watching(
-            make_view(params), params.image.freeze_timeout_s, params.novelty.every, self._guard, links.probes
+            view=make_view(params),
+            freeze_timeout_s=params.image.freeze_timeout_s,
+            novelty_every=params.novelty.every,
+            novelty=self._guard,
+            probes=links.probes,
+            before_command=lambda: self._watchdog.look_at_frame(),  # made below
         )
         self._pipeline = ImageToCommand(policy, gate, links.send, watching)
         self.input = InputWatch()
@@ -260,9 +265,6 @@ class Drive:
         if cause in (Stop.STALE, Stop.CLOCK):
             return self.input.why_unused(now_s, self.timeout_s)
         return ""
-
-    def _look_at_time(self) -> None:
-        self._watchdog.look_at_frame()
 
     def _refuse_ambiguity(self) -> None:
         ambiguity = self._links.ambiguity()

@@ -148,3 +148,17 @@ def test_an_emergency_stop_that_was_released_between_two_drives_still_needs_armi
         later.arm()
     finally:
         later.end()
+
+
+def test_a_command_that_comes_too_late_is_not_sent_even_if_the_whole_process_slept(rig, policy, monkeypatch):
+    assert rig.drive.process(IMAGE, 1).sent
+    rig.drive._watchdog.end()  # as asleep as the process can be
+    act = policy.act
+
+    def slow(*args: object) -> object:
+        time.sleep(TIMEOUT_S + SPEC.control_period_s)
+        return act(*args)
+
+    monkeypatch.setattr(policy, "act", slow)
+    assert not rig.drive.process(IMAGE, 1 + SPEC.control_period_ns).sent
+    assert rig.drive.state.stop is Stop.HUNG
