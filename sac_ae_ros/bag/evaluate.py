@@ -17,8 +17,8 @@ from sac_ae_ros.bag.messages import IMAGE_TYPES, to_image
 from sac_ae_ros.bag.metrics import ActionErrors
 from sac_ae_ros.core.command import SafetyGate
 from sac_ae_ros.core.errors import BagError, ConfigError, SacAeError
-from sac_ae_ros.core.frames import GAP_PERIODS, Due, FrameSampler
-from sac_ae_ros.core.image import FULL_VIEW, Image, View
+from sac_ae_ros.core.frames import GAP_PERIODS
+from sac_ae_ros.core.image import FULL_VIEW, View
 from sac_ae_ros.core.novelty import NoveltyGuard, NoveltyLimits
 from sac_ae_ros.core.pipeline import ImageToCommand, Watching
 from sac_ae_ros.core.policy import OnnxPolicy, PolicyOutput
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 STAMP_SOURCES = ("header", "log")
 EPISODE_END, BOOL = "episode_end", "std_msgs/msg/Bool"
 OTHER_CLOCK_S = 3600.0  # a frame cannot be recorded so late; its stamp is of another clock, a simulation's
-UNSEEN = Image(1, 1, "mono8", 1, False, b"\0")  # stands for a frame that no tick needs
 SCORED = NoveltyLimits(warn=1.0, stop=0.0, m=1, n=1)
 
 Frame = NDArray[np.uint8]
@@ -176,8 +175,6 @@ class _Frames:
         gate.arm()
         watching = Watching(options.view, options.freeze_timeout_s, options.novelty_every, guard)
         self.pipeline = ImageToCommand(cast(OnnxPolicy, self._watched), gate, lambda values: None, watching)
-        # Says beforehand what the pipeline's own will say, so that other frames need no decoding.
-        self._sampler = FrameSampler(policy.spec.control_period_ns)
         self._stamps_ns: list[int] = []
         self._logs_ns: list[int] = []
 
@@ -187,18 +184,14 @@ class _Frames:
         stamp_ns = (self._by_header and peek_stamp_ns(record)) or record.stamp_ns
         self._stamps_ns.append(stamp_ns)
         self._logs_ns.append(record.stamp_ns)
-        if self._sampler.due(stamp_ns) is Due.NO:
-            self.pipeline.process(UNSEEN, stamp_ns)
-            return
         started_s = time.perf_counter()
         try:
-            image = to_image(self._bag.message(record))
-            step = self.pipeline.process(image, stamp_ns)
+            step = self.pipeline.process(lambda: to_image(self._bag.message(record)), stamp_ns)
         except SacAeError as error:
-            self._sampler.reject()
             self._result.refused.append((stamp_ns, str(error)))
             return
-        assert step is not None, "two samplers disagree about the same stamps"
+        if step is None:
+            return
         latency_s = time.perf_counter() - started_s
         score = None if step.reading is None or self._blind else step.reading.score
         times = stamp_ns, record.stamp_ns

@@ -9,13 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sac_ae_ros.core.command import SafetyGate, Stop, Values
-from sac_ae_ros.core.errors import ImageError
+from sac_ae_ros.core.errors import SacAeError
 from sac_ae_ros.core.frames import Due, FrameSampler, FrameStack
 from sac_ae_ros.core.freeze import FreezeWatch
 from sac_ae_ros.core.image import FULL_VIEW, CompressedImage, Image, View, see
 from sac_ae_ros.core.novelty import Level, NoveltyGuard, Reading
 from sac_ae_ros.core.policy import OnnxPolicy, PolicyOutput
 from sac_ae_ros.core.trial import Probes
+
+# An image, or what makes it: called for those frames only that a tick needs.
+Source = Image | CompressedImage | Callable[[], Image | CompressedImage]
 
 PROBE_EVERY = 10  # ticks; a few seconds' worth of different views for judging a newer policy
 
@@ -84,10 +87,11 @@ class ImageToCommand:
         self._policy = policy
         self._watching = Watching(**{**vars(self._watching), "novelty": novelty})
 
-    def process(self, image: Image | CompressedImage, stamp_ns: int) -> Step | None:
+    def process(self, image: Source, stamp_ns: int) -> Step | None:
         """Takes every camera image in order of arrival; returns None for those that no tick needs.
 
         Raises:
+            SacAeError: a due image could not be made; the next is due in its place.
             ImageError: a due image cannot be decoded, or its pixels have stood still; the next is due in its place.
             ModelError: inference failed.
         """
@@ -119,10 +123,11 @@ class ImageToCommand:
         self._gate.report(Stop.NOVELTY, guard.level is Level.STOP)
         return reading
 
-    def _frame(self, image: Image | CompressedImage, stamp_ns: int) -> NDArray[np.uint8]:
+    def _frame(self, source: Source, stamp_ns: int) -> NDArray[np.uint8]:
         try:
+            image = source() if callable(source) else source
             self._freeze.check(image, stamp_ns)
             return see(image, self._policy.spec.camera, self._watching.view)
-        except ImageError:
+        except SacAeError:
             self._sampler.reject()  # a frame that nobody saw fills no tick and bridges no gap
             raise
