@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import re
 import struct
-from collections import Counter
-from collections.abc import Collection, Generator, Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 from sac_ae_ros.bag.inflate import Bounded, Checked, inflate, take
 from sac_ae_ros.bag.records import MAX_RECORD, Channel, DamageError
+from sac_ae_ros.bag.scan import Scan
 
 MAGIC = b"\x89MCAP0\r\n"
 _SCHEMA, _CHANNEL, _MESSAGE, _CHUNK, _LAST = 3, 4, 5, 6, 0x0F
@@ -23,37 +23,14 @@ _HEADS = re.compile(rb"[\x05\x06](?=.{5}\0\0\0)", re.DOTALL)  # of messages and 
 _HEAD = 64  # bytes
 _BLOCK = 1 << 20  # bytes searched at once
 
-Found = tuple[Channel, int, bytes]
 
-
-class McapScan:
-    """One mcap file; `channels` are those of all passes so far, `problems` and `lost` those of the newest."""
+class McapScan(Scan):
+    """One mcap file."""
 
     def __init__(self, path: Path) -> None:
-        self._path, self._size = path, path.stat().st_size
+        super().__init__(path)
         self._schemas: dict[int, tuple[str, str, str]] = {}
-        self._channels: dict[int, Channel] = {}
-        self.problems: list[str] = []
-        self.lost: Counter[int] = Counter()
         self._reached = 0  # where to look for more after damage
-
-    @property
-    def channels(self) -> list[Channel]:
-        """What the file says of its topics."""
-        return list(self._channels.values())
-
-    def close(self) -> None:
-        """Nothing stays open between two passes."""
-
-    def read(self, topics: Collection[str] | None = None) -> Iterator[Found]:
-        """The messages of these topics (None: of all) in file order: channel, log time in ns, payload."""
-        self.lost.clear()
-        for number, stamp_ns, data in self._messages():
-            channel = self._channels.get(number)
-            if channel is None:
-                self.lost[number] += 1
-            elif topics is None or channel.topic in topics:
-                yield channel, stamp_ns, data
 
     def _messages(self) -> Iterator[tuple[int, int, bytes]]:
         self.problems = []

@@ -6,48 +6,21 @@ The format: http://wiki.ros.org/Bags/Format/2.0. A cut last chunk is decompresse
 from __future__ import annotations
 
 import struct
-from collections import Counter
-from collections.abc import Collection, Generator, Iterator
-from pathlib import Path
+from collections.abc import Generator, Iterator
 from typing import BinaryIO
 
 from sac_ae_ros.bag.inflate import Bounded, Source, inflate, take
 from sac_ae_ros.bag.records import Channel, DamageError
+from sac_ae_ros.bag.scan import Scan
 
 MAGIC = b"#ROSBAG V2.0\n"
 _MESSAGE, _CHUNK, _CONNECTION = 2, 5, 7
 _OPS = range(2, 8)
 _MAX_HEADER = 1 << 20  # bytes; headers hold a few short fields
 
-Found = tuple[Channel, int, bytes]
 
-
-class Ros1Scan:
-    """One .bag file; `problems` and `lost` are those of the newest pass."""
-
-    def __init__(self, path: Path) -> None:
-        self._path, self._size = path, path.stat().st_size
-        self._channels: dict[int, Channel] = {}
-        self.problems: list[str] = []
-        self.lost: Counter[int] = Counter()
-
-    @property
-    def channels(self) -> list[Channel]:
-        """What the file says of its topics."""
-        return list(self._channels.values())
-
-    def close(self) -> None:
-        """Nothing stays open between two passes."""
-
-    def read(self, topics: Collection[str] | None = None) -> Iterator[Found]:
-        """The messages of these topics (None: of all) in file order: channel, log time in ns, payload."""
-        self.lost.clear()
-        for number, stamp_ns, data in self._messages():
-            channel = self._channels.get(number)
-            if channel is None:
-                self.lost[number] += 1
-            elif topics is None or channel.topic in topics:
-                yield channel, stamp_ns, data
+class Ros1Scan(Scan):
+    """One .bag file."""
 
     def _messages(self) -> Iterator[tuple[int, int, bytes]]:
         self.problems = []
