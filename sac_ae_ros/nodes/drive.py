@@ -77,7 +77,7 @@ def make_gate(
 def make_view(params: PolicyParams) -> View:
     """What of the camera's image counts. Raises ConfigError for a region or a range that is none."""
     image = params.image
-    return View(tuple(image.roi) or None, image.rotate_deg, tuple(image.value_range) or None)  # type: ignore[arg-type]
+    return View.of(image.roi, image.rotate_deg, image.value_range)
 
 
 def make_guard(policy: OnnxPolicy, params: PolicyParams) -> NoveltyGuard | None:

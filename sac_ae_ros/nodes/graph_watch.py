@@ -33,6 +33,10 @@ class Endpoint:
     qos: str
     participant: bytes = field(default=b"", compare=False)
 
+    def __str__(self) -> str:
+        """For people."""
+        return f"{self.node} ({self.type}, {self.qos})"
+
 
 @dataclass(frozen=True)
 class Seen:

@@ -13,7 +13,7 @@ RATE_OVER_S = 5.0
 class InputFacts:
     """Images since activation. rate_hz: over the last 5 s; age_s: of the frame used last, when its command was out.
 
-    received: all that came; used: those that a tick needed; refused: due, but not usable; unused_s: since one was used.
+    received: all that came; used: those that a tick needed; refused: due, but not usable; silent_s: since one came.
     """
 
     received: int
@@ -21,7 +21,6 @@ class InputFacts:
     refused: int
     rate_hz: float
     age_s: float | None
-    unused_s: float | None
     silent_s: float | None
 
 
@@ -70,8 +69,7 @@ class InputWatch:
             silent_s = now_s - self._arrivals_s[-1] if self._arrivals_s else None
             if silent_s is not None and silent_s > 1.0 and silent_s * rate_hz > 3:
                 rate_hz = 0.0
-            unused_s = None if self._used_s is None else now_s - self._used_s
-            return InputFacts(self._received, self._used, self._refused, rate_hz, self._age_s, unused_s, silent_s)
+            return InputFacts(self._received, self._used, self._refused, rate_hz, self._age_s, silent_s)
 
     def why_unused(self, now_s: float, within_s: float) -> str:
         """Why no frame was used for `within_s` seconds; empty if one was."""

@@ -180,7 +180,7 @@ class Reporter:
             "images received": facts.received,
             "frames used": facts.used,
             "frames dropped": facts.refused,
-            "publishers": "; ".join(f"{each.node} ({each.type}, {each.qos})" for each in seen.publishers),
+            "publishers": "; ".join(map(str, seen.publishers)),
             "complaints": "; ".join(complaints),
         }
         return self._status("images", level, text, values)
@@ -218,7 +218,7 @@ class Reporter:
             "topic": loaded.command_topic,
             "type": loaded.command_type,
             "output": loaded.params.output,
-            "subscribers": "; ".join(f"{each.node} ({each.type}, {each.qos})" for each in seen.subscribers),
+            "subscribers": "; ".join(map(str, seen.subscribers)),
             "complaints": "; ".join(complaints),
         }
         return self._status("command", level, text, values)
