@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_policy import GAIN, NAN_PIXEL, SLOW_PIXEL, write_policy
+from tiny_policy import GAIN, NAN_PIXEL, write_policy
 
 from sac_ae_ros.core.errors import StoreError
 from sac_ae_ros.core.hot_swap import HotSwap, Outcome
@@ -29,7 +29,6 @@ def files(tmp_path_factory) -> dict[str, bytes]:
         "contrary": {"gain": -GAIN},
         "blind": {"nan": True},
         "slow": {"slow_always": 1},
-        "hanging": {"slow": 60},
         "wider": {"spec": {"frame_stack": 3}},
     }
     return {name: write_policy(folder / name, **chosen).read_bytes() for name, chosen in options.items()}
@@ -48,6 +47,25 @@ class Rig:
         limits = {"max_action_shift": 0.5, "max_latency_s": 1.0, **options}
         first = OnnxPolicy(self.files["first"], "first")
         return HotSwap(first, lambda data, title: self.load(data, title), self.probes, **limits)
+
+    def hang(self) -> tuple[threading.Event, threading.Event]:
+        """Versions loaded from now on hang in inference, which sets the first event, until the second one is set."""
+        hangs, go_on = threading.Event(), threading.Event()
+
+        def load(data: bytes, title: str) -> OnnxPolicy:
+            policy = OnnxPolicy(data, title)
+            act = policy.act
+
+            def late(*args):
+                hangs.set()
+                assert go_on.wait(60)
+                return act(*args)
+
+            policy.act = late
+            return policy
+
+        self.load = load
+        return hangs, go_on
 
     def publish(self, name: str) -> Version:
         return self.store.publish(self.files[name], name)
@@ -175,12 +193,14 @@ def test_errors_of_any_kind_become_an_outcome(rig, error):
 
 def test_a_hung_inference_is_given_up_and_never_takes_over(rig):
     rig.swap = rig.made(patience_s=0.5)
-    rig.see(SLOW_PIXEL)
-    rig.publish("hanging")
-    rig.refuses("version 1 refused: expected it read, loaded and tried within 0.5 s", "given up")
+    _, go_on = rig.hang()
     rig.publish("second")
+    rig.refuses("version 1 refused: expected it read, loaded and tried within 0.5 s", "given up")
+    rig.load = OnnxPolicy
+    rig.publish("third")
     rig.refuses("the version before it still hangs; restart the node")
     assert [thread.name for thread in threading.enumerate()].count("reload-try") == 1
+    go_on.set()
     rig.swap._worker.join(60)
     assert rig.swap.take() is None
     assert "still hangs" in rig.swap.outcome.text
@@ -188,13 +208,12 @@ def test_a_hung_inference_is_given_up_and_never_takes_over(rig):
 
 
 def test_closing_waits_for_an_inference_but_not_for_ever(rig):
-    rig.see(SLOW_PIXEL)
-    rig.publish("hanging")
+    hangs, go_on = rig.hang()
+    rig.publish("second")
     rig.swap.start(rig.store, None, pytest.fail)
-    while not any(thread.name == "reload-try" for thread in threading.enumerate()):
-        time.sleep(0.01)
-    time.sleep(0.2)
+    assert hangs.wait(20)
     assert not rig.swap.close(0.0)
+    go_on.set()
     assert rig.swap.close(60)
     assert rig.swap.take() is None
 
