@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from sac_ae_ros import cli_bags
+from sac_ae_ros.cli_parts import BAD_INPUT, FAILED, INTERRUPTED, Verb, factor, positive, print_json, seed
 from sac_ae_ros.core.errors import ConfigError, ModelError, RunError, SacAeError
-
-FAILED = 1
-BAD_INPUT = 2
-INTERRUPTED = 130
 
 
 class _Parser(argparse.ArgumentParser):
@@ -25,17 +21,6 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         print(f"error: {message}; see `{self.prog} --help`", file=sys.stderr)
         raise SystemExit(BAD_INPUT)
-
-
-@dataclass(frozen=True)
-class Verb:
-    """One word of the command line."""
-
-    run: Callable[[argparse.Namespace, list[str]], int]
-    add_arguments: Callable[[argparse.ArgumentParser], None]
-    help: str
-    example: str
-    takes_config: bool = False
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -88,10 +73,6 @@ def _parser() -> argparse.ArgumentParser:
         verb.add_arguments(child)
         child.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser
-
-
-def _print_json(value: object) -> None:
-    print(json.dumps(value, allow_nan=False))
 
 
 def _train_arguments(parser: argparse.ArgumentParser) -> None:
@@ -151,8 +132,8 @@ def _sweep_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--variant", action="append", default=[], metavar="TEXT", help="'NAME: --GROUP.KEY=VALUE ...', beside the best"
     )
-    parser.add_argument("--seeds", type=_positive, default=3, help="runs of each row, of seeds 1, 2, ... (default: 3)")
-    parser.add_argument("--jobs", type=_positive, help="runs side by side (default: half the cores)")
+    parser.add_argument("--seeds", type=positive, default=3, help="runs of each row, of seeds 1, 2, ... (default: 3)")
+    parser.add_argument("--jobs", type=positive, help="runs side by side (default: half the cores)")
     parser.add_argument("--out", type=Path, default=Path("runs/sweep"), help="folder of all runs (default: runs/sweep)")
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
 
@@ -172,7 +153,7 @@ def _sweep(args: argparse.Namespace, overrides: list[str]) -> int:
         request = sweep.Request(tuple(args.configs), *rows, args.seeds, tuple(overrides), args.jobs, args.out)
         result, failed = sweep.run(request, (sys.executable, "-m", "sac_ae_ros.cli"))
     if args.json:
-        _print_json({**result, "failed": failed})
+        print_json({**result, "failed": failed})
     else:
         print(table.render(result))
     for name, error in failed.items():
@@ -189,7 +170,7 @@ def _export_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", type=Path, help="run folder that train made")
     parser.add_argument("--out", type=Path, metavar="FILE", help="where to write (default: RUN/policy.onnx)")
     parser.add_argument("--name", default="", help="the policy's name in its contract (default: the task's)")
-    parser.add_argument("--episodes", type=_positive, default=20, help="held-out episodes to judge it by (default: 20)")
+    parser.add_argument("--episodes", type=positive, default=20, help="held-out episodes to judge it by (default: 20)")
     parser.add_argument("--force", action="store_true", help="replace the file if it exists")
 
 
@@ -223,8 +204,8 @@ def export(run_dir: Path, out: Path, *, name: str = "", episodes: int) -> Any:
 
 def _eval_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("policy", type=Path, help="an ONNX policy file, or a run folder for its torch networks")
-    parser.add_argument("--episodes", type=_positive, default=10, help="how many episodes (default: 10)")
-    parser.add_argument("--seed", type=_seed, default=3_000_000, help="seed of the first episode (default: 3000000)")
+    parser.add_argument("--episodes", type=positive, default=10, help="how many episodes (default: 10)")
+    parser.add_argument("--seed", type=seed, default=3_000_000, help="seed of the first episode (default: 3000000)")
     parser.add_argument("--renderer", choices=("fast", "stock"), default="fast", help="(default: fast)")
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
 
@@ -235,7 +216,7 @@ def _eval(args: argparse.Namespace, _: list[str]) -> int:
         evaluate_run(args.policy, seeds) if args.policy.is_dir() else evaluate_file(args.policy, seeds, args.renderer)
     )
     if args.json:
-        _print_json(returns.to_dict())
+        print_json(returns.to_dict())
     else:
         print(f"return {returns.mean:.1f} +- {returns.sd:.1f} over {args.episodes} episodes (mean +- sd)")
         print(" ".join(f"{value:.1f}" for value in returns.returns))
@@ -332,7 +313,7 @@ def _publish(args: argparse.Namespace, _: list[str]) -> int:
 
 def _list_versions(versions: Sequence[Any], as_json: bool) -> int:
     if as_json:
-        _print_json([{"version": version.number, "sha256": version.sha256} for version in versions])
+        print_json([{"version": version.number, "sha256": version.sha256} for version in versions])
         return 0
     for version in versions:
         facts = version.path.stat()
@@ -361,61 +342,6 @@ def _report(args: argparse.Namespace, _: list[str]) -> int:
     return 0
 
 
-def _bag_eval_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("bags", type=Path, nargs="+", metavar="BAG", help="a recording: a folder, .mcap, .db3 or .bag")
-    parser.add_argument("--policy", type=Path, action="append", required=True, metavar="FILE", help="may be repeated")
-    parser.add_argument("--image-topic", default="", metavar="TOPIC", help="(default: the only one with images)")
-    parser.add_argument(
-        "--command-topic", default="", metavar="TOPIC", help="(default: an `executed` one, or the only one of commands)"
-    )
-    parser.add_argument(
-        "--command-field", action="append", default=[], metavar="PATH", help="where each action is, in their order"
-    )
-    parser.add_argument("--stamp-source", choices=("header", "log"), default="header", help="(default: header)")
-    parser.add_argument("--roi", type=int, nargs=4, metavar=("X", "Y", "W", "H"), default=(), help="as image.roi")
-    parser.add_argument("--rotate-deg", type=int, default=0, metavar="DEG", help="as image.rotate_deg")
-    parser.add_argument("--freeze-timeout", type=_gate, default=0.0, metavar="S", help="as image.freeze_timeout_s")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="folder for metrics.json and frames.csv")
-    parser.add_argument("--force", action="store_true", help="replace results in --out")
-    parser.add_argument("--jobs", type=_positive, help="of several pairs, how many side by side (default: the cores)")
-    parser.add_argument("--max-mae", type=_gate, metavar="X", help="exit code 1 if an action's mae is larger")
-    parser.add_argument("--max-novelty", type=_gate, metavar="X", help="exit code 1 if novelty_p99 is larger")
-    parser.add_argument("--max-age", type=_gate, metavar="S", help="exit code 1 if a frame was recorded later")
-    parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
-
-
-def _bag_eval(args: argparse.Namespace, _: list[str]) -> int:
-    from sac_ae_ros.bag import many, score
-    from sac_ae_ros.bag.evaluate import Options
-    from sac_ae_ros.core.image import View
-
-    view = View.of(args.roi, args.rotate_deg)
-    names = args.image_topic, args.command_topic, tuple(args.command_field)
-    options = Options(*names, view, args.freeze_timeout, stamp_source=args.stamp_source)
-    gates = score.Gates(args.max_mae, args.max_novelty, args.max_age)
-    jobs = many.plan(args.bags, args.policy, args.out)
-    found = many.score_all(jobs, options, args.jobs or os.cpu_count() or 1, args.force)
-    scores = [each.facts for each in found if each.facts is not None]
-    exceeded = [
-        f"{each['bag']} with {each['policy']}: {line}" for each in scores for line in score.exceeded(each, gates)
-    ]
-    if args.json:
-        failed = [
-            {"bag": str(each.job.bag), "policy": str(each.job.policy), "error": each.error}
-            for each in found
-            if each.error
-        ]
-        _print_json(scores[0] if len(jobs) == 1 else {"scores": scores, "failed": failed})
-    else:
-        print(score.render(scores[0]) if len(jobs) == 1 else many.render(found))
-    for line in exceeded:
-        print(f"failed: {line}", file=sys.stderr)
-    for each in found:
-        if each.error:
-            print(f"error: {each.job.bag} with {each.job.policy}: {each.error}", file=sys.stderr)
-    return BAD_INPUT if any(each.error for each in found) else FAILED if exceeded else 0
-
-
 def _demo_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--policy", type=Path, metavar="FILE", help="an ONNX policy; skips the training")
     parser.add_argument("--config", type=Path, metavar="FILE", help="training configuration (default: the rover's)")
@@ -423,11 +349,11 @@ def _demo_arguments(parser: argparse.ArgumentParser) -> None:
         "--run-dir", type=Path, metavar="DIR", help="new folder for the results (default: runs/demo-TIME)"
     )
     parser.add_argument(
-        "--episodes", type=_positive, default=10, help="episodes for each row of the table (default: 10)"
+        "--episodes", type=positive, default=10, help="episodes for each row of the table (default: 10)"
     )
-    parser.add_argument("--seed", type=_seed, default=3_000_000, help="seed of the first episode (default: 3000000)")
+    parser.add_argument("--seed", type=seed, default=3_000_000, help="seed of the first episode (default: 3000000)")
     parser.add_argument(
-        "--real-time-factor", type=_factor, default=2.5, help="speed of the ROS simulation (default: 2.5)"
+        "--real-time-factor", type=factor, default=2.5, help="speed of the ROS simulation (default: 2.5)"
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
 
@@ -441,7 +367,7 @@ def _demo(args: argparse.Namespace, overrides: list[str]) -> int:
     request = demo.Request(args.policy, args.config, tuple(overrides), args.episodes, args.seed, args.real_time_factor)
     table = demo.run(request, run_dir)
     if args.json:
-        _print_json(table)
+        print_json(table)
     else:
         print(demo.render(run_dir))
     return 0
@@ -456,38 +382,10 @@ def _doctor(args: argparse.Namespace, _: list[str]) -> int:
 
     checks = doctor.examine()
     if args.json:
-        _print_json(doctor.to_dict(checks))
+        print_json(doctor.to_dict(checks))
     else:
         print(doctor.render(checks))
     return 0
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"expected at least 1, got {text}")
-    return value
-
-
-def _seed(text: str) -> int:
-    value = int(text)
-    if not 0 <= value < 2**31 - 10_000:
-        raise argparse.ArgumentTypeError(f"expected a seed of 0 to two thousand million, got {text}")
-    return value
-
-
-def _gate(text: str) -> float:
-    value = float(text)
-    if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"expected a number from 0 on, got {text}")
-    return value
-
-
-def _factor(text: str) -> float:
-    value = float(text)
-    if not 0.01 <= value <= 100:
-        raise argparse.ArgumentTypeError(f"expected 0.01..100, got {text}")
-    return value
 
 
 VERBS = {
@@ -547,14 +445,7 @@ VERBS = {
         "Draw a run as one HTML page: returns, losses, reconstructions, a video, speed and config.",
         "  sac-ae report runs/rover-3\n  sac-ae report runs/rover-3 --no-video --out rover-3.html",
     ),
-    "bag-eval": Verb(
-        _bag_eval,
-        _bag_eval_arguments,
-        "Score a policy on a recorded drive, through the code that the robot runs; see docs/bags.md.",
-        "  sac-ae bag-eval drive.mcap --policy models/rover_chase_ball.onnx --out scores/drive\n"
-        "  sac-ae bag-eval drives/* --policy old.onnx --policy new.onnx --json\n"
-        "  sac-ae bag-eval drive.mcap --policy new.onnx --max-mae 0.05 --max-novelty 1.0",
-    ),
+    **cli_bags.VERBS,
     "demo": Verb(
         _demo,
         _demo_arguments,

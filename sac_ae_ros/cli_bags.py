@@ -1,0 +1,77 @@
+"""The verbs of `sac-ae` that have to do with recordings."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from sac_ae_ros.cli_parts import BAD_INPUT, FAILED, Verb, gate, positive, print_json
+
+
+def _bag_eval_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("bags", type=Path, nargs="+", metavar="BAG", help="a recording: a folder, .mcap, .db3 or .bag")
+    parser.add_argument("--policy", type=Path, action="append", required=True, metavar="FILE", help="may be repeated")
+    parser.add_argument("--image-topic", default="", metavar="TOPIC", help="(default: the only one with images)")
+    parser.add_argument(
+        "--command-topic", default="", metavar="TOPIC", help="(default: an `executed` one, or the only one of commands)"
+    )
+    parser.add_argument(
+        "--command-field", action="append", default=[], metavar="PATH", help="where each action is, in their order"
+    )
+    parser.add_argument("--stamp-source", choices=("header", "log"), default="header", help="(default: header)")
+    parser.add_argument("--roi", type=int, nargs=4, metavar=("X", "Y", "W", "H"), default=(), help="as image.roi")
+    parser.add_argument("--rotate-deg", type=int, default=0, metavar="DEG", help="as image.rotate_deg")
+    parser.add_argument("--freeze-timeout", type=gate, default=0.0, metavar="S", help="as image.freeze_timeout_s")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder for metrics.json and frames.csv")
+    parser.add_argument("--force", action="store_true", help="replace results in --out")
+    parser.add_argument("--jobs", type=positive, help="of several pairs, how many side by side (default: the cores)")
+    parser.add_argument("--max-mae", type=gate, metavar="X", help="exit code 1 if an action's mae is larger")
+    parser.add_argument("--max-novelty", type=gate, metavar="X", help="exit code 1 if novelty_p99 is larger")
+    parser.add_argument("--max-age", type=gate, metavar="S", help="exit code 1 if a frame was recorded later")
+    parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+
+
+def _bag_eval(args: argparse.Namespace, _: list[str]) -> int:
+    from sac_ae_ros.bag import many, score
+    from sac_ae_ros.bag.evaluate import Options
+    from sac_ae_ros.core.image import View
+
+    view = View.of(args.roi, args.rotate_deg)
+    names = args.image_topic, args.command_topic, tuple(args.command_field)
+    options = Options(*names, view, args.freeze_timeout, stamp_source=args.stamp_source)
+    gates = score.Gates(args.max_mae, args.max_novelty, args.max_age)
+    jobs = many.plan(args.bags, args.policy, args.out)
+    found = many.score_all(jobs, options, args.jobs or os.cpu_count() or 1, args.force)
+    scores = [each.facts for each in found if each.facts is not None]
+    exceeded = [
+        f"{each['bag']} with {each['policy']}: {line}" for each in scores for line in score.exceeded(each, gates)
+    ]
+    if args.json:
+        failed = [
+            {"bag": str(each.job.bag), "policy": str(each.job.policy), "error": each.error}
+            for each in found
+            if each.error
+        ]
+        print_json(scores[0] if len(jobs) == 1 else {"scores": scores, "failed": failed})
+    else:
+        print(score.render(scores[0]) if len(jobs) == 1 else many.render(found))
+    for line in exceeded:
+        print(f"failed: {line}", file=sys.stderr)
+    for each in found:
+        if each.error:
+            print(f"error: {each.job.bag} with {each.job.policy}: {each.error}", file=sys.stderr)
+    return BAD_INPUT if any(each.error for each in found) else FAILED if exceeded else 0
+
+
+VERBS = {
+    "bag-eval": Verb(
+        _bag_eval,
+        _bag_eval_arguments,
+        "Score a policy on a recorded drive, through the code that the robot runs; see docs/bags.md.",
+        "  sac-ae bag-eval drive.mcap --policy models/rover_chase_ball.onnx --out scores/drive\n"
+        "  sac-ae bag-eval drives/* --policy old.onnx --policy new.onnx --json\n"
+        "  sac-ae bag-eval drive.mcap --policy new.onnx --max-mae 0.05 --max-novelty 1.0",
+    ),
+}

@@ -1,0 +1,60 @@
+"""What the verbs of `sac-ae` have in common: their table's rows, exit codes and kinds of arguments."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+
+FAILED = 1
+BAD_INPUT = 2
+INTERRUPTED = 130
+
+
+@dataclass(frozen=True)
+class Verb:
+    """One word of the command line."""
+
+    run: Callable[[argparse.Namespace, list[str]], int]
+    add_arguments: Callable[[argparse.ArgumentParser], None]
+    help: str
+    example: str
+    takes_config: bool = False
+
+
+def print_json(value: object) -> None:
+    """One line of strict JSON."""
+    print(json.dumps(value, allow_nan=False))
+
+
+def positive(text: str) -> int:
+    """An integer from 1 on."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"expected at least 1, got {text}")
+    return value
+
+
+def seed(text: str) -> int:
+    """A seed that leaves room for the episodes that follow."""
+    value = int(text)
+    if not 0 <= value < 2**31 - 10_000:
+        raise argparse.ArgumentTypeError(f"expected a seed of 0 to two thousand million, got {text}")
+    return value
+
+
+def gate(text: str) -> float:
+    """A finite number from 0 on."""
+    value = float(text)
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected a number from 0 on, got {text}")
+    return value
+
+
+def factor(text: str) -> float:
+    """A speed, in times real time."""
+    value = float(text)
+    if not 0.01 <= value <= 100:
+        raise argparse.ArgumentTypeError(f"expected 0.01..100, got {text}")
+    return value
