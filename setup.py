@@ -45,7 +45,12 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11,<3.13",
     packages=find_packages(include=[NAME, f"{NAME}.*", "sim_training", "sim_training.*"]),
-    package_data={"sim_training": ["*.jinja"], "sim_training.envs": ["*.xml"]},
+    package_data={
+        NAME: ["*.jinja"],
+        f"{NAME}.bag": ["*.jinja"],
+        "sim_training": ["*.jinja"],
+        "sim_training.envs": ["*.xml"],
+    },
     data_files=data_files(),
     entry_points={"console_scripts": [f"sac-ae = {NAME}.cli:main"]},
     zip_safe=False,

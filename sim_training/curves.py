@@ -2,15 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from io import StringIO
-from typing import Any
-
-import matplotlib
-
-matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -19,26 +12,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 from numpy.typing import NDArray
 
+from sac_ae_ros.page import COLORS, QUIET, STYLE, svg, thin
+
 Rows = Sequence[Mapping[str, float]]
 
 LINES = ("-", "--", ":")  # a curve stays in sight where another lies on it
-COLORS = ("#3b82f6", "#e07b39", "#2fa36b")  # readable on white and on black
-QUIET = "#8b919a"
-INK = "#010203"  # stands for the page's own colour, which matplotlib cannot name
-MOST_POINTS = 300
 MOST_DOTS = 800
-STYLE: Any = {
-    "svg.fonttype": "none",  # text stays text: smaller, and in the page's font
-    "font.size": 9,
-    "axes.grid": True,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlesize": 10,
-    "grid.alpha": 0.15,
-    "legend.frameon": False,
-    **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), INK),
-    "grid.color": INK,
-}
 
 
 @dataclass(frozen=True)
@@ -93,7 +72,7 @@ def returns_svg(train: Rows, evals: Rows) -> str:
         figure, axes = _figure(5.0, 3.3)
         draw_returns(axes, train, evals)
         axes.legend(loc="best")
-        return _svg(figure, "returns over env steps")
+        return svg(figure, "returns over env steps")
 
 
 def panel_svg(panel: Panel, rows: Rows) -> str:
@@ -114,20 +93,7 @@ def panel_svg(panel: Panel, rows: Rows) -> str:
         axes.set(title=panel.title, xlabel="env steps")
         if any(panel.curves.values()):
             axes.legend(loc="best")
-        return _svg(figure, f"{panel.title} over env steps")
-
-
-def thin(steps: NDArray[np.float64], values: NDArray[np.float64], most: int = MOST_POINTS) -> list[NDArray[np.float64]]:
-    """Steps, means, minima and maxima of at most `most` groups of neighbours, each float64 [<= most]."""
-    size = -(-len(steps) // most)
-    starts = np.arange(0, len(steps), size)
-    counts = np.diff([*starts, len(steps)])
-    return [
-        np.add.reduceat(steps, starts) / counts,
-        np.add.reduceat(values, starts) / counts,
-        np.minimum.reduceat(values, starts),
-        np.maximum.reduceat(values, starts),
-    ]
+        return svg(figure, f"{panel.title} over env steps")
 
 
 def _draw_curve(
@@ -146,19 +112,3 @@ def _figure(width_in: float, height_in: float) -> tuple[Figure, Axes]:
     axes.patch.set_alpha(0)
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     return figure, axes
-
-
-def _svg(figure: Figure, label: str) -> str:
-    """The figure as an element of a page: scales with it, in its colour and font, and styles nothing outside."""
-    out = StringIO()
-    figure.savefig(out, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
-    plt.close(figure)
-    text = out.getvalue()
-    text = text[text.index("<svg") :]
-    text = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", text, count=1)
-    text = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text, count=1)
-    text = re.sub(r"<style.*?</style>|<!--.*?-->", "", text, flags=re.DOTALL)  # both would hold for the whole page
-    text = re.sub(r'<g id="[^"]*"', "<g", text)  # every figure has a figure_1
-    text = re.sub(r"font-family: [^;\"]*;", "", text)
-    text = text.replace(INK, "currentColor")
-    return text.replace("<svg", f'<svg role="img" aria-label="{label}"', 1)

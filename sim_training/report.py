@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import csv
 import shlex
 import time
@@ -12,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-import jinja2
 import numpy as np
 from markupsafe import Markup
 
+from sac_ae_ros import page
 from sac_ae_ros.core.errors import RunError
+from sac_ae_ros.page import count, duration
 from sim_training import checkpoint, curves, metrics
 from sim_training import config as configs
 from sim_training.config import TrainConfig
@@ -76,12 +76,7 @@ def read(run_dir: Path) -> Record:
 
 def write(record: Record, out: Path, clip: Clip | str) -> None:
     """Writes the page whole or not at all; in place of a clip, the reason why there is none."""
-    folder = jinja2.FileSystemLoader(Path(__file__).parent)
-    engine = jinja2.Environment(
-        loader=folder, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    engine.filters |= {"count": count, "data": lambda data: base64.b64encode(data).decode()}
-    page = engine.get_template(TEMPLATE).render(
+    text = page.template(Path(__file__).parent, TEMPLATE).render(
         config=record.config,
         yaml=(record.run_dir / "config.yaml").read_text(),
         summary=summary(record),
@@ -93,7 +88,7 @@ def write(record: Record, out: Path, clip: Clip | str) -> None:
         no_clip=clip,
         made=time.strftime("%Y-%m-%d %H:%M"),
     )
-    configs.write_text(out, page)
+    configs.write_text(out, text)
 
 
 def summary(record: Record) -> dict[str, str]:
@@ -145,19 +140,6 @@ def commands(run_dir: Path) -> dict[str, str]:
         "export them for a robot": f"sac-ae export {run} --out {shlex.quote(str(run_dir / 'policy.onnx'))}",
         "make this page again": f"sac-ae report {run}",
     }
-
-
-def count(number: float) -> str:
-    """A whole number with thin spaces between thousands."""
-    return f"{round(number):,}".replace(",", "\u202f")
-
-
-def duration(seconds: float) -> str:
-    """Two units, such as `3 h 20 min` or `4 min 5 s`."""
-    whole = round(seconds)
-    if whole >= 3600:
-        return f"{whole // 3600} h {whole % 3600 // 60} min"
-    return f"{whole // 60} min {whole % 60} s"
 
 
 def _newest(record: Record) -> Mapping[str, float]:

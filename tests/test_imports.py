@@ -71,8 +71,8 @@ def trespasses(importer: str, imported: str, at_import: bool) -> str | None:
             return "core imports numpy, cv2, onnx and onnxruntime only"
         if top == "sac_ae_ros" and not brings("sac_ae_ros.core"):
             return "core imports nothing else of sac_ae_ros"
-    if inside("sim_training") and top == "sac_ae_ros" and not brings("sac_ae_ros.core"):
-        return "sim_training imports sac_ae_ros.core only"
+    if inside("sim_training") and top == "sac_ae_ros" and not (brings("sac_ae_ros.core") or brings("sac_ae_ros.page")):
+        return "sim_training imports sac_ae_ros.core and page only"
     if inside("sac_ae_ros.nodes") and brings("sac_ae_ros.bag") and importer not in MAY_USE_BAGS:
         return "of the nodes only the recorder and the player know recordings"
     if inside("sac_ae_ros.bag") and brings("sac_ae_ros.nodes"):

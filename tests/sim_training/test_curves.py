@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from sac_ae_ros import page
 from sim_training import curves
 
 LOSS = curves.Panel("critic loss", {"critic_loss": ""}, log=True)
@@ -19,14 +20,14 @@ def test_a_column_leaves_out_what_was_not_measured():
 
 
 def test_thinning_keeps_means_and_extremes():
-    x, mean, low, high = curves.thin(np.arange(5.0), np.array([0.0, 2.0, 9.0, 1.0, 7.0]), most=3)
+    x, mean, low, high = page.thin(np.arange(5.0), np.array([0.0, 2.0, 9.0, 1.0, 7.0]), most=3)
     assert x.tolist() == [0.5, 2.5, 4.0]
     assert (mean.tolist(), low.tolist(), high.tolist()) == ([1.0, 5.0, 7.0], [0.0, 1.0, 7.0], [2.0, 9.0, 7.0])
 
 
 def test_a_short_curve_is_drawn_point_by_point():
     steps, values = np.arange(7.0), np.arange(7.0) ** 2
-    assert all(np.array_equal(each, values) for each in curves.thin(steps, values)[1:])
+    assert all(np.array_equal(each, values) for each in page.thin(steps, values)[1:])
 
 
 def test_a_long_run_makes_no_larger_picture():
