@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from itertools import islice
 from pathlib import Path
 from typing import Any
-
-import cv2
 
 from sac_ae_ros import video
 from sac_ae_ros.core.errors import SacAeError
@@ -56,19 +53,9 @@ def film(run_dir: Path) -> Any:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "episode.mp4"
             video.write(path, moments, source.actions, max(1, round(1 / source.period_s)))
-            return Clip(path.read_bytes(), poster(path), source.env_step, source.seed, source.episode_return)
+            return Clip(path.read_bytes(), video.poster(path), source.env_step, source.seed, source.episode_return)
     finally:
         source.close()
-
-
-def poster(path: Path) -> bytes:
-    """The middle frame of a video as JPEG, for players that show nothing until they are started."""
-    import av
-
-    with av.open(str(path)) as container:
-        middle = container.streams.video[0].frames // 2
-        frame = next(islice(container.decode(video=0), middle, None)).to_ndarray(format="bgr24")
-    return bytes(cv2.imencode(".jpg", frame, [cv2.IMWRITE_JPEG_QUALITY, 85])[1])
 
 
 def _say(text: str) -> None:

@@ -1,14 +1,9 @@
 """`sac-ae report` as a user meets it; the page itself is tested in tests/sim_training/test_report.py."""
 
-import av
-import cv2
-import numpy as np
 import pytest
 from tiny_config import TINY
 
-from sac_ae_ros import report, video
 from sac_ae_ros.cli import main
-from sac_ae_ros.core.spec import ActionSpec
 from sim_training import config as configs
 
 
@@ -57,14 +52,3 @@ def test_what_is_no_run_folder_is_one_line(tmp_path, capfd):
     code, out, err = sac_ae_report(capfd, tmp_path / "none")
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert "expected a run folder with config.yaml" in err
-
-
-def test_the_poster_is_the_middle_of_the_video(tmp_path):
-    levels = [0, 60, 120, 180, 240]
-    moments = [video.Moment(np.full((36, 64, 3), level, np.uint8), None, "") for level in levels]
-    video.write(tmp_path / "it.mp4", moments, (ActionSpec("a", "1", -1.0, 1.0),), 10)
-    picture = cv2.imdecode(np.frombuffer(report.poster(tmp_path / "it.mp4"), np.uint8), cv2.IMREAD_COLOR)
-    with av.open(str(tmp_path / "it.mp4")) as container:
-        stream = container.streams.video[0]
-        assert picture.shape[:2] == (stream.height, stream.width)
-    assert abs(int(picture[100, 300].mean()) - 120) < 4

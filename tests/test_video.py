@@ -1,6 +1,7 @@
 """The video is H.264 in MP4 of the right length, and its bars follow the commands."""
 
 import av
+import cv2
 import numpy as np
 import pytest
 
@@ -45,3 +46,14 @@ def test_nothing_to_show_leaves_nothing_behind(tmp_path):
     with pytest.raises(ValueError, match="at least one frame"):
         video.write(tmp_path / "out.mp4", [], ACTIONS, 20)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_poster_is_the_middle_of_the_video(tmp_path):
+    levels = [0, 60, 120, 180, 240]
+    moments = [video.Moment(np.full((36, 64, 3), level, np.uint8), None, "") for level in levels]
+    video.write(tmp_path / "it.mp4", moments, (ActionSpec("a", "1", -1.0, 1.0),), 10)
+    picture = cv2.imdecode(np.frombuffer(video.poster(tmp_path / "it.mp4"), np.uint8), cv2.IMREAD_COLOR)
+    with av.open(str(tmp_path / "it.mp4")) as container:
+        stream = container.streams.video[0]
+        assert picture.shape[:2] == (stream.height, stream.width)
+    assert abs(int(picture[100, 300].mean()) - 120) < 4
