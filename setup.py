@@ -47,7 +47,7 @@ setup(
     packages=find_packages(include=[NAME, f"{NAME}.*", "sim_training", "sim_training.*"]),
     package_data={
         NAME: ["*.jinja"],
-        f"{NAME}.bag": ["*.jinja"],
+        f"{NAME}.bag": ["*.jinja", "*.js"],
         "sim_training": ["*.jinja"],
         "sim_training.envs": ["*.xml"],
     },

@@ -24,7 +24,9 @@ def _bag_eval_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--roi", type=int, nargs=4, metavar=("X", "Y", "W", "H"), default=(), help="as image.roi")
     parser.add_argument("--rotate-deg", type=int, default=0, metavar="DEG", help="as image.rotate_deg")
     parser.add_argument("--freeze-timeout", type=gate, default=0.0, metavar="S", help="as image.freeze_timeout_s")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="folder for metrics.json and frames.csv")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder for numbers, page, videos and a recording")
+    parser.add_argument("--no-video", action="store_true", help="with --out: no overlay.mp4, and none in report.html")
+    parser.add_argument("--metrics-only", action="store_true", help="with --out: only metrics.json and frames.csv")
     parser.add_argument("--force", action="store_true", help="replace results in --out")
     parser.add_argument("--jobs", type=positive, help="of several pairs, how many side by side (default: the cores)")
     parser.add_argument("--max-mae", type=gate, metavar="X", help="exit code 1 if an action's mae is larger")
@@ -42,7 +44,8 @@ def _bag_eval(args: argparse.Namespace, _: list[str]) -> int:
     names = args.image_topic, args.command_topic, tuple(args.command_field)
     options = Options(*names, view, args.freeze_timeout, stamp_source=args.stamp_source)
     gates = score.Gates(args.max_mae, args.max_novelty, args.max_age)
-    jobs = many.plan(args.bags, args.policy, args.out)
+    outputs = score.Outputs(page=not args.metrics_only, video=not (args.no_video or args.metrics_only))
+    jobs = many.plan(args.bags, args.policy, args.out, outputs)
     found = many.score_all(jobs, options, args.jobs or os.cpu_count() or 1, args.force)
     scores = [each.facts for each in found if each.facts is not None]
     exceeded = [

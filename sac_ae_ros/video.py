@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 import cv2
 import numpy as np
@@ -54,50 +56,59 @@ def write(path: Path, moments: Iterable[Moment], actions: Sequence[ActionSpec], 
     Raises:
         ValueError: there is not one moment.
     """
-    encode(path, ((i / frame_rate_hz, draw(moment, actions)) for i, moment in enumerate(moments)), frame_rate_hz)
+    with Film(path, frame_rate_hz) as film:
+        for i, moment in enumerate(moments):
+            film.add(i / frame_rate_hz, draw(moment, actions))
 
 
-def encode(
-    path: Path,
-    pictures: Iterable[tuple[float, NDArray[np.uint8]]],
-    frame_rate_hz: float,
-    crf: int = 22,
-    preset: str = "fast",
-) -> None:
-    """Writes an MP4 atomically, of pictures uint8 RGB [h, w, 3] and when each is to be seen, seconds that ascend.
+class Film:
+    """An MP4 while it is written; a context that leaves the file whole, or nothing where it is left by an error."""
 
-    h and w are even. `frame_rate_hz` tells how long the last one stays. `crf` and `preset` are libx264's: a larger crf
-    gives a smaller file.
+    def __init__(self, path: Path, frame_rate_hz: float, *, crf: int = 22, preset: str = "fast") -> None:
+        """Pictures may come at any times; `frame_rate_hz` tells how long the last one stays.
 
-    Raises:
-        ValueError: there is not one picture.
-    """
-    import av
+        Args:
+            path: the file; one that is there is replaced.
+            frame_rate_hz: the usual number of pictures in a second.
+            crf: of libx264: a larger one gives a smaller file.
+            preset: of libx264: how much time it takes to make the file small.
+        """
+        import av
 
-    partial = path.with_name(f".{path.name}.partial.mp4")
-    last = -1
-    try:
-        with av.open(str(partial), "w", options={"movflags": "faststart"}) as container:
-            stream = container.add_stream(
-                "libx264",
-                rate=Fraction(frame_rate_hz).limit_denominator(1000),
-                options={"crf": str(crf), "preset": preset},
-            )
-            stream.codec_context.time_base = TICK
-            for at_s, picture in pictures:
-                if last < 0:
-                    stream.height, stream.width, stream.pix_fmt = picture.shape[0], picture.shape[1], "yuv420p"
-                frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
-                pts = max(round(at_s / TICK), last + 1)
-                frame.time_base, frame.pts, last = TICK, pts, pts
-                container.mux(stream.encode(frame))
-            if last >= 0:
-                container.mux(stream.encode())
-        if last < 0:
-            raise ValueError("video: expected at least one frame")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+        self._path, self._partial = path, path.with_name(f".{path.name}.partial.mp4")
+        self._container = av.open(str(self._partial), "w", options={"movflags": "faststart"})
+        rate = Fraction(frame_rate_hz).limit_denominator(1000)
+        self._stream = self._container.add_stream("libx264", rate=rate, options={"crf": str(crf), "preset": preset})
+        self._stream.codec_context.time_base = TICK
+        self._last = -1
+
+    def add(self, at_s: float, picture: NDArray[np.uint8]) -> None:
+        """Adds uint8 RGB [h, w, 3], h and w even, from `at_s` seconds on; the times ascend from 0."""
+        import av
+
+        if self._last < 0:
+            self._stream.height, self._stream.width = picture.shape[:2]
+            self._stream.pix_fmt = "yuv420p"
+        frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+        self._last = max(round(at_s / TICK), self._last + 1)
+        frame.time_base, frame.pts = TICK, self._last
+        self._container.mux(self._stream.encode(frame))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        """Raises ValueError where not one picture came."""
+        try:
+            if kind is None and self._last >= 0:
+                self._container.mux(self._stream.encode())
+            self._container.close()
+            if kind is None:
+                if self._last < 0:
+                    raise ValueError("video: expected at least one frame")
+                self._partial.replace(self._path)
+        finally:
+            self._partial.unlink(missing_ok=True)
 
 
 def poster(path: Path) -> bytes:

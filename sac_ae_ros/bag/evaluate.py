@@ -6,7 +6,7 @@ import struct
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,7 +79,8 @@ class Evaluation:
     frames: images on the topic. stale: stamps of frames recorded more than 2.5 periods after them. refused: stamps and
     reasons of frames that could not be used. gaps: stamps and lengths, seconds. dropped: stamps and how many frames are
     missing after them. commands: recorded ones that could be read; refused_commands could not. ages_s: greatest and
-    99th percentile of the frames' ages when recorded, None where stamps are of another clock.
+    99th percentile of the frames' ages when recorded, None where stamps are of another clock. first_ns: the earliest
+    tick's stamp.
     """
 
     spec: PolicySpec
@@ -102,6 +103,12 @@ class Evaluation:
     recorded_s: float = 0.0
     wall_s: float = 0.0
     salvage: Salvage | None = None
+
+    first_ns: int = 0
+
+    def seconds(self, stamp_ns: Any) -> Any:
+        """Since the earliest tick: of a stamp, or of an array of them."""
+        return (stamp_ns - self.first_ns) * 1e-9
 
     @property
     def times_real_time(self) -> float:
@@ -166,8 +173,7 @@ class _Frames:
     def __init__(
         self, bag: Bag, policy: OnnxPolicy, options: Options, result: Evaluation, on_tick: Callable[[Tick, Frame], None]
     ) -> None:
-        self._bag, self._result, self._on_tick = bag, result, on_tick
-        self._by_header = options.stamp_source == "header"
+        self._bag, self._options, self._result, self._on_tick = bag, options, result, on_tick
         self._watched = _Watched(policy)
         guard = NoveltyGuard(policy.spec.novelty, SCORED)
         self._blind = guard.blind
@@ -181,7 +187,7 @@ class _Frames:
     def take(self, record: Record) -> None:
         """Takes every record of the image topic, in the bag's order."""
         self._result.frames += 1
-        stamp_ns = (self._by_header and peek_stamp_ns(record)) or record.stamp_ns
+        stamp_ns = stamp_of(record, self._options)
         self._stamps_ns.append(stamp_ns)
         self._logs_ns.append(record.stamp_ns)
         started_s = time.perf_counter()
@@ -209,11 +215,17 @@ class _Frames:
         result.dropped = [(origin_ns + round(at * 1e9), count) for at, count in metrics.dropped(stamps_s)]
         result.recorded_s = float(logs_ns.max() - logs_ns.min()) * 1e-9
         ages_s = (logs_ns - stamps_ns) * 1e-9
-        if self._by_header and abs(np.median(ages_s)) < OTHER_CLOCK_S:
+        if self._options.stamp_source == "header" and abs(np.median(ages_s)) < OTHER_CLOCK_S:
             result.age_max_s, result.age_p99_s = float(ages_s.max()), float(np.percentile(ages_s, 99))
             result.stale = stamps_ns[ages_s > GAP_PERIODS * period_s].tolist()
+        result.first_ns = min((tick.stamp_ns for tick in result.ticks), default=origin_ns)
         result.novelty_p99 = _p99([tick.score for tick in result.ticks])
         result.error_p99 = _p99([tick.novelty for tick in result.ticks])
+
+
+def stamp_of(record: Record, options: Options) -> int:
+    """The time that counts for a frame: its header's where it has one and the options want it, else when recorded."""
+    return (options.stamp_source == "header" and peek_stamp_ns(record)) or record.stamp_ns
 
 
 def peek_stamp_ns(record: Record) -> int | None:

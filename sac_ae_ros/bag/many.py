@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from sac_ae_ros.bag.evaluate import Options
-from sac_ae_ros.bag.score import METRICS, Job, inputs, score
+from sac_ae_ros.bag.score import ALL, METRICS, Job, Outputs, inputs, score
 from sac_ae_ros.core.errors import RunError, SacAeError
 
 
@@ -27,7 +27,7 @@ class Scored:
     error: str = ""
 
 
-def plan(bags: Sequence[Path], policies: Sequence[Path], out: Path | None = None) -> list[Job]:
+def plan(bags: Sequence[Path], policies: Sequence[Path], out: Path | None = None, outputs: Outputs = ALL) -> list[Job]:
     """Every policy on every bag. One pair writes into `out` itself, several into folders of their own there.
 
     Raises:
@@ -40,7 +40,7 @@ def plan(bags: Sequence[Path], policies: Sequence[Path], out: Path | None = None
     for folder in (out, *folders):
         if folder.exists() and not folder.is_dir():
             raise RunError(f"--out: expected a folder, got the file {folder}; name another")
-    return [Job(*pair, folder) for pair, folder in zip(pairs, folders, strict=True)]
+    return [Job(*pair, folder, outputs) for pair, folder in zip(pairs, folders, strict=True)]
 
 
 def finished(job: Job, options: Options, force: bool) -> dict[str, Any] | None:

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from sac_ae_ros.bag.evaluate import Evaluation, Frame, Options, Tick, evaluate
+from sac_ae_ros.bag.evaluate import Evaluation, Options, Tick, evaluate
 from sac_ae_ros.bag.reader import Bag
 from sac_ae_ros.core import policy_file
 from sac_ae_ros.core.errors import BagError
@@ -39,12 +39,27 @@ class Gates:
 
 
 @dataclass(frozen=True)
+class Outputs:
+    """What is written beside metrics.json and frames.csv.
+
+    page: report.html, and the recording of what the policy saw and would have sent. video: overlay.mp4, and the page's.
+    """
+
+    page: bool = True
+    video: bool = True
+
+
+ALL = Outputs()
+
+
+@dataclass(frozen=True)
 class Job:
-    """One policy on one bag; `out` is the folder for its files, None for none."""
+    """One policy on one bag; `out` is the folder for its files, None for none, and `outputs` says which."""
 
     bag: Path
     policy: Path
     out: Path | None = None
+    outputs: Outputs = ALL
 
 
 def inputs(job: Job, options: Options) -> dict[str, Any]:
@@ -57,25 +72,35 @@ def inputs(job: Job, options: Options) -> dict[str, Any]:
     sizes = [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in files if path.exists()]
     sha256 = hashlib.sha256(policy_file.read_bytes(job.policy)).hexdigest()
     facts = {"files": sizes, "sha256": sha256, "options": dataclasses.asdict(options)}
+    facts |= {"outputs": dataclasses.asdict(job.outputs)}
     return dict(json.loads(json.dumps(facts)))
 
 
 def score(job: Job, options: Options, *, with_bar: bool = True) -> dict[str, Any]:
-    """Scores one policy on one bag; writes metrics.json and frames.csv where the job says so.
+    """Scores one policy on one bag; writes the files that the job asks for.
 
     Raises:
         SacAeError: bag or policy cannot be read, or don't fit.
     """
     policy = OnnxPolicy.load(job.policy)
-    with Bag.open(job.bag) as bag, _progress(bag, job.bag.name if with_bar else "") as advance:
-        result = evaluate(bag, policy, options, advance)
-    facts = {"bag": str(job.bag), "policy": str(job.policy), **to_dict(result), "inputs": inputs(job, options)}
-    if job.out is not None:
+    title = job.bag.resolve().name
+    with Bag.open(job.bag) as bag:
+        with _progress(bag, title if with_bar else "") as advance:
+            result = evaluate(bag, policy, options, lambda tick, _: advance(tick))
+        names = {"bag": str(job.bag), "bag_name": title, "policy": str(job.policy)}
+        facts = {**names, **to_dict(result), "inputs": inputs(job, options)}
+        if job.out is None:
+            return facts
         job.out.mkdir(parents=True, exist_ok=True)
         write_frames(result, job.out / FRAMES)
-        whole = job.out / f".{METRICS}"
-        whole.write_text(json.dumps(facts, indent=2, allow_nan=False) + "\n")
-        whole.replace(job.out / METRICS)  # last, and at once: what is there is finished
+        if job.outputs.page and result.ticks:
+            from sac_ae_ros.bag.present import present  # matplotlib takes a second to import
+
+            with _progress(bag, f"{title}, page" if with_bar else "") as advance:
+                present(bag, result, options, facts, job.out, job.outputs, advance)
+    whole = job.out / f".{METRICS}"
+    whole.write_text(json.dumps(facts, indent=2, allow_nan=False) + "\n")
+    whole.replace(job.out / METRICS)  # last, and at once: what is there is finished
     return facts
 
 
@@ -216,7 +241,7 @@ def _text(value: float | None) -> str:
 def _progress(bag: Bag, title: str) -> Iterator[Any]:
     """What to call with each tick; a bar of this title, if any, on stderr where that is a terminal."""
     if not title or not sys.stderr.isatty():
-        yield lambda tick, frame: None
+        yield lambda tick: None
         return
     from tqdm import tqdm
 
@@ -225,7 +250,7 @@ def _progress(bag: Bag, title: str) -> Iterator[Any]:
     with tqdm(total=total_s, desc=title, unit="s", file=sys.stderr, leave=False) as bar:
         first_ns: list[int] = [bag.start_ns] if bag.start_ns is not None else []
 
-        def advance(tick: Tick, _: Frame) -> None:
+        def advance(tick: Tick) -> None:
             first_ns[:] = first_ns or [tick.log_ns]
             bar.update(max(0, (tick.log_ns - first_ns[0]) // 10**9 - bar.n))
 

@@ -1,0 +1,149 @@
+"""The page of a score, opened in a real browser, and the files beside it."""
+
+import json
+import re
+
+import av
+import numpy as np
+import pytest
+import tiny_bag
+from browser import open_browser
+from tiny_bag import START_NS
+from tiny_policy import SPEC, write_policy
+
+from sac_ae_ros.bag.evaluate import Options
+from sac_ae_ros.bag.many import finished
+from sac_ae_ros.bag.score import Job, Outputs, score
+from sac_ae_ros.core.errors import RunError
+
+CAMERA_NS = 25_000_000
+GAP_NS = 1_000_000_000
+# Clicks what the argument selects, and tells the times that the page then shows.
+CLICK = """
+new Promise(resolve => {
+    const video = document.querySelector('video');
+    video.addEventListener('seeked', () => setTimeout(() => resolve([
+        video.currentTime, Number(document.querySelector('.timeline').ariaValueNow),
+        parseFloat(document.querySelector('.cursor').style.left), document.querySelector('.readout').textContent,
+    ]), 50), {once: true});
+    %s
+})
+"""
+
+
+def drive(commands: bool = True) -> list:
+    """Six seconds with a gap of one in the middle."""
+    stamps = [START_NS + i * CAMERA_NS + (GAP_NS if i >= 100 else 0) for i in range(200)]
+    greys = np.random.default_rng(0).integers(60, 200, 200).tolist()
+    messages = [(at + 3_000_000, "/image", tiny_bag.image(at, grey)) for at, grey in zip(stamps, greys, strict=True)]
+    return messages + [(at + 5_000_000, "/cmd_vel", tiny_bag.twist(0.25, 0.5)) for at in stamps if commands]
+
+
+@pytest.fixture(scope="module")
+def policy(tmp_path_factory):
+    return write_policy(tmp_path_factory.mktemp("policy") / "tiny.onnx")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, policy):
+    folder = tmp_path_factory.mktemp("whole")
+    bag = tiny_bag.write(folder / "a <b>drive", drive())
+    return score(Job(bag, policy, folder / "out"), Options(), with_bar=False), folder / "out"
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with open_browser() as browser:
+        yield browser
+
+
+def test_every_file_is_there_and_nothing_half_written(whole):
+    _, out = whole
+    assert sorted(path.name for path in out.iterdir()) == [
+        "foxglove_layout.json", "frames.csv", "metrics.json", "overlay.mp4", "policy_bag", "report.html",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("width", "dark"), [(1280, False), (390, True)], ids=["desktop", "phone"])
+def test_the_page_opens_without_complaints_and_asks_for_nothing(whole, browser, width, dark):
+    facts, out = whole
+    visit = browser.visit(out / "report.html", width=width, dark=dark, script="document.body.innerText")
+    assert visit.complaints == []
+    assert visit.requests == []
+    assert visit.width <= width
+    assert "tiny 1 on a <b>drive" in visit.value
+    assert f"{facts['actions']['linear']['mae']:.3g}" in visit.value
+    assert len(re.findall(r"^at [\d.]+ s$", visit.value, re.MULTILINE)) >= 2 * 5
+
+
+def test_moments_plots_and_video_show_the_same_time(whole, browser):
+    _, out = whole
+    ticks = json.loads(re.search(r'id="ticks">(.*?)</script>', (out / "report.html").read_text()).group(1))
+    assert ticks["end_s"] == pytest.approx(5.9)
+    at_s, time_s, left, text = _by_moment(browser, out)
+    assert time_s == pytest.approx(at_s, abs=0.06)
+    axes = [float(each) for each in re.findall(r'data-(?:left|right)="([\d.]+)"', (out / "report.html").read_text())]
+    assert left == pytest.approx(100 * (axes[0] + (axes[1] - axes[0]) * at_s / ticks["end_s"]), abs=1.1)
+    nearest = int(np.searchsorted(ticks["at_s"], time_s + 1e-3, side="right")) - 1
+    policy, recorded = (ticks["actions"][0][name][nearest] for name in ("policy", "recorded"))
+    assert f"policy {policy:g} m/s, recorded {'none' if recorded is None else f'{recorded:g} m/s'}" in text
+
+    place = axes[0] + (axes[1] - axes[0]) * 0.25
+    click = f"""
+    const box = document.querySelector('.timeline').getBoundingClientRect();
+    const where = {{clientX: box.left + box.width * {place}, clientY: box.top + 5, pointerId: 1, buttons: 1}};
+    document.querySelector('.timeline').setPointerCapture = () => {{}};  // there is no pointer 1
+    document.querySelector('.timeline').dispatchEvent(new PointerEvent('pointerdown', where));
+    """
+    time_s, shown_s, *_ = browser.visit(out / "report.html", script=CLICK % click).value
+    assert time_s == pytest.approx(0.25 * 5.9, abs=0.11)
+    assert shown_s == pytest.approx(time_s, abs=0.06)
+
+
+def _by_moment(browser, out):
+    script = CLICK % "document.querySelectorAll('.jump')[3].click();"
+    jump = "Number(document.querySelectorAll('.jump')[3].dataset.at)"
+    at_s = browser.visit(out / "report.html", script=jump).value
+    time_s, _, left, text = browser.visit(out / "report.html", script=script).value
+    return at_s, time_s, left, text
+
+
+def test_videos_run_by_the_recording_s_time(whole):
+    _, out = whole
+    with av.open(str(out / "overlay.mp4")) as container:
+        times = [float(frame.pts * frame.time_base) for frame in container.decode(video=0)]
+    assert len(times) == 50
+    assert times[0] == 0
+    assert times[24:26] == pytest.approx([2.4, 3.5], abs=2e-3)  # the gap is as long as it was
+    assert times[-1] == pytest.approx(5.9, abs=2e-3)
+
+
+def test_a_page_without_commands_video_and_statistics(tmp_path, policy, browser):
+    blind = write_policy(tmp_path / "blind.onnx", spec={"novelty": type(SPEC.novelty)(0, {})})
+    bag = tiny_bag.write(tmp_path / "bag", drive(commands=False))
+    score(Job(bag, blind, tmp_path / "out", Outputs(video=False)), Options(), with_bar=False)
+    assert not (tmp_path / "out" / "overlay.mp4").exists()
+    visit = browser.visit(tmp_path / "out" / "report.html", script="document.body.innerText")
+    assert visit.complaints == []
+    for text in ("No commands were recorded", "left out on request", "no statistics", "None."):
+        assert text in visit.value
+
+
+def test_damage_is_told_on_the_page(tmp_path, policy):
+    bag = tiny_bag.write(tmp_path / "bag", drive())
+    (file,) = bag.glob("*.mcap")
+    file.write_bytes(file.read_bytes()[: file.stat().st_size * 7 // 10])
+    facts = score(Job(bag, policy, tmp_path / "out", Outputs(video=False)), Options(), with_bar=False)
+    text = (tmp_path / "out" / "report.html").read_text()
+    assert "The recording is damaged." in text
+    assert f"{facts['salvaged']} messages" in text
+
+
+def test_metrics_only_and_then_the_page_is_asked_for_by_force(tmp_path, policy):
+    bag = tiny_bag.write(tmp_path / "bag", drive())
+    bare = Job(bag, policy, tmp_path / "out", Outputs(page=False, video=False))
+    score(bare, Options(), with_bar=False)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["frames.csv", "metrics.json"]
+    assert finished(bare, Options(), False) is not None
+    with pytest.raises(RunError, match="--force"):
+        finished(Job(bag, policy, tmp_path / "out"), Options(), False)
