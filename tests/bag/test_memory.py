@@ -5,8 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
-import bags
 import pytest
+import small_bags as bags
 
 # In a process of its own: the largest memory so far is a process's, and never falls.
 READ = r"""

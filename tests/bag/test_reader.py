@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import bags
 import numpy as np
 import pytest
+import small_bags as bags
 
 from sac_ae_ros.bag.messages import header_stamp_ns, to_image
 from sac_ae_ros.bag.reader import Bag

@@ -7,8 +7,8 @@ import random
 import resource
 import sqlite3
 
-import bags
 import pytest
+import small_bags as bags
 from rosbags.highlevel import AnyReader
 
 from sac_ae_ros.bag.reader import Bag
