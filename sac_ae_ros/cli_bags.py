@@ -36,7 +36,7 @@ def _bag_eval_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _bag_eval(args: argparse.Namespace, _: list[str]) -> int:
-    from sac_ae_ros.bag import many, score
+    from sac_ae_ros.bag import many, overview, score
     from sac_ae_ros.bag.evaluate import Options
     from sac_ae_ros.core.image import View
 
@@ -47,6 +47,8 @@ def _bag_eval(args: argparse.Namespace, _: list[str]) -> int:
     outputs = score.Outputs(page=not args.metrics_only, video=not (args.no_video or args.metrics_only))
     jobs = many.plan(args.bags, args.policy, args.out, outputs)
     found = many.score_all(jobs, options, args.jobs or os.cpu_count() or 1, args.force)
+    if args.out is not None and outputs.page and len(jobs) > 1 and args.out.is_dir():
+        overview.write_index(found, args.out)
     scores = [each.facts for each in found if each.facts is not None]
     exceeded = [
         f"{each['bag']} with {each['policy']}: {line}" for each in scores for line in score.exceeded(each, gates)
@@ -59,7 +61,7 @@ def _bag_eval(args: argparse.Namespace, _: list[str]) -> int:
         ]
         print_json(scores[0] if len(jobs) == 1 else {"scores": scores, "failed": failed})
     else:
-        print(score.render(scores[0]) if len(jobs) == 1 else many.render(found))
+        print(score.render(scores[0]) if len(jobs) == 1 else overview.render(found))
     for line in exceeded:
         print(f"failed: {line}", file=sys.stderr)
     for each in found:

@@ -190,7 +190,7 @@ def test_bag_eval_scores_several_side_by_side_and_goes_on_later(bag, policy, tmp
     first, second = found["scores"]
     assert [failed["bag"] for failed in found["failed"]] == [str(nothing)] * 2
     assert first["actions"]["linear"]["mae"] > second["actions"]["linear"]["mae"]
-    assert sorted(path.name for path in out.iterdir()) == ["bag-other", "bag-tiny"]
+    assert sorted(path.name for path in out.iterdir()) == ["bag-other", "bag-tiny", "index.html"]
     before = (out / "bag-tiny/metrics.json").stat().st_mtime_ns
     assert main(command) == 0
     assert json.loads(capsys.readouterr().out)["scores"] == found["scores"]

@@ -106,6 +106,14 @@ def test_the_command_runs_from_the_prefix(prefix: Path) -> None:
     assert where.is_relative_to(prefix.parent.parent if is_colcons(prefix) else prefix)
 
 
+def test_what_the_packages_read_beside_their_modules_is_there(prefix: Path) -> None:
+    kept = [path for package in (NAME, "sim_training") for path in (ROOT / package).rglob("*") if path.is_file()]
+    beside = [path.relative_to(ROOT) for path in kept if path.suffix not in {".py", ".pyc"}]
+    assert {"report.js", "page.html.jinja", "rover.xml"} <= {path.name for path in beside}
+    module = Path(in_shell(prefix, f"python3 -c 'import {NAME} as m; print(m.__file__)'"))
+    assert [path for path in beside if not (module.parents[1] / path).is_file()] == []
+
+
 def test_both_packages_and_nothing_else_are_installed(prefix: Path) -> None:
     library = next(prefix.glob("lib/python3.*/site-packages"))
     packages = {path.name for path in library.iterdir() if path.is_dir() and path.name.isidentifier()}

@@ -81,26 +81,6 @@ def score_all(jobs: Sequence[Job], options: Options, workers: int, force: bool =
     return [done[job] for job in jobs]
 
 
-def render(found: Sequence[Scored]) -> str:
-    """One table: a row for each pair, a column for each action's MAE and best shift."""
-    actions = list(dict.fromkeys(name for each in found if each.facts for name in each.facts["actions"]))
-    header = ["bag", "policy", "ticks", "salvaged", "novelty_p99"]
-    header += [column for name in actions for column in (f"mae {name}", "shift s")]
-    rows = [header]
-    for each in found:
-        row = [each.job.bag.resolve().name, each.job.policy.stem]
-        if each.facts is None:
-            rows.append([*row, "failed"])
-            continue
-        row += [str(each.facts["ticks"]), str(each.facts["salvaged"]), _text(each.facts["novelty_p99"])]
-        for name in actions:
-            errors = each.facts["actions"].get(name, {})
-            row += [_text(errors.get("mae")), _text(errors.get("best_shift_s"))]
-        rows.append(row)
-    widths = [max(len(row[i]) for row in rows if i < len(row)) for i in range(len(header))]
-    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
-
-
 def _in_processes(jobs: Sequence[Job], options: Options, workers: int) -> Iterator[Scored]:
     if not jobs:
         return
@@ -143,7 +123,3 @@ def _names(pairs: Sequence[tuple[Path, Path]]) -> list[str]:
             name = f"{base}-{next(numbers)}"
         names.append(name)
     return names
-
-
-def _text(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4g}"
