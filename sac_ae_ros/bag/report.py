@@ -211,12 +211,11 @@ def _error_row(axes: Axes, result: Evaluation, at_s: NDArray, order: NDArray) ->
     _draw(axes, at_s[order], errors[order], NOVELTY, "")
     for edge, line in ((LOW, ":"), ("0.5", "-."), (HIGH, "--")):
         if edge in result.spec.novelty.quantiles:
-            level = result.spec.novelty.quantiles[edge]
-            label = f"quantile {edge} of the held-out frames"
+            level, label = result.spec.novelty.quantiles[edge], f"{100 * float(edge):g} %"
             axes.axhline(level, color=RECORDED, linewidth=1, linestyle=line, label=label)
     if np.nanmin(errors, initial=math.inf) > 0:
         axes.set_yscale("log")
-    axes.set_title("reconstruction error, mean squared", loc="left")
+    axes.set_title("reconstruction error, mean squared; and the held-out frames' quantiles", loc="left")
     _legend(axes)
 
 
