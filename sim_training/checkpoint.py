@@ -46,9 +46,7 @@ def save(run_dir: Path, env_step: int, state: dict[str, Any], arrays: Mapping[st
         partial.mkdir(parents=True)
         _write_tensors(partial / "agent.pt", state)
         for name, values in arrays.items():
-            with (partial / f"{name}.npz").open("wb") as file:
-                np.savez(file, **values)  # type: ignore[arg-type]
-                _sync_file(file)
+            write_arrays(partial / f"{name}.npz", values)
         _sync_folder(partial)
         if final.exists():  # a kill between the two renames leaves `replaced` as the only checkpoint, until the next
             shutil.rmtree(replaced, ignore_errors=True)
@@ -77,15 +75,27 @@ def load(run_dir: Path, device: str) -> tuple[dict[str, Any], dict[str, dict[str
     if not folders:
         raise RunError(f"resume: expected a checkpoint under {run_dir / 'checkpoints'}, found none; start a new run")
     state = load_tensors(folders[-1] / "agent.pt", device)
-    return state, {path.stem: _load_arrays(path) for path in sorted(folders[-1].glob("*.npz"))}
+    return state, {path.stem: load_arrays(path) for path in sorted(folders[-1].glob("*.npz"))}
 
 
-def _load_arrays(path: Path) -> dict[str, NDArray[Any]]:
+def write_arrays(path: Path, arrays: Arrays) -> None:
+    """Writes an .npz and makes it durable; OSError where it cannot be."""
+    with path.open("wb") as file:
+        np.savez(file, **arrays)  # type: ignore[arg-type]
+        _sync_file(file)
+
+
+def load_arrays(path: Path, purpose: str = "resume") -> dict[str, NDArray[Any]]:
+    """Reads an .npz; it may come from anywhere, so no code in it is run.
+
+    Raises:
+        RunError: no such file, or none of arrays; `purpose` says what it was wanted for.
+    """
     try:
         with np.load(path, allow_pickle=False) as arrays:
             return dict(arrays)
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise RunError(f"resume: cannot read {path} ({error})") from None
+        raise RunError(f"{purpose}: cannot read {path} ({error})") from None
 
 
 def save_tensors(path: Path, state: dict[str, Any]) -> None:

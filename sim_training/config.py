@@ -104,6 +104,8 @@ class LearnConfig:
         reconstruct_shifted: whether the autoencoder reconstructs the shifted frames, or the frames before the shift.
         n_step: rewards summed before the bootstrap.
         bfloat16: convolutions in bfloat16, all else stays float32; for GPUs.
+        replay_from: folder of recorded transitions that `sac-ae bag-to-replay` made; the replay buffer starts with
+            them. Empty: with nothing.
     """
 
     batch_size: int = 128
@@ -130,6 +132,7 @@ class LearnConfig:
     reconstruct_shifted: bool = True
     n_step: int = 1
     bfloat16: bool = False
+    replay_from: str = ""
 
 
 @dataclass(frozen=True)
@@ -220,6 +223,8 @@ class TrainConfig:
         _require(capacity > room, "learn.replay_capacity", f"more than {room} for each environment", capacity)
         alone = self.run.collect == "async" or self.run.envs == 1
         _require(alone, "run.envs", "1, or run.collect async", self.run.envs)
+        sees = self.env.obs == "pixels" or not self.learn.replay_from
+        _require(sees, "learn.replay_from", "env.obs pixels, which are what was recorded", f"env.obs {self.env.obs}")
         shift = self.learn.random_shift
         _require(shift < min(self.env.height, self.env.width), "learn.random_shift", "less than the image", shift)
 

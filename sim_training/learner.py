@@ -115,8 +115,9 @@ class Learner:
         )
 
 
-def make_replay(config: TrainConfig, env: TaskEnv, run_dir: Path) -> Replay:
-    """Room for what the budget can fill; of episodes of fewer than eight steps the oldest are forgotten."""
+def make_replay(config: TrainConfig, env: TaskEnv, run_dir: Path, recorded: int = 0) -> Replay:
+    """Room for what the budget can fill, beside `recorded` frames that are there before; of episodes of fewer than
+    eight steps the oldest are forgotten."""
     learn, run = config.learn, config.run
     space = env.observation_space
     assert space.shape is not None
@@ -126,7 +127,7 @@ def make_replay(config: TrainConfig, env: TaskEnv, run_dir: Path) -> Replay:
     frames = steps + steps // 8 + 64  # one more for each episode, if those have eight steps or more
     between = -(-run.checkpoint_every // config.env.action_repeat)
     shape = ReplayConfig(
-        capacity=min(learn.replay_capacity, frames),
+        capacity=min(learn.replay_capacity, frames + recorded),
         frame_shape=(3, *space.shape[1:]) if pixels else space.shape,
         actions=len(env.task.actions),
         dtype=space.dtype,

@@ -127,6 +127,11 @@ class Replay:
         self._continues[slot] = True
         self._write(lane, next_frame, int(self._episode_start[slot]))
 
+    def follow(self, frame: NDArray, lane: int = 0) -> None:
+        """Adds a frame that no transition led to; it only serves the stacks of those that follow."""
+        newest = self._slot(np.array(lane), self._head[lane] - 1)
+        self._write(lane, frame, int(self._episode_start[newest]))
+
     def draw(self, batch_size: int, rng: np.random.Generator) -> NDArray[np.int64]:
         """Draws transitions uniformly, with replacement: [2, B], their lanes and the indices of their first frames."""
         held = np.minimum(self._head, self._capacity)

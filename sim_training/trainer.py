@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from sac_ae_ros.core.errors import RunError, SimError
-from sim_training import checkpoint, machine
+from sim_training import checkpoint, machine, offline
 from sim_training import config as configs
 from sim_training.agent import make_agent
 from sim_training.collect import Async, Collector, Lockstep, Outcome, newest_frame
@@ -75,7 +75,12 @@ class Trainer:
         self.env = make_env(config.env)  # for evaluations
         self.agent = make_agent(config, self.env)
         self.rng = np.random.default_rng(config.run.seed)
-        self.replay = make_replay(config, self.env, run_dir)
+        recorded = offline.open_for(config, self.env) if config.learn.replay_from and saved is None else None
+        self._recorded = saved[0].get("recorded", 0) if saved else recorded.room(config.run.envs) if recorded else 0
+        self.replay = make_replay(config, self.env, run_dir, self._recorded)
+        if recorded is not None:
+            recorded.fill(self.replay, config.run.envs)
+            print(f"replay: begins with {recorded.transitions} transitions of {recorded.folder}", file=sys.stderr)
         self.learner = Learner(config, self.agent, self.replay, self.rng, run_dir)
         self.collector: Collector = (
             Lockstep(config.env) if config.run.collect == "lockstep" else Async(config.env, config.run.envs)
@@ -289,6 +294,7 @@ class Trainer:
             "seconds": self._progress.seconds,
             "best": float(self.best),
             "held": self._held.tolist(),
+            "recorded": self._recorded,
             "torch_rng": torch.get_rng_state(),
             "cuda_rng": torch.cuda.get_rng_state() if self.config.run.device.startswith("cuda") else None,
             "numpy_rng": checkpoint.big_ints_to_text(self.rng.bit_generator.state),

@@ -60,6 +60,18 @@ def test_a_batch_is_consistent_and_stacks_stop_at_the_episodes_start():
     assert set(batch.reward.tolist()) == {*range(5), *range(100, 105)}
 
 
+def test_frames_without_transitions_serve_the_stacks_of_later_ones():
+    replay = make(50)
+    replay.start(frame(1))
+    for value in (2, 3):
+        replay.follow(frame(value))
+    replay.add(np.zeros(1, np.float32), 7.0, False, frame(4))
+    replay.follow(frame(5))
+    batch = sample(replay, 20)
+    assert (values(batch.obs), values(batch.next_obs)) == ([[1, 2, 3]] * 20, [[2, 3, 4]] * 20)
+    assert replay.transitions == 1
+
+
 def test_a_time_limit_is_not_stored_as_a_termination():
     replay = make(50, 2)
     fill(replay, 0, 5, terminated=False)
