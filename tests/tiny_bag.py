@@ -49,6 +49,10 @@ def boolean(value: bool) -> Any:
     return make("std_msgs/msg/Bool", value)
 
 
+def float64(value: float) -> Any:
+    return make("std_msgs/msg/Float64", value)
+
+
 def write(path: Path, messages: Sequence[tuple[int, str, Any]]) -> Path:
     """Writes a new bag, a folder with one mcap file, of (log_ns, topic, message)."""
     with Writer(path, version=9, storage_plugin=StoragePlugin.MCAP) as writer:

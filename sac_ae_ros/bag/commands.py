@@ -59,10 +59,9 @@ def find_commands(bag: Bag, name: str, fields: Sequence[str], actions: Sequence[
         BagError: no such topic, or several that it could be.
         ConfigError: the fields don't fit the type or the number of actions.
     """
-    if not name and not fields:
-        for topic in bag.topics.values():
-            if topic.type == JOINT_STATE and _last_part(topic.name) == EXECUTED and _has_joints(bag, topic, actions):
-                return CommandSource(topic.name, topic.type, _by_joint(actions))
+    executed = find_executed(bag, actions) if not name and not fields else None
+    if executed is not None:
+        return CommandSource(executed.name, executed.type, _by_joint(actions))
     if name:
         topic = _named(bag, name)
     else:
@@ -70,6 +69,14 @@ def find_commands(bag: Bag, name: str, fields: Sequence[str], actions: Sequence[
             return None
         topic = bag.topic("", FOUND_BY_TYPE, "commands")
     return CommandSource(topic.name, topic.type, reader(topic.type, fields, actions))
+
+
+def find_executed(bag: Bag, actions: Collection[str]) -> Topic | None:
+    """The topic of what policy_node really sent: the first called `executed` that has these actions; None without."""
+    for topic in bag.topics.values():
+        if topic.type == JOINT_STATE and topic.last_part == EXECUTED and _has_joints(bag, topic, actions):
+            return topic
+    return None
 
 
 class RecordedCommands:
@@ -163,7 +170,3 @@ def _named(bag: Bag, name: str) -> Topic:
         listed = ", ".join(f"{topic.name} ({topic.type})" for topic in bag.topics.values())
         raise BagError(f"command: expected the topic {name} in the bag, which has {listed or 'no topics'}")
     return found
-
-
-def _last_part(name: str) -> str:
-    return name.rpartition("/")[2]

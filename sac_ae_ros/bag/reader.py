@@ -63,6 +63,11 @@ class Bag:
         return {name: Topic(name, kind, counts[name]) for name, kind in sorted(types.items())}
 
     @property
+    def path(self) -> Path:
+        """What was opened."""
+        return self._path
+
+    @property
     def start_ns(self) -> int | None:
         """The log time of the first message, None without any."""
         return min((part.start_ns for part in self._parts if part.start_ns is not None), default=None)
@@ -112,13 +117,14 @@ class Bag:
                 f" got {len(record.raw)} bytes that are none ({type(error).__name__}: {error})"
             ) from error
 
-    def topic(self, name: str, types: Collection[str], what: str) -> Topic:
+    def topic(self, name: str, types: Collection[str], what: str, last_part: str = "") -> Topic:
         """The topic of this name, or the only one of these types when no name is given.
 
         Args:
             name: "" to choose by type.
             types: as "sensor_msgs/msg/Image".
             what: what it is for, named in errors: "images".
+            last_part: what a topic that is chosen by type must be called, namespaces aside; "" for anything.
 
         Raises:
             BagError: none, several, or one of another type; names what is there.
@@ -132,10 +138,11 @@ class Bag:
             if found.type not in types:
                 raise BagError(f"{self._path}: {name}: expected {' or '.join(types)} for {what}, got {found.type}")
             return found
-        fitting = [t for t in topics.values() if t.type in types]
+        fitting = [t for t in topics.values() if t.type in types and last_part in ("", t.last_part)]
         fitting = [t for t in fitting if t.messages != 0] or fitting
         if not fitting:
-            raise BagError(f"{self._path}: expected {what} ({' or '.join(types)}), there is {there}")
+            called = f"`{last_part}` of " if last_part else ""
+            raise BagError(f"{self._path}: expected {what} ({called}{' or '.join(types)}), there is {there}")
         if len(fitting) > 1:
             names = ", ".join(t.name for t in fitting)
             raise BagError(f"{self._path}: several topics may be {what}: {names}; name one")

@@ -19,6 +19,11 @@ class Topic:
     type: str
     messages: int | None
 
+    @property
+    def last_part(self) -> str:
+        """The name without namespaces."""
+        return self.name.rpartition("/")[2]
+
 
 @dataclass(frozen=True, slots=True)
 class Record:

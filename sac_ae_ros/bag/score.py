@@ -85,7 +85,7 @@ def score(job: Job, options: Options, *, with_bar: bool = True) -> dict[str, Any
     policy = OnnxPolicy.load(job.policy)
     title = job.bag.resolve().name
     with Bag.open(job.bag) as bag:
-        with _progress(bag, title if with_bar else "") as advance:
+        with progress(bag, title if with_bar else "") as advance:
             result = evaluate(bag, policy, options, lambda tick, _: advance(tick))
         names = {"bag": str(job.bag), "bag_name": title, "policy": str(job.policy)}
         facts = {**names, **to_dict(result), "inputs": inputs(job, options)}
@@ -96,7 +96,7 @@ def score(job: Job, options: Options, *, with_bar: bool = True) -> dict[str, Any
         if job.outputs.page and result.ticks:
             from sac_ae_ros.bag.present import present  # matplotlib takes a second to import
 
-            with _progress(bag, f"{title}, page" if with_bar else "") as advance:
+            with progress(bag, f"{title}, page" if with_bar else "") as advance:
                 present(bag, result, options, facts, job.out, job.outputs, advance)
     whole = job.out / f".{METRICS}"
     whole.write_text(json.dumps(facts, indent=2, allow_nan=False) + "\n")
@@ -238,7 +238,7 @@ def _text(value: float | None) -> str:
 
 
 @contextmanager
-def _progress(bag: Bag, title: str) -> Iterator[Any]:
+def progress(bag: Bag, title: str) -> Iterator[Any]:
     """What to call with each tick; a bar of this title, if any, on stderr where that is a terminal."""
     if not title or not sys.stderr.isatty():
         yield lambda tick: None

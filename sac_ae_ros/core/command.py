@@ -257,6 +257,11 @@ def to_physical(action: NDArray[np.float32], low: Values, high: Values) -> Value
     return np.asarray(low + (np.clip(action.astype(np.float64), -1, 1) + 1) / 2 * (high - low), np.float64)
 
 
+def from_physical(values: Values, low: Values, high: Values) -> NDArray[np.float32]:
+    """What `to_physical` gives `values` [..., A] for; beyond -1..1 where they lie outside of low..high."""
+    return np.asarray(2 * (values - low) / (high - low) - 1, np.float32)
+
+
 def _list(causes: Iterable[Stop]) -> str:
     return ", ".join(sorted(cause.value for cause in causes))
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
 import small_bags as bags
+import tiny_bag
 
 # In a process of its own: the largest memory so far is a process's, and never falls.
 READ = r"""
@@ -21,9 +25,11 @@ print(peak() - before, read >> 20)
 """
 
 
-def grown_mib(path):
+def grown_mib(path, code=READ):
     """How far reading a file pushed the peak memory, and how much was read, both in MiB."""
-    done = subprocess.run([sys.executable, "-c", READ, str(path)], capture_output=True, text=True, check=True)
+    root = Path(__file__).resolve().parents[2]
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(root), str(root / "tests")])}
+    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True, env=env)
     return [int(word) for word in done.stdout.split()]
 
 
@@ -36,6 +42,36 @@ def test_memory_stays_flat(storage, mode, tmp_path):
         grown, read = grown_mib(file)
         assert read >= 100
         assert grown < 60
+
+
+TRANSITIONS = READ.replace(
+    "from sac_ae_ros.bag.reader import Bag",
+    """
+from sac_ae_ros.bag.beside import Summary
+from sac_ae_ros.bag.reader import Bag
+from sac_ae_ros.bag.transitions import Sources, transitions
+from tiny_policy import SPEC
+""",
+).replace(
+    "sum(len(record.raw) for record in bag.records())",
+    "sum(1 << 20 for moment in transitions(bag, SPEC, Sources(), Summary()))",
+)  # as if each were of a MiB, to be counted like the others
+
+
+def test_transitions_are_read_in_flat_memory(tmp_path):
+    pixels = np.zeros(1 << 20, np.uint8)
+    stamps = [tiny_bag.START_NS + i * 100_000_000 for i in range(100)]
+    images = [
+        tiny_bag.make("sensor_msgs/msg/Image", tiny_bag.header(at), 1024, 1024, "mono8", 0, 1024, pixels)
+        for at in stamps
+    ]
+    messages = [(at, "/image", message) for at, message in zip(stamps, images, strict=True)]
+    messages += [(at, "/executed", tiny_bag.joints(at, ["linear", "angular"], [0.1, 0.2])) for at in stamps]
+    messages += [(at, "/reward", tiny_bag.float64(1.0)) for at in stamps]
+    bag = tiny_bag.write(tmp_path / "drive", messages)
+    grown, moments = grown_mib(bag, TRANSITIONS)
+    assert moments == 100
+    assert grown < 60
 
 
 @pytest.mark.slow

@@ -5,7 +5,7 @@ import threading
 import numpy as np
 import pytest
 
-from sac_ae_ros.core.command import Limits, SafetyGate, Stop
+from sac_ae_ros.core.command import Limits, SafetyGate, Stop, from_physical, to_physical
 from sac_ae_ros.core.errors import ArmError, ConfigError
 from sac_ae_ros.core.spec import ActionSpec
 
@@ -243,3 +243,10 @@ def test_no_command_follows_a_stop_that_another_thread_latched():
     sending.join(5)
     stopping.join(5)
     assert events == ["command", "stop"]
+
+
+def test_from_physical_undoes_to_physical():
+    low, high = np.array([-0.2, -1.5]), np.array([0.6, 1.5])
+    actions = np.random.default_rng(0).uniform(-1, 1, (100, 2)).astype(np.float32)
+    np.testing.assert_allclose(from_physical(to_physical(actions, low, high), low, high), actions, atol=1e-7)
+    np.testing.assert_allclose(from_physical(np.array([0.2, 3.0]), low, high), [0, 2])
