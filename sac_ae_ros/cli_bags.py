@@ -70,6 +70,45 @@ def _bag_eval(args: argparse.Namespace, _: list[str]) -> int:
     return BAD_INPUT if any(each.error for each in found) else FAILED if exceeded else 0
 
 
+def _bag_to_replay_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("bags", type=Path, nargs="+", metavar="BAG", help="a recording: a folder, .mcap, .db3 or .bag")
+    parser.add_argument("--policy", type=Path, required=True, metavar="FILE", help="whose frames and actions are meant")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="new folder, for learn.replay_from")
+    parser.add_argument("--image-topic", default="", metavar="TOPIC", help="(default: the only one with images)")
+    parser.add_argument(
+        "--executed-topic", default="", metavar="TOPIC", help="(default: an `executed` one with the policy's actions)"
+    )
+    parser.add_argument("--reward-topic", default="", metavar="TOPIC", help="(default: the only one called `reward`)")
+    parser.add_argument("--episode-end-topic", default="", metavar="TOPIC", help="(default: any called `episode_end`)")
+    parser.add_argument("--stamp-source", choices=("header", "log"), default="header", help="(default: header)")
+    parser.add_argument("--roi", type=int, nargs=4, metavar=("X", "Y", "W", "H"), default=(), help="as image.roi")
+    parser.add_argument("--rotate-deg", type=int, default=0, metavar="DEG", help="as image.rotate_deg")
+    parser.add_argument("--force", action="store_true", help="replace the recorded transitions in --out")
+    parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+
+
+def _bag_to_replay(args: argparse.Namespace, _: list[str]) -> int:
+    from sac_ae_ros.bag.fill import fill, render, to_dict
+    from sac_ae_ros.bag.transitions import Sources
+    from sac_ae_ros.core.image import View
+    from sac_ae_ros.core.policy import OnnxPolicy
+    from sim_training.offline import ReplayWriter
+
+    policy = OnnxPolicy.load(args.policy)
+    topics = args.image_topic, args.executed_topic, args.reward_topic, args.episode_end_topic
+    sources = Sources(*topics, View.of(args.roi, args.rotate_deg), args.stamp_source)
+    with ReplayWriter(args.out, policy.spec, force=args.force) as writer:
+        summaries = [fill(writer, bag, policy.spec, sources) for bag in args.bags]
+        facts = to_dict(args.bags, summaries)
+        writer.finish({**facts, "policy": str(args.policy), "policy_sha256": policy.sha256})
+    if args.json:
+        print_json(facts)
+    else:
+        print(render(facts))
+        print(f"next: sac-ae train --learn.replay_from={args.out}", file=sys.stderr)
+    return 0
+
+
 VERBS = {
     "bag-eval": Verb(
         _bag_eval,
@@ -78,5 +117,13 @@ VERBS = {
         "  sac-ae bag-eval drive.mcap --policy models/rover_chase_ball.onnx --out scores/drive\n"
         "  sac-ae bag-eval drives/* --policy old.onnx --policy new.onnx --json\n"
         "  sac-ae bag-eval drive.mcap --policy new.onnx --max-mae 0.05 --max-novelty 1.0",
+    ),
+    "bag-to-replay": Verb(
+        _bag_to_replay,
+        _bag_to_replay_arguments,
+        "Make recorded drives into transitions that a training starts with; see docs/bags.md.",
+        "  sac-ae bag-to-replay drives/* --policy my_robot.onnx --out replays/drives\n"
+        "  sac-ae bag-to-replay drive.mcap --policy my_robot.onnx --reward-topic /judge/score --out replays/judged\n"
+        "  sac-ae train --config config/train/rover_chase_ball.yaml --learn.replay_from=replays/drives",
     ),
 }

@@ -17,6 +17,7 @@ from tiny_policy import write_policy
 from sac_ae_ros.cli import main
 from sac_ae_ros.core.spec import NoveltyStats, PolicySpec
 
+TINY_NAMES = ("linear", "angular")
 TINY_KEYS = (
     "--env.height=12 --env.width=12 --env.frame_stack=2 --network.filters=4 --network.strides=[2,1]"
     " --network.latent=6 --network.hidden=16 --learn.batch_size=8 --learn.replay_capacity=500 --learn.random_steps=30"
@@ -213,6 +214,60 @@ def test_bag_eval_refuses_in_one_line(bag, policy, tmp_path, refused):
     (tmp_path / "out/metrics.json").write_text("mine")
     refused("bag-eval", bag, "--policy", policy, "--out", tmp_path / "out", says="exists already")
     assert (tmp_path / "out/metrics.json").read_text() == "mine"
+
+
+@pytest.fixture
+def rewarded(tmp_path) -> Path:
+    """Two seconds of a camera at 40 Hz; each tenth of a second a command, and 0.5 for it; terminated after a second."""
+    stamps = [tiny_bag.START_NS + i * 25_000_000 for i in range(80)]
+    messages = [(at + 3_000_000, "/image", tiny_bag.image(at, 60 + i)) for i, at in enumerate(stamps)]
+    messages += [(at + 9_000_000, "/executed", tiny_bag.joints(at, TINY_NAMES, (0.6, 0.0))) for at in stamps[::4]]
+    messages += [(at + 1_000_000, "/reward", tiny_bag.float64(0.5)) for at in stamps[4::4]]
+    messages += [(stamps[40] + 5_000_000, "/episode_end", tiny_bag.boolean(True))]
+    return tiny_bag.write(tmp_path / "rewarded", messages)
+
+
+def test_bag_to_replay_fills_one_folder_from_several_recordings(rewarded, policy, tmp_path, capfd):
+    out = tmp_path / "replays" / "mine"
+    done = sac_ae("bag-to-replay", rewarded, rewarded, "--policy", policy, "--out", out, "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    found = json.loads(done.stdout)
+    # ten steps up to the end at the frame of one second; the next frame begins anew, eight steps follow
+    assert (found["transitions"], found["episodes"], found["terminated"], found["mean_return"]) == (36, 4, 2, 4.5)
+    assert [row["transitions"] for row in found["bags"]] == [18, 18]
+    assert (found["executed"], found["paired"], found["no_picture"], found["no_reward"]) == (40, 40, 2, 0)
+    assert sorted(path.name for path in out.parent.iterdir()) == ["mine"]
+    assert sorted(path.name for path in out.iterdir()) == ["frames.bin", "replay.json", "replay.npz"]
+    facts = json.loads((out / "replay.json").read_text())
+    assert {key: facts[key] for key in found} == found
+    assert (facts["frames"], facts["frame_shape"], facts["frame_stack"]) == (40, [3, 8, 8], 2)
+    assert main(["bag-to-replay", str(rewarded), "--policy", str(policy), "--out", str(out)]) == 2
+    assert "exists already; give --force" in capfd.readouterr().err
+    assert main(["bag-to-replay", str(rewarded), "--policy", str(policy), "--out", str(out), "--force"]) == 0
+    captured = capfd.readouterr()
+    assert captured.out.startswith(f"{rewarded}: 18 transitions in 2 episodes (1 terminated), mean return 4.5\n")
+    assert f"--learn.replay_from={out}" in captured.err
+    assert (out / "frames.bin").stat().st_size == 20 * 3 * 8 * 8
+
+
+def test_bag_to_replay_refuses_in_one_line_and_leaves_nothing(rewarded, bag, policy, tmp_path, refused):
+    out, mine = tmp_path / "out", tmp_path / "mine"
+    command = ["--policy", policy, "--out", out]
+    refused("bag-to-replay", tmp_path / "none", *command, says="none")
+    refused("bag-to-replay", rewarded, bag, *command, says="expected executed commands (positions of linear, angular)")
+    refused("bag-to-replay", rewarded, *command, "--reward-topic", "/score", says="expected rewards, which")
+    refused("bag-to-replay", rewarded, *command, "--image-topic", "/reward", says="expected sensor_msgs/msg/Image")
+    refused(
+        "bag-to-replay", rewarded, *command, "--roi", "4", "4", "8", "8", says="not one transition came of 80 images"
+    )
+    refused("bag-to-replay", rewarded, *command, "--rotate-deg", "45", says="image.rotate_deg")
+    refused("bag-to-replay", rewarded, "--policy", policy, says="--out")
+    mine.mkdir()
+    (mine / "thesis.txt").write_text("mine")
+    force = ["--policy", policy, "--out", mine, "--force"]
+    refused("bag-to-replay", rewarded, *force, says="it holds no recorded transitions")
+    assert (mine / "thesis.txt").read_text() == "mine"
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith("out") or "partial" in path.name]
 
 
 def test_a_gate_that_nothing_could_pass_or_fail_is_bad_input(policy, tmp_path, refused):

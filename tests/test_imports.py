@@ -20,6 +20,7 @@ ROS = {
 SIMULATION = {"mujoco", "dm_control", "dm_env", "gymnasium", "sim_training"}
 MAY_SIMULATE = {  # and then only when called, never when imported
     "sac_ae_ros.cli",
+    "sac_ae_ros.cli_bags",
     "sac_ae_ros.demo",
     "sac_ae_ros.doctor",
     "sac_ae_ros.nodes.finetune_node",
