@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 
 from sac_ae_ros.bag import metrics
 from sac_ae_ros.bag.commands import RecordedCommands, find_commands
-from sac_ae_ros.bag.messages import IMAGE_TYPES, to_image
+from sac_ae_ros.bag.messages import BOOL, EPISODE_END, IMAGE_TYPES, OTHER_CLOCK_S, peek_stamp_ns, to_image
 from sac_ae_ros.bag.metrics import ActionErrors
 from sac_ae_ros.core.command import SafetyGate
 from sac_ae_ros.core.errors import BagError, ConfigError, SacAeError
@@ -28,8 +27,6 @@ if TYPE_CHECKING:
     from sac_ae_ros.bag.reader import Bag, Record, Salvage
 
 STAMP_SOURCES = ("header", "log")
-EPISODE_END, BOOL = "episode_end", "std_msgs/msg/Bool"
-OTHER_CLOCK_S = 3600.0  # a frame cannot be recorded so late; its stamp is of another clock, a simulation's
 SCORED = NoveltyLimits(warn=1.0, stop=0.0, m=1, n=1)
 
 Frame = NDArray[np.uint8]
@@ -226,18 +223,6 @@ class _Frames:
 def stamp_of(record: Record, options: Options) -> int:
     """The time that counts for a frame: its header's where it has one and the options want it, else when recorded."""
     return (options.stamp_source == "header" and peek_stamp_ns(record)) or record.stamp_ns
-
-
-def peek_stamp_ns(record: Record) -> int | None:
-    """The header's stamp of a message that begins with a header, without deserialising it; None where it is cut."""
-    try:
-        if record.ros1:
-            _, sec, nanosec = struct.unpack_from("<3I", record.raw)
-        else:  # behind four bytes, of which the second tells the byte order
-            sec, nanosec = struct.unpack_from("<iI" if record.raw[1] & 1 else ">iI", record.raw, 4)
-    except (struct.error, IndexError):
-        return None
-    return int(sec) * 1_000_000_000 + int(nanosec)
 
 
 def _is_episode_end(name: str) -> bool:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+import struct
+from typing import TYPE_CHECKING, Any
 
 from sac_ae_ros.core.image import CompressedImage, Image
 
+if TYPE_CHECKING:
+    from sac_ae_ros.bag.records import Record
+
 IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
+EPISODE_END, BOOL = "episode_end", "std_msgs/msg/Bool"
+OTHER_CLOCK_S = 3600.0  # a frame cannot be recorded so late; its stamp is of another clock, a simulation's
 
 
 def to_image(message: Any) -> Image | CompressedImage:
@@ -23,3 +29,15 @@ def header_stamp_ns(message: Any) -> int | None:
     if stamp is None:
         return None
     return int(stamp.sec) * 1_000_000_000 + int(stamp.nanosec) or None
+
+
+def peek_stamp_ns(record: Record) -> int | None:
+    """The header's stamp of a message that begins with a header, without deserialising it; None where it is cut."""
+    try:
+        if record.ros1:
+            _, sec, nanosec = struct.unpack_from("<3I", record.raw)
+        else:  # behind four bytes, of which the second tells the byte order
+            sec, nanosec = struct.unpack_from("<iI" if record.raw[1] & 1 else ">iI", record.raw, 4)
+    except (struct.error, IndexError):
+        return None
+    return int(sec) * 1_000_000_000 + int(nanosec)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -18,3 +19,13 @@ def share_file(name: str) -> Path | None:
     prefixes = [Path(sys.prefix), *ROOT.parents]
     folders = [ROOT, *(prefix / "share" / "sac_ae_ros" for prefix in prefixes)]
     return next((folder / name for folder in folders if (folder / name).is_file()), None)
+
+
+def ensure_dds_profile() -> None:
+    """Sets this package's DDS profile, which gets whole images through, for this process unless the user has set one.
+
+    Call it before rclpy is imported, or at least initialised.
+    """
+    profile = share_file("config/dds/fastdds_shm.xml")
+    if profile is not None and not any(name in os.environ for name in PROFILE_VARIABLES):
+        os.environ[PROFILE_VARIABLES[0]] = str(profile)

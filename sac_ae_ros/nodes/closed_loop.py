@@ -26,7 +26,7 @@ from rclpy.signals import SignalHandlerOptions
 
 from sac_ae_ros.core import policy_file
 from sac_ae_ros.core.errors import ConfigError, SacAeError
-from sac_ae_ros.core.share import PROFILE_VARIABLES, share_file
+from sac_ae_ros.core.share import ensure_dds_profile
 from sac_ae_ros.core.spec import PolicySpec
 from sac_ae_ros.nodes.child import Child
 from sac_ae_ros.nodes.loop_client import NAMESPACE, ClosedLoop, Request
@@ -67,9 +67,7 @@ def _isolate(domain_id: int) -> None:
     os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
     for name in WAYS_OUT:
         os.environ.pop(name, None)
-    profile = share_file("config/dds/fastdds_shm.xml")
-    if profile is not None and not any(name in os.environ for name in PROFILE_VARIABLES):
-        os.environ[PROFILE_VARIABLES[0]] = str(profile)
+    ensure_dds_profile()
 
 
 @contextmanager
