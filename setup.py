@@ -28,7 +28,7 @@ def data_files() -> list[tuple[str, list[str]]]:
     files = [
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
         (str(share), ["package.xml"]),
-        (f"lib/{NAME}", ["scripts/policy_node", "scripts/sim_robot_node"]),
+        (f"lib/{NAME}", ["scripts/policy_node", "scripts/replay_node", "scripts/sim_robot_node"]),
     ]
     for root in map(Path, ("launch", "config", "models")):
         for folder in [root, *sorted(path for path in root.rglob("*") if path.is_dir())]:

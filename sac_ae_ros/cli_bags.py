@@ -7,7 +7,8 @@ import os
 import sys
 from pathlib import Path
 
-from sac_ae_ros.cli_parts import BAD_INPUT, FAILED, Verb, gate, positive, print_json
+from sac_ae_ros.cli_parts import BAD_INPUT, FAILED, Verb, count, factor, gate, positive, print_json
+from sac_ae_ros.core.share import ensure_dds_profile
 
 
 def _bag_eval_arguments(parser: argparse.ArgumentParser) -> None:
@@ -109,6 +110,66 @@ def _bag_to_replay(args: argparse.Namespace, _: list[str]) -> int:
     return 0
 
 
+def _remap(text: str) -> str:
+    """A remapping rule; rcl would take more than a line to complain."""
+    if ":=" not in text:
+        raise argparse.ArgumentTypeError(f"expected FROM:=TO, got {text}")
+    return text
+
+
+def _replay_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("bag", type=Path, metavar="BAG", help="a recording: a folder, .mcap, .db3 or .bag")
+    parser.add_argument(
+        "--rate", type=factor, default=1.0, metavar="R", help="recorded seconds per second (default: 1)"
+    )
+    parser.add_argument("--loop", action="store_true", help="begin again at the end; stamps go on growing")
+    parser.add_argument("--paused", action="store_true", help="wait for ~/resume, or the space bar of a terminal")
+    parser.add_argument("--start", type=gate, default=0.0, metavar="S", help="leave out so much of the beginning")
+    parser.add_argument("--duration", type=gate, default=0.0, metavar="S", help="play so much (default: to the end)")
+    parser.add_argument(
+        "--topic", action="append", metavar="TOPIC", help="play this one; may be repeated (default: all)"
+    )
+    parser.add_argument("--image-topic", default="", metavar="NEW", help="where the images and their camera_info go")
+    parser.add_argument(
+        "--remap",
+        action="append",
+        type=_remap,
+        default=[],
+        metavar="FROM:=TO",
+        help="publish FROM as TO; may be repeated",
+    )
+    parser.add_argument(
+        "--as-recorded", action="store_true", help="commands and switches under their own names: this may move a robot"
+    )
+    parser.add_argument("--no-clock", action="store_true", help="publish nothing on /clock")
+    parser.add_argument(
+        "--wait-for", type=count, default=1, metavar="N", help="subscribers of images to wait for (default: 1)"
+    )
+    parser.add_argument("--wait", type=gate, default=2.0, metavar="S", help="how long at most (default: 2)")
+
+
+def _replay(args: argparse.Namespace, _: list[str]) -> int:
+    ensure_dds_profile()
+    from sac_ae_ros.nodes import replay_node
+
+    overrides = {
+        "bag": str(args.bag),
+        "rate": args.rate,
+        "loop": args.loop,
+        "start_paused": args.paused,
+        "start_s": args.start,
+        "duration_s": args.duration,
+        "image_topic": args.image_topic,
+        "as_recorded": args.as_recorded,
+        "publish_clock": not args.no_clock,
+        "wait_for": args.wait_for,
+        "wait_s": args.wait,
+        **({"topics": args.topic} if args.topic else {}),
+    }
+    remaps = [each for remap in args.remap for each in ("-r", remap)]
+    return replay_node.main(["--ros-args", *remaps] if remaps else [], overrides, keys=True)
+
+
 VERBS = {
     "bag-eval": Verb(
         _bag_eval,
@@ -125,5 +186,14 @@ VERBS = {
         "  sac-ae bag-to-replay drives/* --policy my_robot.onnx --out replays/drives\n"
         "  sac-ae bag-to-replay drive.mcap --policy my_robot.onnx --reward-topic /judge/score --out replays/judged\n"
         "  sac-ae train --config config/train/rover_chase_ball.yaml --learn.replay_from=replays/drives",
+    ),
+    "replay": Verb(
+        _replay,
+        _replay_arguments,
+        "Publish a recorded drive to live nodes, with original timing and /clock; commands go below /recorded, where\n"
+        "nobody obeys them. See docs/bags.md.",
+        "  sac-ae replay drive.mcap\n"
+        "  sac-ae replay drive.mcap --image-topic /image --rate 0.5 --loop\n"
+        "  sac-ae replay drive.mcap --paused --start 60 --duration 10 --topic /camera/image_raw",
     ),
 }

@@ -36,6 +36,14 @@ def positive(text: str) -> int:
     return value
 
 
+def count(text: str) -> int:
+    """An integer from 0 on."""
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"expected at least 0, got {text}")
+    return value
+
+
 def seed(text: str) -> int:
     """A seed that leaves room for the episodes that follow."""
     value = int(text)

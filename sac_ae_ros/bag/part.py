@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import zstandard
-from rosbags.interfaces import Connection, MessageDefinitionFormat
+from rosbags.interfaces import Connection, ConnectionExtRosbag1, MessageDefinitionFormat, QosDurability
 from rosbags.rosbag1 import Reader as Ros1Reader
 from rosbags.rosbag2.storage_mcap import McapReader
 from rosbags.rosbag2.storage_sqlite3 import Sqlite3Reader
@@ -196,7 +196,12 @@ def _channel(connection: Connection, kind: str) -> Channel:
     if not (isinstance(connection.topic, str) and isinstance(connection.msgtype, str)):
         raise DamageError("a topic's name is none")
     form = _FORMATS.get(definition.format, "")
-    return Channel(connection.topic, connection.msgtype, form, definition.data, kind == "ros1")
+    ext = connection.ext
+    if isinstance(ext, ConnectionExtRosbag1):
+        latched = bool(ext.latching)
+    else:
+        latched = any(qos.durability == QosDurability.TRANSIENT_LOCAL for qos in ext.offered_qos_profiles)
+    return Channel(connection.topic, connection.msgtype, form, definition.data, kind == "ros1", latched)
 
 
 def _vet_chunks(storage: McapReader, path: Path) -> None:

@@ -55,12 +55,13 @@ class Bag:
     @property
     def topics(self) -> dict[str, Topic]:
         """The topics by name."""
-        counts, types = Counter[str](), dict[str, str]()
+        counts, types, latched = Counter[str](), dict[str, str](), set[str]()
         for part in self._parts:
             counts.update(part.counts)
             for channel in part.channels:
                 types.setdefault(channel.topic, channel.type)
-        return {name: Topic(name, kind, counts[name]) for name, kind in sorted(types.items())}
+                latched.update([channel.topic] if channel.latched else [])
+        return {name: Topic(name, kind, counts[name], name in latched) for name, kind in sorted(types.items())}
 
     @property
     def path(self) -> Path:
@@ -117,6 +118,22 @@ class Bag:
                 f" got {len(record.raw)} bytes that are none ({type(error).__name__}: {error})"
             ) from error
 
+    def cdr(self, record: Record) -> bytes:
+        """A record as ROS 2 sends it: the recorded bytes as they are, those of ROS 1 converted.
+
+        Raises:
+            BagError: a ROS 1 message whose type ROS 2 has otherwise, or whose bytes are no such message.
+        """
+        if not record.ros1:
+            return bytes(record.raw)
+        try:
+            return bytes(self._ros2_store(record.type).ros1_to_cdr(record.raw, record.type))
+        except Exception as error:  # as above
+            raise BagError(
+                f"{self._path}: {record.topic}: expected {record.type} as ROS 2 has it, got {len(record.raw)} bytes of"
+                f" ROS 1 that are none ({type(error).__name__}: {error})"
+            ) from error
+
     def topic(self, name: str, types: Collection[str], what: str, last_part: str = "") -> Topic:
         """The topic of this name, or the only one of these types when no name is given.
 
@@ -171,6 +188,17 @@ class Bag:
                     if channel.type == record.type and channel.definition and record.type not in store.fielddefs:
                         _register(store, channel.format, channel.definition, channel.type)
         return store if record.type in store.fielddefs else self._defaults[record.ros1]
+
+    def _ros2_store(self, kind: str) -> Any:
+        """Knows what ROS 1 and ROS 2 have in common as ROS 2 does, and a recording's own types as it defines them."""
+        store, key = self._defaults[False], (False, kind)
+        if key not in self._registered:
+            self._registered.add(key)
+            for part in self._parts:
+                for channel in part.channels:
+                    if channel.type == kind and channel.definition and kind not in store.fielddefs:
+                        _register(store, channel.format, channel.definition, kind)
+        return store
 
 
 def _register(store: Any, form: str, definition: str, kind: str) -> None:

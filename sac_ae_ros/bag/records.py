@@ -13,11 +13,13 @@ class Topic:
 
     type: as in ROS 2 ("sensor_msgs/msg/Image"), also for ROS 1 bags.
     messages: how many there are; None where only reading would tell.
+    latched: a publisher offered its last messages to late subscribers too (transient local), as far as is known.
     """
 
     name: str
     type: str
     messages: int | None
+    latched: bool = False
 
     @property
     def last_part(self) -> str:
@@ -58,6 +60,7 @@ class Channel:
     format: str = ""
     definition: str = ""
     ros1: bool = False
+    latched: bool = False
 
 
 class DamageError(Exception):

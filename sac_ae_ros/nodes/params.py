@@ -228,6 +228,28 @@ class SimParams:
     command: CommandParams = CommandParams()
 
 
+@dataclass(frozen=True)
+class ReplayParams:
+    """Parameters of replay_node; none can change while it runs."""
+
+    bag: str = _parameter("", "the recording: a folder, .mcap, .db3 or .bag", read_only=True)
+    rate: float = _parameter(1.0, "recorded seconds per second", low=0.01, high=100.0, read_only=True)
+    start_paused: bool = _parameter(False, "wait for ~/resume", read_only=True)
+    loop: bool = _parameter(False, "begin again at the end, with stamps that go on growing", read_only=True)
+    start_s: float = _parameter(0.0, "leave out so much of the beginning, s", low=0.0, high=1e9, read_only=True)
+    duration_s: float = _parameter(0.0, "play so much, s; 0: to the end", low=0.0, high=1e9, read_only=True)
+    topics: tuple[str, ...] = _parameter((), "recorded topics to play; unset: all", read_only=True)
+    image_topic: str = _parameter(
+        "", "where the recorded images go, and the camera_info beside them; empty: as recorded", read_only=True
+    )
+    as_recorded: bool = _parameter(
+        False, "publish commands and switches under their own names: a robot that hears them moves", read_only=True
+    )
+    publish_clock: bool = _parameter(True, "publish the time of the recording on /clock", read_only=True)
+    wait_for: int = _parameter(1, "subscribers of images to wait for before the start", low=0, high=100, read_only=True)
+    wait_s: float = _parameter(2.0, "how long to wait for them at most, s", low=0.0, high=HOUR_S, read_only=True)
+
+
 def declare(node: Node, kind: type, locked: Callable[[], str | None] = lambda: None) -> None:
     """Declares the parameters of the dataclass `kind`.
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import small_bags as bags
+from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
+from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.typesys import Stores, get_typestore
 
 from sac_ae_ros.bag.messages import header_stamp_ns, to_image
 from sac_ae_ros.bag.reader import Bag
@@ -155,3 +160,42 @@ def test_bytes_that_are_no_message_are_one_error(tmp_path):
         broken = type(record)(record.topic, record.type, 0, record.raw[:20], False)
         with pytest.raises(BagError, match="/image: expected a message of sensor_msgs/msg/Image"):
             bag.message(broken)
+
+
+def test_messages_of_ros_1_are_given_as_ros_2_sends_them(tmp_path):
+    with Bag.open(bags.write_ros1(tmp_path / "drive.bag", count=3)) as bag:
+        found = [(record.topic, bag.cdr(record)) for record in bag.records()]
+    store = get_typestore(Stores.ROS2_JAZZY)
+    for i in range(3):
+        image = store.deserialize_cdr(found[2 * i][1], bags.IMAGE)
+        assert found[2 * i][0] == "/image"
+        assert header_stamp_ns(image) == bags.START_NS + i * bags.PERIOD_NS - 5_000_000
+        np.testing.assert_array_equal(image.data, bags.image(i).data)
+        assert store.deserialize_cdr(found[2 * i + 1][1], bags.TWIST).linear.x == i / 1000
+
+
+def test_messages_of_ros_2_are_given_as_they_are(tmp_path):
+    with Bag.open(bags.write(tmp_path / "drive", count=2)) as bag:
+        assert all(bag.cdr(record) == bytes(record.raw) for record in bag.records())
+
+
+def test_what_ros_2_has_otherwise_is_refused_with_the_topic(tmp_path):
+    with Bag.open(bags.write_ros1(tmp_path / "drive.bag", count=1)) as bag:
+        record = next(bag.records())
+        with pytest.raises(BagError, match="/image: expected sensor_msgs/msg/Image as ROS 2 has it, got 30 bytes"):
+            bag.cdr(dataclasses.replace(record, raw=bytes(record.raw)[:30]))
+
+
+@pytest.mark.parametrize("storage", ["MCAP", "SQLITE3"])
+def test_latched_topics_are_known_as_such(storage, tmp_path):
+    offered = Qos(
+        QosHistory.KEEP_LAST, 1, QosReliability.RELIABLE, QosDurability.TRANSIENT_LOCAL, *[QosTime(0, 0)] * 2,
+        QosLiveliness.AUTOMATIC, QosTime(0, 0), False,
+    )  # fmt: skip
+    store = get_typestore(Stores.ROS2_JAZZY)
+    with Writer(tmp_path / "drive", version=9, storage_plugin=StoragePlugin[storage]) as writer:
+        for topic, profiles in (("/map", [offered]), ("/scan", [])):
+            connection = writer.add_connection(topic, bags.TWIST, typestore=store, offered_qos_profiles=profiles)
+            writer.write(connection, bags.START_NS, store.serialize_cdr(bags.twist(0), bags.TWIST))
+    with Bag.open(tmp_path / "drive") as bag:
+        assert {name: topic.latched for name, topic in bag.topics.items()} == {"/map": True, "/scan": False}

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from ros_network import domain_id
+from tiny_bag import START_NS, image, twist, write
 from tiny_policy import write_policy
 
 from sac_ae_ros.core.model_store import ModelStore
@@ -27,6 +28,10 @@ POLICY_ARGUMENTS = {
 }  # fmt: skip
 SIM_ARGUMENTS = {
     "task", "real_time_factor", "episode_seed", "params_file", "namespace", "use_sim_time", "domain_id",
+}  # fmt: skip
+REPLAY_ARGUMENTS = {
+    "bag", "rate", "loop", "start_paused", "start_s", "duration_s", "image_topic", "as_recorded", "publish_clock",
+    "wait_for", "wait_s", "namespace", "log_level",
 }  # fmt: skip
 UNTIL_S = 40.0
 SETTLED_S = 1.0  # launch (3.4) may forget a SIGINT that comes while it handles the node's latest events
@@ -57,7 +62,7 @@ def mentioned(name: str) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("name", ["policy.launch.py", "sim.launch.py"])
+@pytest.mark.parametrize("name", ["policy.launch.py", "sim.launch.py", "replay.launch.py"])
 def test_launch_files_import_nothing_of_ours(name: str) -> None:
     roots = {
         module.partition(".")[0]
@@ -73,10 +78,12 @@ def test_launch_files_import_nothing_of_ours(name: str) -> None:
 def test_the_promised_arguments_are_declared() -> None:
     assert declared("policy.launch.py") >= POLICY_ARGUMENTS
     assert declared("sim.launch.py") >= SIM_ARGUMENTS
+    assert declared("replay.launch.py") == REPLAY_ARGUMENTS
 
 
 def test_every_declared_argument_is_used_and_described() -> None:
-    for name, passed_on in (("policy.launch.py", set()), ("sim.launch.py", declared("policy.launch.py"))):
+    robots = declared("policy.launch.py")
+    for name, passed_on in (("policy.launch.py", set()), ("sim.launch.py", robots), ("replay.launch.py", set())):
         unused = {each for each in declared(name) if mentioned(name).count(each) < 2}
         assert not unused - passed_on, f"{name} declares but never uses {unused}"
         for call in calls(name, "DeclareLaunchArgument"):
@@ -100,11 +107,14 @@ def test_shipped_parameters_leave_the_policy_to_the_launch_file() -> None:
     assert not re.search(r"^\s*policy:", (ROOT / "config/policy.yaml").read_text(), re.MULTILINE)
 
 
-def test_only_the_simulation_arms_by_itself() -> None:
+@pytest.mark.parametrize(
+    ("name", "argument"), [("policy.launch.py", "arm_on_activate"), ("replay.launch.py", "as_recorded")]
+)
+def test_only_the_simulation_arms_by_itself_and_recordings_command_nobody(name: str, argument: str) -> None:
     (default,) = (
         ast.literal_eval(keyword.value)
-        for call in calls("policy.launch.py", "DeclareLaunchArgument")
-        if ast.literal_eval(call.args[0]) == "arm_on_activate"
+        for call in calls(name, "DeclareLaunchArgument")
+        if ast.literal_eval(call.args[0]) == argument
         for keyword in call.keywords
         if keyword.arg == "default_value"
     )
@@ -345,3 +355,20 @@ def test_sim_launch_arms_on_a_network_of_its_own(launch, tmp_path: Path) -> None
             assert wanted in each
         assert "127.0.0.9" not in each
     assert run.end() == 0
+
+
+@needs_launch
+def test_replay_launch_plays_a_recording_and_ends_with_it(launch, tmp_path: Path) -> None:
+    images = [(START_NS + i * 10**7, "/camera/image", image(START_NS + i * 10**7, 90)) for i in range(20)]
+    bag = write(tmp_path / "2024", [*images, (START_NS, "/cmd_vel", twist(0.1, 0.2))])
+    arguments = (f"bag:={bag}", "image_topic:=/lens", "namespace:=player", "wait_for:=0", "rate:=2")
+    run = launch("replay.launch.py", *arguments, **own())
+    run.wait_for("at rate 2: /lens, /recorded/cmd_vel", "played 21 messages")
+    assert run.process.wait(UNTIL_S) == 0
+
+
+@needs_launch
+def test_a_recording_that_is_not_there_fails_the_launch(launch) -> None:
+    run = launch("replay.launch.py", "bag:=/nowhere.mcap", **own())
+    run.wait_for("error: /nowhere.mcap: expected a recording", "replay_node has failed")
+    assert run.process.wait(UNTIL_S) == 1

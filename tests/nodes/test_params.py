@@ -3,9 +3,10 @@
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
-from sac_ae_ros.nodes.params import PolicyParams, _fields
+from sac_ae_ros.nodes.params import PolicyParams, ReplayParams, _fields
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "config" / "policy.yaml").read_text()
@@ -30,7 +31,8 @@ def test_the_shipped_file_holds_the_defaults_with_their_types():
         assert f"# {name.rpartition('.')[2]}:" in TEXT or f"#   {name.rpartition('.')[2]}:" in TEXT, name
 
 
-def test_every_parameter_stands_on_the_page():
+@pytest.mark.parametrize("params", [PolicyParams, ReplayParams])
+def test_every_parameter_stands_on_the_page(params):
     page = (ROOT / "docs" / "ros.md").read_text()
-    missing = [name for name, _, _ in _fields(PolicyParams) if f"`{name}`" not in page]
+    missing = [name for name, _, _ in _fields(params) if f"`{name}`" not in page]
     assert not missing
