@@ -5,6 +5,7 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 NAME = "sac_ae_ros"
+NODES = ("policy_node", "record_node", "replay_node", "sim_robot_node")
 
 # What a ROS 2 distribution brings where there is one. Never install these beside a distribution.
 OPENCV = ["opencv-python-headless>=4.9"]
@@ -28,7 +29,7 @@ def data_files() -> list[tuple[str, list[str]]]:
     files = [
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
         (str(share), ["package.xml"]),
-        (f"lib/{NAME}", ["scripts/policy_node", "scripts/replay_node", "scripts/sim_robot_node"]),
+        (f"lib/{NAME}", [f"scripts/{node}" for node in NODES]),
     ]
     for root in map(Path, ("launch", "config", "models")):
         for folder in [root, *sorted(path for path in root.rglob("*") if path.is_dir())]:

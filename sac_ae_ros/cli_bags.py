@@ -110,6 +110,42 @@ def _bag_to_replay(args: argparse.Namespace, _: list[str]) -> int:
     return 0
 
 
+def _record_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", default="", metavar="DIR", help="new folder (default: drives/drive-TIME)")
+    parser.add_argument("--image-topic", default="image", metavar="TOPIC", help="(default: image)")
+    parser.add_argument("--compressed", action="store_true", help="record TOPIC/compressed, not raw images")
+    parser.add_argument("--command-topic", default="cmd_vel", metavar="TOPIC", help="(default: cmd_vel)")
+    parser.add_argument("--policy-node", default="policy_node", metavar="NAME", help="(default: policy_node)")
+    parser.add_argument("--topic", action="append", metavar="TOPIC", help="record this one too; may be repeated")
+    parser.add_argument("--namespace", default="", metavar="NS", help="of the topics that are not absolute")
+    parser.add_argument("--keep-free", type=count, default=500, metavar="MB", help="of the disk (default: 500)")
+    parser.add_argument(
+        "--remap", action="append", type=_remap, default=[], metavar="FROM:=TO", help="record TO as FROM's topic"
+    )
+
+
+def _record(args: argparse.Namespace, _: list[str]) -> int:
+    ensure_dds_profile()
+    from sac_ae_ros.nodes import record_node
+
+    overrides = {
+        "out": args.out,
+        "transport": "compressed" if args.compressed else "raw",
+        "policy_node": args.policy_node,
+        "keep_free_mb": args.keep_free,
+        **({"topics": args.topic} if args.topic else {}),
+    }
+    parent, slash, _name = args.image_topic.rpartition("/")
+    rules = [
+        f"image:={args.image_topic}",
+        f"camera_info:={parent}{slash}camera_info",
+        f"cmd_vel:={args.command_topic}",
+        *([f"__ns:=/{args.namespace.strip('/')}"] if args.namespace else []),
+        *args.remap,
+    ]
+    return record_node.main(["--ros-args", *(each for rule in rules for each in ("-r", rule))], overrides)
+
+
 def _remap(text: str) -> str:
     """A remapping rule; rcl would take more than a line to complain."""
     if ":=" not in text:
@@ -178,6 +214,15 @@ VERBS = {
         "  sac-ae bag-eval drive.mcap --policy models/rover_chase_ball.onnx --out scores/drive\n"
         "  sac-ae bag-eval drives/* --policy old.onnx --policy new.onnx --json\n"
         "  sac-ae bag-eval drive.mcap --policy new.onnx --max-mae 0.05 --max-novelty 1.0",
+    ),
+    "record": Verb(
+        _record,
+        _record_arguments,
+        "Record what a later evaluation or training needs, until Ctrl-C: images, commands, what policy_node executed,\n"
+        "rewards, episode ends, enable and e_stop, each as soon as it appears. See docs/bags.md.",
+        "  sac-ae record\n"
+        "  sac-ae record --image-topic /camera/image_raw --command-topic /cmd_vel --out drives/corridor-1\n"
+        "  sac-ae record --image-topic /camera/image_raw --compressed --topic /odom",
     ),
     "bag-to-replay": Verb(
         _bag_to_replay,

@@ -19,7 +19,7 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[1]
 NAME = "sac_ae_ros"
-NODES = {"policy_node", "replay_node", "sim_robot_node"}
+NODES = {"policy_node", "record_node", "replay_node", "sim_robot_node"}
 DATA = ("launch", "config", "models")
 LEFT_BEHIND = shutil.ignore_patterns(
     ".git", ".venv", "build", "dist", "install", "log", "runs", "tests", "docs", "__pycache__", "*.egg-info", ".*_cache"

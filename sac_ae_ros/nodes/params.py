@@ -250,6 +250,26 @@ class ReplayParams:
     wait_s: float = _parameter(2.0, "how long to wait for them at most, s", low=0.0, high=HOUR_S, read_only=True)
 
 
+@dataclass(frozen=True)
+class RecordParams:
+    """Parameters of record_node; none changes while it runs."""
+
+    out: str = _parameter("", "new folder for the recording; empty: drives/drive-TIME", read_only=True)
+    transport: str = _parameter(
+        "raw", "raw records `image`, compressed `image/compressed`", choices=("raw", "compressed"), read_only=True
+    )
+    policy_node: str = _parameter(
+        "policy_node", "name of the policy node, whose executed, novelty and state are recorded", read_only=True
+    )
+    topics: tuple[str, ...] = _parameter((), "more topics to record", read_only=True)
+    keep_free_mb: int = _parameter(
+        500, "the recording ends when less is left on its disk, MB", low=0, high=1_000_000_000, read_only=True
+    )
+    queue_mb: int = _parameter(
+        256, "so much may wait for a slow disk before messages are lost, MB", low=1, high=100_000, read_only=True
+    )
+
+
 def declare(node: Node, kind: type, locked: Callable[[], str | None] = lambda: None) -> None:
     """Declares the parameters of the dataclass `kind`.
 

@@ -18,6 +18,7 @@ from ros_network import domain_id
 from tiny_bag import START_NS, image, twist, write
 from tiny_policy import write_policy
 
+from sac_ae_ros.bag.reader import Bag
 from sac_ae_ros.core.model_store import ModelStore
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -32,6 +33,10 @@ SIM_ARGUMENTS = {
 REPLAY_ARGUMENTS = {
     "bag", "rate", "loop", "start_paused", "start_s", "duration_s", "image_topic", "as_recorded", "publish_clock",
     "wait_for", "wait_s", "namespace", "log_level",
+}  # fmt: skip
+RECORD_ARGUMENTS = {
+    "out", "image_topic", "transport", "camera_info_topic", "command_topic", "enable_topic", "e_stop_topic",
+    "joint_states_topic", "policy_node", "topics", "keep_free_mb", "namespace", "log_level",
 }  # fmt: skip
 UNTIL_S = 40.0
 SETTLED_S = 1.0  # launch (3.4) may forget a SIGINT that comes while it handles the node's latest events
@@ -62,7 +67,7 @@ def mentioned(name: str) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("name", ["policy.launch.py", "sim.launch.py", "replay.launch.py"])
+@pytest.mark.parametrize("name", ["policy.launch.py", "sim.launch.py", "record.launch.py", "replay.launch.py"])
 def test_launch_files_import_nothing_of_ours(name: str) -> None:
     roots = {
         module.partition(".")[0]
@@ -78,12 +83,14 @@ def test_launch_files_import_nothing_of_ours(name: str) -> None:
 def test_the_promised_arguments_are_declared() -> None:
     assert declared("policy.launch.py") >= POLICY_ARGUMENTS
     assert declared("sim.launch.py") >= SIM_ARGUMENTS
+    assert declared("record.launch.py") == RECORD_ARGUMENTS
     assert declared("replay.launch.py") == REPLAY_ARGUMENTS
 
 
 def test_every_declared_argument_is_used_and_described() -> None:
     robots = declared("policy.launch.py")
-    for name, passed_on in (("policy.launch.py", set()), ("sim.launch.py", robots), ("replay.launch.py", set())):
+    for name in ("policy.launch.py", "sim.launch.py", "record.launch.py", "replay.launch.py"):
+        passed_on = robots if name == "sim.launch.py" else set()
         unused = {each for each in declared(name) if mentioned(name).count(each) < 2}
         assert not unused - passed_on, f"{name} declares but never uses {unused}"
         for call in calls(name, "DeclareLaunchArgument"):
@@ -371,4 +378,27 @@ def test_replay_launch_plays_a_recording_and_ends_with_it(launch, tmp_path: Path
 def test_a_recording_that_is_not_there_fails_the_launch(launch) -> None:
     run = launch("replay.launch.py", "bag:=/nowhere.mcap", **own())
     run.wait_for("error: /nowhere.mcap: expected a recording", "replay_node has failed")
+    assert run.process.wait(UNTIL_S) == 1
+
+
+@needs_launch
+def test_record_launch_records_remapped_topics_until_it_is_ended(launch, tmp_path: Path) -> None:
+    network = own()
+    images = [(START_NS + i * 10**7, "/lens/image", image(START_NS + i * 10**7, 90)) for i in range(300)]
+    out, bag = tmp_path / "drive", write(tmp_path / "played", images)
+    arguments = (f"out:={out}", "image_topic:=/lens/image", "topics:=/recorded/more, odom")
+    run = launch("record.launch.py", *arguments, **network)
+    run.wait_for("recording to", "/lens/camera_info", "/recorded/more", "/odom")
+    player = launch("replay.launch.py", f"bag:={bag}", "wait_for:=1", **network)
+    player.wait_for("played 300 messages")
+    assert run.end() == 0
+    with Bag.open(out) as recorded:
+        assert recorded.topics["/lens/image"].messages == 300
+        assert recorded.salvage is None
+
+
+@needs_launch
+def test_a_recording_that_exists_already_fails_the_launch(launch, tmp_path: Path) -> None:
+    run = launch("record.launch.py", f"out:={tmp_path}", **own())
+    run.wait_for(f"recording: {tmp_path} exists already", "record_node has failed")
     assert run.process.wait(UNTIL_S) == 1

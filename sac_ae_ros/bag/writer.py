@@ -1,0 +1,184 @@
+"""Writes a recording as `ros2 bag` does: a folder with one mcap file, safe against kill -9, and metadata.yaml.
+
+The format: https://mcap.dev/spec with the profile ros2. What is in a finished chunk stays readable whatever happens to
+the writer; summary and metadata.yaml come at the end.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import yaml
+from mcap.writer import CompressionType
+from mcap.writer import Writer as McapWriter
+
+from sac_ae_ros.core.errors import RunError
+
+CHUNK_BYTES = 4 << 20
+METADATA = "metadata.yaml"
+VERSION = 9
+
+
+class RecordingWriter:
+    """A recording under way; a context that finishes it. Topics may be added in one thread, messages in another."""
+
+    def __init__(self, folder: Path, *, keep_free_bytes: int = 0) -> None:
+        """Makes the folder.
+
+        Args:
+            folder: a new one, whose name the file in it gets.
+            keep_free_bytes: what must stay free on the disk.
+
+        Raises:
+            RunError: something is there already, or it cannot be written.
+        """
+        self.folder, self._keep_free_bytes = folder, keep_free_bytes
+        self.path = folder / f"{folder.resolve().name}_0.mcap"
+        self.counts: Counter[str] = Counter()
+        self._channels: dict[str, tuple[int, str, str]] = {}
+        self._schemas: dict[str, int] = {}
+        self._span_ns: tuple[int, int] | None = None
+        try:
+            folder.mkdir(parents=True)
+            self._file = self.path.open("xb")
+        except FileExistsError:
+            raise RunError(f"recording: {folder} exists already; name another folder") from None
+        except OSError as error:
+            raise RunError(f"recording: cannot write {folder} ({error.strerror}); name another folder") from None
+        self._turn = threading.Lock()
+        self._writer = McapWriter(self._file, CHUNK_BYTES, CompressionType.ZSTD)
+        self._writer.start("ros2", "sac_ae_ros")
+
+    @property
+    def bytes_written(self) -> int:
+        """The size of the file so far."""
+        return self._file.tell()
+
+    def add_topic(self, name: str, type_: str, definition: str, offered_qos: str = "") -> None:
+        """Registers a topic, once.
+
+        Args:
+            name: such as "/camera/image_raw".
+            type_: such as "sensor_msgs/msg/Image".
+            definition: as ROS 2 concatenates them: the type's own text, then those that it uses behind lines of =.
+            offered_qos: its publishers' QoS, as rosbag2 writes it in YAML.
+
+        Raises:
+            RunError: as `write`.
+        """
+        about = {"offered_qos_profiles": offered_qos}
+        with self._writing():
+            if type_ not in self._schemas:
+                self._schemas[type_] = self._writer.register_schema(type_, "ros2msg", definition.encode())
+            channel = self._writer.register_channel(name, "cdr", self._schemas[type_], about)
+        self._channels[name] = channel, type_, offered_qos
+        self.counts[name] += 0
+
+    def write(self, topic: str, log_ns: int, publish_ns: int, raw: bytes) -> None:
+        """Writes a serialized message (CDR).
+
+        Args:
+            topic: one that `add_topic` knows.
+            log_ns: when it was received.
+            publish_ns: when it was sent.
+            raw: the message.
+
+        Raises:
+            RunError: the disk is full, or nearly so.
+        """
+        first, last = self._span_ns or (log_ns, log_ns)
+        with self._writing():
+            self._writer.add_message(self._channels[topic][0], log_ns, raw, publish_ns, self.counts[topic])
+        self._span_ns = min(first, log_ns), max(last, log_ns)
+        self.counts[topic] += 1
+
+    def flush(self) -> None:
+        """Finishes the chunk: what came until now survives kill -9. Call it often enough.
+
+        Raises:
+            RunError: as `write`.
+        """
+        with self._writing():
+            self._writer.flush()
+            free = shutil.disk_usage(self.folder).free
+        if free < self._keep_free_bytes:
+            raise RunError(
+                f"recording: stopped, since {free >> 20} MB are left on the disk of {self.folder}, expected at least"
+                f" {self._keep_free_bytes >> 20} MB; make room, or lower keep_free_mb"
+            )
+
+    def close(self) -> None:
+        """Writes summary and metadata.yaml, as far as the disk lets it.
+
+        Raises:
+            RunError: they cannot be written; what was recorded stays readable.
+        """
+        if self._file.closed:
+            return
+        try:
+            with self._file:
+                self._writer.finish()
+                self._file.flush()
+                os.fsync(self._file.fileno())
+            partial = self.folder / f".{METADATA}"
+            partial.write_text(yaml.safe_dump(self._metadata(), sort_keys=False))
+            partial.replace(self.folder / METADATA)
+        except OSError as error:
+            raise RunError(
+                f"recording: cannot finish {self.path} ({error.strerror}); `sac-ae bag-eval` reads it nevertheless"
+            ) from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        with self._turn:
+            try:
+                yield
+            except OSError as error:
+                raise RunError(f"recording: cannot write {self.path} ({error.strerror}); stopped") from error
+
+    def _metadata(self) -> dict[str, Any]:
+        first, last = self._span_ns or (0, 0)
+        span = {"starting_time": {"nanoseconds_since_epoch": first}, "duration": {"nanoseconds": last - first}}
+        count = self.counts.total()
+        topics = [
+            {
+                "topic_metadata": {
+                    "name": name,
+                    "type": type_,
+                    "serialization_format": "cdr",
+                    "offered_qos_profiles": yaml.safe_load(qos) or [],
+                    "type_description_hash": "",
+                },
+                "message_count": self.counts[name],
+            }
+            for name, (_, type_, qos) in self._channels.items()
+        ]
+        return {
+            "rosbag2_bagfile_information": {
+                "version": VERSION,
+                "storage_identifier": "mcap",
+                "relative_file_paths": [self.path.name],
+                **span,
+                "message_count": count,
+                "topics_with_message_count": topics,
+                "compression_format": "",
+                "compression_mode": "",
+                "files": [{"path": self.path.name, **span, "message_count": count}],
+                "custom_data": None,
+                "ros_distro": os.environ.get("ROS_DISTRO", ""),
+            }
+        }

@@ -1,0 +1,250 @@
+"""record_node: keeps what a later evaluation or training needs; docs/ros.md has its interface."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import yaml
+from rclpy.clock import Clock, ClockType
+from rclpy.event_handler import SubscriptionEventCallbacks
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.topic_endpoint_info import TopicEndpointInfo
+
+from sac_ae_ros.bag.writer import RecordingWriter
+from sac_ae_ros.core.errors import ConfigError, RunError
+from sac_ae_ros.nodes import process
+from sac_ae_ros.nodes.definition import definition
+from sac_ae_ros.nodes.fields import message_class
+from sac_ae_ros.nodes.graph_watch import COMPRESSED, IMAGE
+from sac_ae_ros.nodes.params import RecordParams, declare, read
+from sac_ae_ros.nodes.record_queue import RecordQueue
+
+LOOK_EVERY_S = 0.2
+REPORT_EVERY_S = 10.0
+NO_IMAGE_S = 5.0
+DEPTH = 1000  # of messages that wait to be taken; as many images as DDS has room for
+TOPICS = ("cmd_vel", "joint_states", "reward", "episode_end", "enable", "e_stop", "/clock")
+OF_POLICY_NODE = ("executed", "novelty", "state")
+
+
+@dataclass
+class _Heard:
+    """A topic that is recorded: its subscription, and by which QoS it was made."""
+
+    type: str
+    kind: Any
+    qos: tuple[ReliabilityPolicy, DurabilityPolicy]
+    subscription: Any
+
+
+class RecordNode(Node):
+    """Subscribes to whatever of its topics appears, and writes every message as it came."""
+
+    def __init__(self, overrides: Mapping[str, object] | None = None) -> None:
+        """Begins the recording.
+
+        Args:
+            overrides: parameters that win over those of files and the command line.
+
+        Raises:
+            SacAeError: the folder exists already, or cannot be written.
+        """
+        given = [Parameter(name, value=value) for name, value in (overrides or {}).items()]
+        super().__init__("record_node", parameter_overrides=given)
+        declare(self, RecordParams)
+        self._params = params = read(self, RecordParams)
+        self.folder = Path(params.out or f"drives/drive-{time.strftime('%Y%m%d-%H%M%S')}")
+        self._names = list(dict.fromkeys(self._wanted(params)))
+        self._image = self._names[0]
+        self._heard: dict[str, _Heard] = {}
+        self._refused: set[tuple[str, str]] = set()
+        self._lost: Counter[str] = Counter()
+        self._writer = RecordingWriter(self.folder, keep_free_bytes=params.keep_free_mb << 20)
+        self._error: RunError | None = None
+        self._queue = RecordQueue(self._writer, params.queue_mb << 20, self._fail)
+        self._begun_s = self._reported_s = time.monotonic()
+        self._warned = False
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self.create_timer(LOOK_EVERY_S, self._look, clock=steady)
+        self.get_logger().info(f"recording to {self.folder}: {', '.join(self._names)}, as soon as they appear")
+
+    @property
+    def error(self) -> RunError | None:
+        """What ended the recording, None while it goes on."""
+        return self._error
+
+    def close(self) -> int:
+        """Finishes the recording and sums up; returns the exit code."""
+        for heard in self._heard.values():
+            self.destroy_subscription(heard.subscription)
+        self._queue.close()
+        log, total = self.get_logger(), self._writer.counts.total()
+        try:
+            self._writer.close()
+        except RunError as error:
+            self._fail(error)
+        if self._error is not None:
+            log.error(str(self._error))
+        if not total:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            log.error(f"nothing was recorded: none of {', '.join(self._names)} had a message")
+            return 1
+        log.info(self._summary())
+        return 0 if self._error is None else 1
+
+    def _wanted(self, params: RecordParams) -> list[str]:
+        image = self.resolve_topic_name("image") + ("/compressed" if params.transport == "compressed" else "")
+        topics = ["camera_info", *TOPICS, *(f"{params.policy_node}/{name}" for name in OF_POLICY_NODE), *params.topics]
+        return [image, *map(self.resolve_topic_name, topics)]
+
+    def _look(self) -> None:
+        for name in self._names:
+            publishers = [info for info in self.get_publishers_info_by_topic(name) if info.topic_type]
+            if publishers:
+                try:
+                    self._hear(name, publishers)
+                except RunError as error:
+                    self._fail(error)
+        now_s = time.monotonic()
+        if self._image not in self._heard and not self._warned and now_s - self._begun_s > NO_IMAGE_S:
+            self._warned = True
+            self._warn_of_images()
+        if now_s - self._reported_s > REPORT_EVERY_S:
+            self._reported_s = now_s
+            self.get_logger().info(self._line())
+
+    def _hear(self, name: str, publishers: Sequence[TopicEndpointInfo]) -> None:
+        """Subscribes, and anew where the publishers' QoS is another by now."""
+        heard = self._heard.get(name)
+        type_ = heard.type if heard is not None else publishers[0].topic_type
+        for info in publishers:
+            if info.topic_type != type_:
+                self._refuse(name, f"{name}: only messages of {type_} are recorded, there are {info.topic_type} too")
+        qos = _qos([info.qos_profile for info in publishers if info.topic_type == type_])
+        if heard is not None:
+            if qos is not None and qos != heard.qos:
+                self.destroy_subscription(heard.subscription)
+                heard.qos, heard.subscription = qos, self._subscribe(name, heard.kind, qos)
+            return
+        try:
+            kind = message_class(type_, name)
+        except ConfigError as error:
+            self._refuse(name, f"not recorded: {error}")
+            return
+        assert qos is not None
+        offered = yaml.safe_dump([_as_rosbag2(info.qos_profile) for info in publishers if info.topic_type == type_])
+        self._writer.add_topic(name, type_, definition(kind), offered)
+        self._heard[name] = _Heard(type_, kind, qos, self._subscribe(name, kind, qos))
+        self.get_logger().info(f"recording {name} ({type_})")
+
+    def _subscribe(self, name: str, kind: Any, qos: tuple[ReliabilityPolicy, DurabilityPolicy]) -> Any:
+        def take(raw: bytes, info: dict[str, int]) -> None:
+            received_ns, sent_ns = info["received_timestamp"], info["source_timestamp"]
+            log_ns = received_ns or time.time_ns()
+            self._queue.put(name, log_ns, sent_ns or log_ns, raw)
+
+        def lost(status: Any) -> None:
+            self._lost[name] += status.total_count_change
+
+        events = SubscriptionEventCallbacks(message_lost=lost, use_default_callbacks=False)
+        profile = QoSProfile(depth=DEPTH, reliability=qos[0], durability=qos[1])
+        # rclpy takes callbacks with a message's info, but its types do not say so
+        return self.create_subscription(kind, name, cast(Any, take), profile, raw=True, event_callbacks=events)
+
+    def _refuse(self, name: str, text: str) -> None:
+        if (name, text) not in self._refused:
+            self._refused.add((name, text))
+            self.get_logger().warning(text)
+
+    def _fail(self, error: RunError) -> None:
+        self._error = self._error or error
+
+    def _warn_of_images(self) -> None:
+        found = [name for name, types in self.get_topic_names_and_types() if {IMAGE, COMPRESSED} & set(types)]
+        there = ", ".join(found) or "no topic of images at all"
+        self.get_logger().warning(
+            f"{self._image}: nobody publishes images there; there is {there}."
+            " Remap `image`, or set transport: compressed"
+        )
+
+    def _missing(self, name: str) -> int:
+        return self._lost[name] + self._queue.lost[name]
+
+    def _line(self) -> str:
+        counts, seconds = self._writer.counts, time.monotonic() - self._begun_s
+        parts = []
+        for name, count in counts.items():
+            missing = f", {self._missing(name)} lost" if self._missing(name) else ""
+            parts.append(f"{name} {count} ({count / seconds:.1f}/s{missing})")
+        return f"{seconds:.0f} s, {self._writer.bytes_written / 1e6:.0f} MB: {', '.join(parts) or 'nothing yet'}"
+
+    def _summary(self) -> str:
+        counts, seconds = self._writer.counts, time.monotonic() - self._begun_s
+        width = max(map(len, counts))
+        rows = [f"  {name:<{width}}  {count:>8}  {self._missing(name):>5}" for name, count in counts.items()]
+        head = f"  {'topic':<{width}}  {'messages':>8}  {'lost':>5}"
+        size_mb = sum(path.stat().st_size for path in self.folder.iterdir()) / 1e6
+        title = f"recorded {seconds:.1f} s, {size_mb:.1f} MB, in {self.folder}"
+        return "\n".join([title, head, *rows, f"  next: sac-ae bag-eval {self.folder} --policy POLICY.onnx --out DIR"])
+
+
+def _qos(profiles: Sequence[QoSProfile]) -> tuple[ReliabilityPolicy, DurabilityPolicy] | None:
+    """What hears all of these publishers, and as much as they give; None without any."""
+    if not profiles:
+        return None
+    reliable = all(each.reliability == ReliabilityPolicy.RELIABLE for each in profiles)
+    latched = all(each.durability == DurabilityPolicy.TRANSIENT_LOCAL for each in profiles)
+    return (
+        ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT,
+        DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE,
+    )
+
+
+def _as_rosbag2(qos: QoSProfile) -> dict[str, Any]:
+    """A profile as rosbag2 (version 9) writes it; the graph tells no history."""
+
+    def duration(value: Any) -> dict[str, int]:
+        return dict(zip(("sec", "nsec"), divmod(value.nanoseconds, 10**9), strict=True))
+
+    return {
+        "history": "unknown",
+        "depth": 0,
+        "reliability": qos.reliability.name.lower(),
+        "durability": qos.durability.name.lower(),
+        "deadline": duration(qos.deadline),
+        "lifespan": duration(qos.lifespan),
+        "liveliness": qos.liveliness.name.lower(),
+        "liveliness_lease_duration": duration(qos.liveliness_lease_duration),
+        "avoid_ros_namespace_conventions": False,
+    }
+
+
+def _use(node: RecordNode, end: process.EndRequest) -> int:
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    while not end.wait(0) and node.error is None:
+        executor.spin_once(timeout_sec=0.1)
+    executor.shutdown()
+    return node.close()
+
+
+def main(args: Sequence[str] | None = None, overrides: Mapping[str, object] | None = None) -> int:
+    """Records until a signal asks for the end; returns the process's exit code.
+
+    `overrides`: parameters that win over others.
+    """
+    make: Callable[[], RecordNode] = lambda: RecordNode(overrides)  # noqa: E731
+    return process.run(make, _use, args)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
