@@ -31,6 +31,7 @@ from sac_ae_ros.nodes.record_queue import RecordQueue
 LOOK_EVERY_S = 0.2
 REPORT_EVERY_S = 10.0
 NO_IMAGE_S = 5.0
+DRAIN_S = 0.3  # what was sent before the end is still taken
 DEPTH = 1000  # of messages that wait to be taken; as many images as DDS has room for
 TOPICS = ("cmd_vel", "joint_states", "reward", "episode_end", "enable", "e_stop", "/clock")
 OF_POLICY_NODE = ("executed", "novelty", "state")
@@ -233,6 +234,9 @@ def _use(node: RecordNode, end: process.EndRequest) -> int:
     executor.add_node(node)
     while not end.wait(0) and node.error is None:
         executor.spin_once(timeout_sec=0.1)
+    until_s = time.monotonic() + DRAIN_S
+    while time.monotonic() < until_s and node.error is None:
+        executor.spin_once(timeout_sec=0.05)
     executor.shutdown()
     return node.close()
 

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from geometry_msgs.msg import Twist
 from nav_msgs.msg import Odometry
-from rclpy.qos import DurabilityPolicy, QoSProfile
+from rclpy.duration import Duration
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from ros_network import ROOT, Camera, Network
 from rosbags.highlevel import AnyReader
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
@@ -41,6 +42,12 @@ def begin(network: Network, out: Path, *topics: str, **params):
     return node
 
 
+def arrived(*publishers) -> None:
+    """Waits until reliable messages are where the recorder takes them from."""
+    for publisher in publishers:
+        assert publisher.wait_for_all_acked(Duration(seconds=10))
+
+
 def end(node) -> str:
     node.popen.send_signal(signal.SIGINT)
     assert node.wait(20) == 0
@@ -66,7 +73,7 @@ def test_everything_that_is_sent_is_there_as_it_was_sent(network, tmp_path):
         executed.publish(JointState(header=sent[-1].header, name=["a"], position=[0.1 * i]))
         odom.publish(Odometry(child_frame_id=str(i)))
         time.sleep(0.02)
-    time.sleep(0.3)
+    arrived(commands, executed, odom)
     log = end(node)
     assert "next: sac-ae bag-eval" in log
     assert "lost" in log
@@ -116,12 +123,12 @@ def test_a_publisher_that_comes_later_and_less_reliable_is_heard(network, tmp_pa
     first = network.neighbour("first").create_publisher(Float64, "reward", 10)
     node = begin(network, tmp_path / "drive", "reward")
     first.publish(Float64(data=1.0))
-    best_effort = QoSProfile(depth=10, reliability=2)
+    best_effort = QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_EFFORT)
     second = network.neighbour("second").create_publisher(Float64, "reward", best_effort)
     network.until(lambda: second.get_subscription_count(), 10, "the recorder")
     time.sleep(0.5)
     second.publish(Float64(data=2.0))
-    time.sleep(0.3)
+    time.sleep(0.3)  # best effort: nobody tells when it is there
     end(node)
     with Bag.open(tmp_path / "drive") as bag:
         assert [bag.message(record).data for record in bag.records(["/tested/reward"])] == [1.0, 2.0]
@@ -170,7 +177,7 @@ def test_the_command_line_records_what_it_is_asked_for(network, tmp_path):
     network.until(lambda: all(each in (tmp_path / "log").read_text() for each in wanted), 20, "both topics")
     commands.publish(Twist())
     more.publish(Bool(data=True))
-    time.sleep(0.3)
+    arrived(commands, more)
     process.send_signal(signal.SIGINT)
     assert process.wait(20) == 0
     with Bag.open(tmp_path / "2024") as bag:
