@@ -18,6 +18,7 @@ COMPRESSED = "/compressed"
 HEARD_TYPES = (*IMAGE_TYPES, CAMERA_INFO)
 HEARD_NAMES = {"joint_states": "sensor_msgs/msg/JointState", EPISODE_END: BOOL, "reward": "std_msgs/msg/Float64"}
 BELOW = "/recorded"
+OUT_OF_ORDER_NS = 10_000_000_000  # recorders write messages later than others by less
 ROUND_GAP_NS = 1_000_000_000  # enough for stacks to start anew, and less than a jump that stops policy_node
 
 
@@ -72,6 +73,8 @@ class Playback:
     def records(self, topics: Collection[str] | None = None) -> Iterator[Record]:
         """What is played, in the recording's order, recorded /clock included; of these topics only, if named."""
         for record in self._bag.records(topics or {*self.topics, *(CLOCKS if self.has_clock else ())}):
+            if record.stamp_ns > self.end_ns + OUT_OF_ORDER_NS:
+                return
             if self.start_ns <= record.stamp_ns <= self.end_ns:
                 yield record
 

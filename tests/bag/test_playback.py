@@ -114,6 +114,16 @@ def test_start_and_duration_choose_a_part_by_log_time(tmp_path):
         playback(path, start_s=3.0).__enter__()
 
 
+def test_a_part_is_not_followed_by_reading_the_rest(tmp_path, monkeypatch):
+    messages = [(S + i * 1000 * MS, "/image", tiny_bag.image(S, 100)) for i in range(60)]
+    read = []
+    really = Bag.records
+    monkeypatch.setattr(Bag, "records", lambda *a: (read.append(r.stamp_ns) or r for r in really(*a)))
+    with playback(tiny_bag.write(tmp_path / "drive", messages), duration_s=2.0) as played:
+        assert len(list(played.records())) == 3
+    assert len(read) < 20
+
+
 def play(played: Playback, rounds: int = 1) -> list[tuple[int, int]]:
     """The time and the shift at every message, waiting in between as the player does."""
     time, found = PlayedClock(played), []
