@@ -62,6 +62,7 @@ setup(
         "cpu": ["onnxruntime>=1.31"],
         "gpu": ["onnxruntime-gpu>=1.31"],
         "bag": [
+            "apsw>=3.46",
             "Jinja2>=3.1",
             "av>=18",
             "lz4>=4.3",
