@@ -12,6 +12,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -43,7 +44,7 @@ class RecordingWriter:
         self.folder, self._keep_free_bytes = folder, keep_free_bytes
         self.path = folder / f"{folder.resolve().name}_0.mcap"
         self.counts: Counter[str] = Counter()
-        self._channels: dict[str, tuple[int, str, str]] = {}
+        self._channels: dict[str, _Channel] = {}
         self._schemas: dict[str, int] = {}
         self._span_ns: tuple[int, int] | None = None
         try:
@@ -62,7 +63,7 @@ class RecordingWriter:
         """The size of the file so far."""
         return self._file.tell()
 
-    def add_topic(self, name: str, type_: str, definition: str, offered_qos: str = "") -> None:
+    def add_topic(self, name: str, type_: str, definition: str, offered_qos: str = "", type_hash: str = "") -> None:
         """Registers a topic, once.
 
         Args:
@@ -70,16 +71,17 @@ class RecordingWriter:
             type_: such as "sensor_msgs/msg/Image".
             definition: as ROS 2 concatenates them: the type's own text, then those that it uses behind lines of =.
             offered_qos: its publishers' QoS, as rosbag2 writes it in YAML.
+            type_hash: of the type's description (REP 2011), "RIHS01_..."; "" where it is not known.
 
         Raises:
             RunError: as `write`.
         """
-        about = {"offered_qos_profiles": offered_qos}
+        about = {"offered_qos_profiles": offered_qos, "topic_type_hash": type_hash}
         with self._writing():
             if type_ not in self._schemas:
                 self._schemas[type_] = self._writer.register_schema(type_, "ros2msg", definition.encode())
             channel = self._writer.register_channel(name, "cdr", self._schemas[type_], about)
-        self._channels[name] = channel, type_, offered_qos
+        self._channels[name] = _Channel(channel, type_, offered_qos, type_hash)
         self.counts[name] += 0
 
     def write(self, topic: str, log_ns: int, publish_ns: int, raw: bytes) -> None:
@@ -96,7 +98,7 @@ class RecordingWriter:
         """
         first, last = self._span_ns or (log_ns, log_ns)
         with self._writing():
-            self._writer.add_message(self._channels[topic][0], log_ns, raw, publish_ns, self.counts[topic])
+            self._writer.add_message(self._channels[topic].number, log_ns, raw, publish_ns, self.counts[topic])
         self._span_ns = min(first, log_ns), max(last, log_ns)
         self.counts[topic] += 1
 
@@ -124,12 +126,14 @@ class RecordingWriter:
         if self._file.closed:
             return
         try:
+            facts = self._metadata()
             with self._file:
+                self._writer.add_metadata("rosbag2", {"serialized_metadata": _yaml(facts)})
                 self._writer.finish()
                 self._file.flush()
                 os.fsync(self._file.fileno())
             partial = self.folder / f".{METADATA}"
-            partial.write_text(yaml.safe_dump(self._metadata(), sort_keys=False))
+            partial.write_text(_yaml({"rosbag2_bagfile_information": facts}))
             partial.replace(self.folder / METADATA)
         except OSError as error:
             raise RunError(
@@ -158,27 +162,44 @@ class RecordingWriter:
             {
                 "topic_metadata": {
                     "name": name,
-                    "type": type_,
+                    "type": channel.type,
                     "serialization_format": "cdr",
-                    "offered_qos_profiles": yaml.safe_load(qos) or [],
-                    "type_description_hash": "",
+                    "offered_qos_profiles": yaml.safe_load(channel.offered_qos) or [],
+                    "type_description_hash": channel.type_hash,
                 },
                 "message_count": self.counts[name],
             }
-            for name, (_, type_, qos) in self._channels.items()
+            for name, channel in self._channels.items()
         ]
         return {
-            "rosbag2_bagfile_information": {
-                "version": VERSION,
-                "storage_identifier": "mcap",
-                "relative_file_paths": [self.path.name],
-                **span,
-                "message_count": count,
-                "topics_with_message_count": topics,
-                "compression_format": "",
-                "compression_mode": "",
-                "files": [{"path": self.path.name, **span, "message_count": count}],
-                "custom_data": None,
-                "ros_distro": os.environ.get("ROS_DISTRO", ""),
-            }
+            "version": VERSION,
+            "storage_identifier": "mcap",
+            "relative_file_paths": [self.path.name],
+            **span,
+            "message_count": count,
+            "topics_with_message_count": topics,
+            "compression_format": "",
+            "compression_mode": "",
+            "files": [{"path": self.path.name, **span, "message_count": count}],
+            "custom_data": None,
+            "ros_distro": os.environ.get("ROS_DISTRO", ""),
         }
+
+
+@dataclass(frozen=True)
+class _Channel:
+    number: int
+    type: str
+    offered_qos: str
+    type_hash: str
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes out what stands twice, instead of referring to it."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def _yaml(value: Any) -> str:
+    return yaml.dump(value, Dumper=_Dumper, sort_keys=False)

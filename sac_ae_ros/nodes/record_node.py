@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import yaml
 from rclpy.clock import Clock, ClockType
@@ -19,14 +19,16 @@ from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.topic_endpoint_info import TopicEndpointInfo
 
-from sac_ae_ros.bag.writer import RecordingWriter
 from sac_ae_ros.core.errors import ConfigError, RunError
 from sac_ae_ros.nodes import process
 from sac_ae_ros.nodes.definition import definition
 from sac_ae_ros.nodes.fields import message_class
 from sac_ae_ros.nodes.graph_watch import COMPRESSED, IMAGE
 from sac_ae_ros.nodes.params import RecordParams, declare, read
-from sac_ae_ros.nodes.record_queue import RecordQueue
+
+if TYPE_CHECKING:
+    from sac_ae_ros.bag.record_queue import RecordQueue
+    from sac_ae_ros.bag.writer import RecordingWriter
 
 LOOK_EVERY_S = 0.2
 REPORT_EVERY_S = 10.0
@@ -69,9 +71,8 @@ class RecordNode(Node):
         self._heard: dict[str, _Heard] = {}
         self._refused: set[tuple[str, str]] = set()
         self._lost: Counter[str] = Counter()
-        self._writer = RecordingWriter(self.folder, keep_free_bytes=params.keep_free_mb << 20)
         self._error: RunError | None = None
-        self._queue = RecordQueue(self._writer, params.queue_mb << 20, self._fail)
+        self._writer, self._queue = _open(self.folder, params, self._fail)
         self._begun_s = self._reported_s = time.monotonic()
         self._warned = False
         steady = Clock(clock_type=ClockType.STEADY_TIME)
@@ -143,7 +144,8 @@ class RecordNode(Node):
             return
         assert qos is not None
         offered = yaml.safe_dump([_as_rosbag2(info.qos_profile) for info in publishers if info.topic_type == type_])
-        self._writer.add_topic(name, type_, definition(kind), offered)
+        type_hash = str(publishers[0].topic_type_hash)
+        self._writer.add_topic(name, type_, definition(kind), offered, type_hash if "INVALID" not in type_hash else "")
         self._heard[name] = _Heard(type_, kind, qos, self._subscribe(name, kind, qos))
         self.get_logger().info(f"recording {name} ({type_})")
 
@@ -196,6 +198,18 @@ class RecordNode(Node):
         size_mb = sum(path.stat().st_size for path in self.folder.iterdir()) / 1e6
         title = f"recorded {seconds:.1f} s, {size_mb:.1f} MB, in {self.folder}"
         return "\n".join([title, head, *rows, f"  next: sac-ae bag-eval {self.folder} --policy POLICY.onnx --out DIR"])
+
+
+def _open(
+    folder: Path, params: RecordParams, on_error: Callable[[RunError], None]
+) -> tuple[RecordingWriter, RecordQueue]:
+    try:
+        from sac_ae_ros.bag.record_queue import RecordQueue
+        from sac_ae_ros.bag.writer import RecordingWriter
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"recording: expected the package mcap, got {error}; install the extra `bag`") from None
+    writer = RecordingWriter(folder, keep_free_bytes=params.keep_free_mb << 20)
+    return writer, RecordQueue(writer, params.queue_mb << 20, on_error)
 
 
 def _qos(profiles: Sequence[QoSProfile]) -> tuple[ReliabilityPolicy, DurabilityPolicy] | None:

@@ -53,6 +53,7 @@ def test_what_was_written_is_read_by_us_and_by_others(tmp_path):
             "/image": (IMAGE, 20, False),
             "/cmd_vel": (TWIST, 20, True),
         }
+    assert "&id" not in (folder / "metadata.yaml").read_text()
     with AnyReader([folder]) as reader:
         assert (reader.message_count, reader.start_time) == (40, START_NS + 5)
         for connection, _, raw in reader.messages():

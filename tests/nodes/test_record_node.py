@@ -97,6 +97,9 @@ def test_everything_that_is_sent_is_there_as_it_was_sent(network, tmp_path):
         assert [bag.message(record).child_frame_id for record in records["wheels/odom"]] == [str(i) for i in range(40)]
     with AnyReader([tmp_path / "drive"]) as reader:
         assert reader.message_count == 161
+        digests = {connection.msgtype: connection.digest for connection in reader.connections}
+    known = get_typestore(Stores.ROS2_JAZZY)
+    assert digests == {name: known.hash_rihs01(name) for name in digests}
     camera.close()
 
 

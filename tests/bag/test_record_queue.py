@@ -5,8 +5,8 @@ import os
 from tiny_bag import START_NS, STORE, twist
 
 from sac_ae_ros.bag.reader import Bag
+from sac_ae_ros.bag.record_queue import RecordQueue
 from sac_ae_ros.bag.writer import RecordingWriter
-from sac_ae_ros.nodes.record_queue import RecordQueue
 
 TWIST = "geometry_msgs/msg/Twist"
 RAW = bytes(STORE.serialize_cdr(twist(1.0, 2.0), TWIST))
