@@ -215,6 +215,7 @@ def test_as_recorded_plays_commands_and_says_so(network, tmp_path):
     assert len([line for line in player.log.splitlines() if "WARN" in line and "as_recorded" in line]) == 1
 
 
+@pytest.mark.slow
 def test_a_recording_of_ros_1_and_what_is_left_of_a_cut_one_are_played(network, tmp_path):
     ros1 = bags.write_ros1(tmp_path / "drive.bag", count=20)
     cut = bags.cut(bags.write_mcap(tmp_path / "cut.mcap", count=100, chunk_bytes=2_000))

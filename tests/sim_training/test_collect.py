@@ -57,6 +57,7 @@ def test_the_newest_frame_is_the_last_of_a_stack_and_a_state_is_itself():
     assert np.array_equal(newest_frame(np.arange(3.0)), np.arange(3.0))
 
 
+@pytest.mark.slow
 def test_an_asynchronous_run_counts_every_lane_and_says_that_it_cannot_be_repeated_exactly(config, tmp_path, capfd):
     run_dir = tmp_path / "run"
     for budget, resume in ((120, False), (360, True)):

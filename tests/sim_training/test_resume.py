@@ -44,6 +44,7 @@ def finish_and_compare(run_dir: Path, whole, replay: str = "ram") -> None:
     assert curves(run_dir) == curves(whole[0])
 
 
+@pytest.mark.slow
 def test_a_run_killed_three_times_equals_an_uninterrupted_one(tmp_path, whole):
     """In the middle of a step, of an update, and of a checkpoint; checkpoints stand at 70, 140 and 210 env steps."""
     run_dir = tmp_path / "run"
