@@ -63,6 +63,9 @@ def _bag_eval(args: argparse.Namespace, _: list[str]) -> int:
         print_json(scores[0] if len(jobs) == 1 else {"scores": scores, "failed": failed})
     else:
         print(score.render(scores[0]) if len(jobs) == 1 else overview.render(found))
+        page = args.out and args.out / ("report.html" if len(jobs) == 1 else "index.html")
+        if page and page.exists():
+            print(f"page      {page}")
     for line in exceeded:
         print(f"failed: {line}", file=sys.stderr)
     for each in found:

@@ -197,8 +197,9 @@ def test_bag_eval_scores_several_side_by_side_and_goes_on_later(bag, policy, tmp
     assert json.loads(capsys.readouterr().out)["scores"] == found["scores"]
     assert (out / "bag-tiny/metrics.json").stat().st_mtime_ns == before
     assert main(command[:-1]) == 0
-    lines = capsys.readouterr().out.splitlines()
+    *lines, page = capsys.readouterr().out.splitlines()
     assert [line.split()[:3] for line in lines[1:]] == [["bag", "tiny", "30"], ["bag", "other", "30"]]
+    assert page == f"page      {out / 'index.html'}"
     assert main([*command, "--stamp-source", "log"]) == 2
     assert "exists already, of other files or options" in capsys.readouterr().err
 
