@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any, cast
 import yaml
 from rclpy.clock import Clock, ClockType
 from rclpy.event_handler import SubscriptionEventCallbacks
+from rclpy.exceptions import InvalidTopicNameException
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.topic_endpoint_info import TopicEndpointInfo
+from rclpy.validate_topic_name import validate_topic_name
 
 from sac_ae_ros.core.errors import ConfigError, RunError
 from sac_ae_ros.nodes import process
@@ -38,6 +40,8 @@ DEPTH = 1000  # of messages that wait to be taken; as many images as DDS has roo
 TOPICS = ("cmd_vel", "joint_states", "reward", "episode_end", "enable", "e_stop", "/clock")
 OF_POLICY_NODE = ("executed", "novelty", "state")
 
+_Qos = tuple[ReliabilityPolicy, DurabilityPolicy]
+
 
 @dataclass
 class _Heard:
@@ -45,7 +49,7 @@ class _Heard:
 
     type: str
     kind: Any
-    qos: tuple[ReliabilityPolicy, DurabilityPolicy]
+    qos: _Qos
     subscription: Any
 
 
@@ -106,7 +110,12 @@ class RecordNode(Node):
     def _wanted(self, params: RecordParams) -> list[str]:
         image = self.resolve_topic_name("image") + ("/compressed" if params.transport == "compressed" else "")
         topics = ["camera_info", *TOPICS, *(f"{params.policy_node}/{name}" for name in OF_POLICY_NODE), *params.topics]
-        return [image, *map(self.resolve_topic_name, topics)]
+        try:
+            for topic in topics:
+                validate_topic_name(topic)
+            return [image, *map(self.resolve_topic_name, topics)]
+        except InvalidTopicNameException as error:
+            raise ConfigError(f"topics: expected topic names as ROS 2 has them, got {error}") from None
 
     def _look(self) -> None:
         for name in self._names:
@@ -133,7 +142,8 @@ class RecordNode(Node):
                 self._refuse(name, f"{name}: only messages of {type_} are recorded, there are {info.topic_type} too")
         qos = _qos([info.qos_profile for info in publishers if info.topic_type == type_])
         if heard is not None:
-            if qos is not None and qos != heard.qos:
+            qos = _less(qos, heard.qos)
+            if qos != heard.qos:
                 self.destroy_subscription(heard.subscription)
                 heard.qos, heard.subscription = qos, self._subscribe(name, heard.kind, qos)
             return
@@ -149,7 +159,7 @@ class RecordNode(Node):
         self._heard[name] = _Heard(type_, kind, qos, self._subscribe(name, kind, qos))
         self.get_logger().info(f"recording {name} ({type_})")
 
-    def _subscribe(self, name: str, kind: Any, qos: tuple[ReliabilityPolicy, DurabilityPolicy]) -> Any:
+    def _subscribe(self, name: str, kind: Any, qos: _Qos) -> Any:
         def take(raw: bytes, info: dict[str, int]) -> None:
             received_ns, sent_ns = info["received_timestamp"], info["source_timestamp"]
             log_ns = received_ns or time.time_ns()
@@ -212,7 +222,7 @@ def _open(
     return writer, RecordQueue(writer, params.queue_mb << 20, on_error)
 
 
-def _qos(profiles: Sequence[QoSProfile]) -> tuple[ReliabilityPolicy, DurabilityPolicy] | None:
+def _qos(profiles: Sequence[QoSProfile]) -> _Qos | None:
     """What hears all of these publishers, and as much as they give; None without any."""
     if not profiles:
         return None
@@ -221,6 +231,17 @@ def _qos(profiles: Sequence[QoSProfile]) -> tuple[ReliabilityPolicy, DurabilityP
     return (
         ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT,
         DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE,
+    )
+
+
+def _less(new: _Qos | None, old: _Qos) -> _Qos:
+    """What asks for no more than either: who asks for less hears those who offer more, too."""
+    if new is None:
+        return old
+    reliable, latched = ReliabilityPolicy.RELIABLE, DurabilityPolicy.TRANSIENT_LOCAL
+    return (
+        reliable if new[0] == old[0] == reliable else ReliabilityPolicy.BEST_EFFORT,
+        latched if new[1] == old[1] == latched else DurabilityPolicy.VOLATILE,
     )
 
 

@@ -131,10 +131,12 @@ def test_a_publisher_that_comes_later_and_less_reliable_is_heard(network, tmp_pa
     network.until(lambda: second.get_subscription_count(), 10, "the recorder")
     time.sleep(0.5)
     second.publish(Float64(data=2.0))
+    network.until(lambda: first.get_subscription_count(), 10, "the recorder")
+    first.publish(Float64(data=3.0))
     time.sleep(0.3)  # best effort: nobody tells when it is there
     end(node)
     with Bag.open(tmp_path / "drive") as bag:
-        assert [bag.message(record).data for record in bag.records(["/tested/reward"])] == [1.0, 2.0]
+        assert [bag.message(record).data for record in bag.records(["/tested/reward"])] == [1.0, 2.0, 3.0]
 
 
 def test_no_images_are_told_with_those_that_there_are(network, tmp_path):
@@ -155,6 +157,11 @@ def test_what_cannot_begin_is_one_line(network, tmp_path):
     node = network.start("record_node", {"out": str(tmp_path)})
     assert node.wait(20) == 2
     assert node.log.strip() == f"error: recording: {tmp_path} exists already; name another folder"
+    node = network.start("record_node", {"out": str(tmp_path / "new"), "topics": ["a b"]})
+    assert node.wait(20) == 2
+    (line,) = node.log.strip().splitlines()
+    assert line.startswith("error: topics: expected topic names as ROS 2 has them")
+    assert not (tmp_path / "new").exists()
 
 
 def test_a_disk_that_fills_up_ends_it_with_what_there_is(network, tmp_path):
