@@ -17,7 +17,7 @@ from rclpy.exceptions import InvalidTopicNameException
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
-from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos import QoSProfile
 from rclpy.topic_endpoint_info import TopicEndpointInfo
 from rclpy.validate_topic_name import validate_topic_name
 
@@ -26,6 +26,7 @@ from sac_ae_ros.nodes import process
 from sac_ae_ros.nodes.definition import definition
 from sac_ae_ros.nodes.fields import message_class
 from sac_ae_ros.nodes.graph_watch import COMPRESSED, IMAGE
+from sac_ae_ros.nodes.offered_qos import Qos, as_rosbag2, less, wanted
 from sac_ae_ros.nodes.params import RecordParams, declare, read
 
 if TYPE_CHECKING:
@@ -40,8 +41,6 @@ DEPTH = 1000  # of messages that wait to be taken; as many images as DDS has roo
 TOPICS = ("cmd_vel", "joint_states", "reward", "episode_end", "enable", "e_stop", "/clock")
 OF_POLICY_NODE = ("executed", "novelty", "state")
 
-_Qos = tuple[ReliabilityPolicy, DurabilityPolicy]
-
 
 @dataclass
 class _Heard:
@@ -49,7 +48,7 @@ class _Heard:
 
     type: str
     kind: Any
-    qos: _Qos
+    qos: Qos
     subscription: Any
 
 
@@ -140,9 +139,9 @@ class RecordNode(Node):
         for info in publishers:
             if info.topic_type != type_:
                 self._refuse(name, f"{name}: only messages of {type_} are recorded, there are {info.topic_type} too")
-        qos = _qos([info.qos_profile for info in publishers if info.topic_type == type_])
+        qos = wanted([info.qos_profile for info in publishers if info.topic_type == type_])
         if heard is not None:
-            qos = _less(qos, heard.qos)
+            qos = less(qos, heard.qos)
             if qos != heard.qos:
                 self.destroy_subscription(heard.subscription)
                 heard.qos, heard.subscription = qos, self._subscribe(name, heard.kind, qos)
@@ -153,13 +152,13 @@ class RecordNode(Node):
             self._refuse(name, f"not recorded: {error}")
             return
         assert qos is not None
-        offered = yaml.safe_dump([_as_rosbag2(info.qos_profile) for info in publishers if info.topic_type == type_])
+        offered = yaml.safe_dump([as_rosbag2(info.qos_profile) for info in publishers if info.topic_type == type_])
         type_hash = str(publishers[0].topic_type_hash)
         self._writer.add_topic(name, type_, definition(kind), offered, type_hash if "INVALID" not in type_hash else "")
         self._heard[name] = _Heard(type_, kind, qos, self._subscribe(name, kind, qos))
         self.get_logger().info(f"recording {name} ({type_})")
 
-    def _subscribe(self, name: str, kind: Any, qos: _Qos) -> Any:
+    def _subscribe(self, name: str, kind: Any, qos: Qos) -> Any:
         def take(raw: bytes, info: dict[str, int]) -> None:
             received_ns, sent_ns = info["received_timestamp"], info["source_timestamp"]
             log_ns = received_ns or time.time_ns()
@@ -220,48 +219,6 @@ def _open(
         raise ConfigError(f"recording: expected the package mcap, got {error}; install the extra `bag`") from None
     writer = RecordingWriter(folder, keep_free_bytes=params.keep_free_mb << 20)
     return writer, RecordQueue(writer, params.queue_mb << 20, on_error)
-
-
-def _qos(profiles: Sequence[QoSProfile]) -> _Qos | None:
-    """What hears all of these publishers, and as much as they give; None without any."""
-    if not profiles:
-        return None
-    reliable = all(each.reliability == ReliabilityPolicy.RELIABLE for each in profiles)
-    latched = all(each.durability == DurabilityPolicy.TRANSIENT_LOCAL for each in profiles)
-    return (
-        ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT,
-        DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE,
-    )
-
-
-def _less(new: _Qos | None, old: _Qos) -> _Qos:
-    """What asks for no more than either: who asks for less hears those who offer more, too."""
-    if new is None:
-        return old
-    reliable, latched = ReliabilityPolicy.RELIABLE, DurabilityPolicy.TRANSIENT_LOCAL
-    return (
-        reliable if new[0] == old[0] == reliable else ReliabilityPolicy.BEST_EFFORT,
-        latched if new[1] == old[1] == latched else DurabilityPolicy.VOLATILE,
-    )
-
-
-def _as_rosbag2(qos: QoSProfile) -> dict[str, Any]:
-    """A profile as rosbag2 (version 9) writes it; the graph tells no history."""
-
-    def duration(value: Any) -> dict[str, int]:
-        return dict(zip(("sec", "nsec"), divmod(value.nanoseconds, 10**9), strict=True))
-
-    return {
-        "history": "unknown",
-        "depth": 0,
-        "reliability": qos.reliability.name.lower(),
-        "durability": qos.durability.name.lower(),
-        "deadline": duration(qos.deadline),
-        "lifespan": duration(qos.lifespan),
-        "liveliness": qos.liveliness.name.lower(),
-        "liveliness_lease_duration": duration(qos.liveliness_lease_duration),
-        "avoid_ros_namespace_conventions": False,
-    }
 
 
 def _use(node: RecordNode, end: process.EndRequest) -> int:
