@@ -63,6 +63,7 @@ class RecordQueue:
         except RunError as error:
             with self._changed:
                 self._failed = True
+                self.lost.update(self._writer.unwritten)
                 self.lost.update(message[0] for message in (*batch, *self._waiting))
                 self._waiting.clear()
             self._on_error(error)

@@ -11,11 +11,11 @@ import shutil
 import threading
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import yaml
 from mcap.writer import CompressionType
@@ -29,7 +29,10 @@ VERSION = 9
 
 
 class RecordingWriter:
-    """A recording under way; a context that finishes it. Topics may be added in one thread, messages in another."""
+    """A recording under way; a context that finishes it. Topics may be added in one thread, messages in another.
+
+    counts: messages by topic; after an error, those in the file. unwritten: those that it kept out of the file.
+    """
 
     def __init__(self, folder: Path, *, keep_free_bytes: int = 0) -> None:
         """Makes the folder.
@@ -44,24 +47,29 @@ class RecordingWriter:
         self.folder, self._keep_free_bytes = folder, keep_free_bytes
         self.path = folder / f"{folder.resolve().name}_0.mcap"
         self.counts: Counter[str] = Counter()
+        self.unwritten: Counter[str] = Counter()
+        self._pending: Counter[str] = Counter()  # in the chunk in progress
+        self._whole = 0  # where the newest chunk ends in the file
+        self._failure: RunError | None = None
         self._channels: dict[str, _Channel] = {}
         self._schemas: dict[str, int] = {}
         self._span_ns: tuple[int, int] | None = None
         try:
             folder.mkdir(parents=True)
-            self._file = self.path.open("xb")
+            self._file = _File(self.path)
         except FileExistsError:
             raise RunError(f"recording: {folder} exists already; name another folder") from None
         except OSError as error:
             raise RunError(f"recording: cannot write {folder} ({error.strerror}); name another folder") from None
         self._turn = threading.Lock()
-        self._writer = McapWriter(self._file, CHUNK_BYTES, CompressionType.ZSTD)
-        self._writer.start("ros2", "sac_ae_ros")
+        self._writer = McapWriter(cast(Any, self._file), CHUNK_BYTES, CompressionType.ZSTD)
+        with self._writing():
+            self._writer.start("ros2", "sac_ae_ros")
 
     @property
     def bytes_written(self) -> int:
         """The size of the file so far."""
-        return self._file.tell()
+        return self._file.size
 
     def add_topic(self, name: str, type_: str, definition: str, offered_qos: str = "", type_hash: str = "") -> None:
         """Registers a topic, once.
@@ -94,13 +102,15 @@ class RecordingWriter:
             raw: the message.
 
         Raises:
-            RunError: the disk is full, or nearly so.
+            RunError: the disk is full, or nearly so; the file ends with its newest whole chunk.
         """
         first, last = self._span_ns or (log_ns, log_ns)
+        whole = self._whole
         with self._writing():
             self._writer.add_message(self._channels[topic].number, log_ns, raw, publish_ns, self.counts[topic])
         self._span_ns = min(first, log_ns), max(last, log_ns)
         self.counts[topic] += 1
+        self._pending[topic] += self._whole == whole
 
     def flush(self) -> None:
         """Finishes the chunk: what came until now survives kill -9. Call it often enough.
@@ -118,27 +128,25 @@ class RecordingWriter:
             )
 
     def close(self) -> None:
-        """Writes summary and metadata.yaml, as far as the disk lets it.
+        """Writes summary and metadata.yaml; after an error there is nothing to be done.
 
         Raises:
             RunError: they cannot be written; what was recorded stays readable.
         """
         if self._file.closed:
             return
-        try:
-            facts = self._metadata()
-            with self._file:
-                self._writer.add_metadata("rosbag2", {"serialized_metadata": _yaml(facts)})
-                self._writer.finish()
-                self._file.flush()
-                os.fsync(self._file.fileno())
+        with self._writing():
+            self._writer.flush()
+        facts = self._metadata()
+        with self._writing():
+            self._writer.add_metadata("rosbag2", {"serialized_metadata": _yaml(facts)})
+            self._writer.finish()
+            self._file.sync()
+        with self._writing():
             partial = self.folder / f".{METADATA}"
             partial.write_text(_yaml({"rosbag2_bagfile_information": facts}))
             partial.replace(self.folder / METADATA)
-        except OSError as error:
-            raise RunError(
-                f"recording: cannot finish {self.path} ({error.strerror}); `sac-ae bag-eval` reads it nevertheless"
-            ) from error
+        self._file.close()
 
     def __enter__(self) -> Self:
         return self
@@ -148,11 +156,24 @@ class RecordingWriter:
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
+        """mcap's writer cannot go on after an error: what it has not written whole is taken off again."""
         with self._turn:
+            if self._failure is not None:
+                raise self._failure
             try:
                 yield
             except OSError as error:
-                raise RunError(f"recording: cannot write {self.path} ({error.strerror}); stopped") from error
+                self._file.end_at(self._whole)
+                self.counts.subtract(self._pending)
+                self.unwritten = self._pending
+                self._failure = RunError(
+                    f"recording: cannot write {self.path} ({error.strerror}); stopped after {self._whole / 1e6:.1f} MB,"
+                    " which `sac-ae bag-eval` reads nevertheless"
+                )
+                raise self._failure from error
+            if self._file.size > self._whole:  # it grows by whole chunks
+                self._whole = self._file.size
+                self._pending = Counter()
 
     def _metadata(self) -> dict[str, Any]:
         first, last = self._span_ns or (0, 0)
@@ -192,6 +213,42 @@ class _Channel:
     type: str
     offered_qos: str
     type_hash: str
+
+
+class _File:
+    """What mcap's writer writes to. It has no buffer, which could not be emptied on a full disk: chunks come whole."""
+
+    def __init__(self, path: Path) -> None:
+        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        self.size = 0
+        self.closed = False
+
+    def write(self, data: bytes) -> int:
+        left = memoryview(data)
+        while left:
+            count = os.write(self._fd, left)
+            self.size += count
+            left = left[count:]
+        return len(data)
+
+    def tell(self) -> int:
+        return self.size
+
+    def flush(self) -> None:
+        """Nothing is held back."""
+
+    def sync(self) -> None:
+        os.fsync(self._fd)
+
+    def end_at(self, size: int) -> None:
+        with suppress(OSError):
+            os.ftruncate(self._fd, size)
+        self.size = size
+        self.close()
+
+    def close(self) -> None:
+        os.close(self._fd)
+        self.closed = True
 
 
 class _Dumper(yaml.SafeDumper):

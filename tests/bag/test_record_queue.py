@@ -2,6 +2,7 @@
 
 import os
 
+from full_disk import largest_file
 from tiny_bag import START_NS, STORE, twist
 
 from sac_ae_ros.bag.reader import Bag
@@ -63,3 +64,22 @@ def test_a_full_disk_ends_it_once_and_the_rest_is_counted(tmp_path):
     assert len(errors) == 1
     assert queue.lost["/cmd_vel"] == 3
     assert recorded(tmp_path / "drive") == [0]
+
+
+def test_a_write_that_fails_leaves_no_message_uncounted(tmp_path):
+    writer, queue, errors = make(tmp_path / "drive", 10_000_000)
+    empty, sent = writer.bytes_written, 10
+    for i in range(sent):
+        put(queue, i)
+    while writer.bytes_written == empty:
+        os.sched_yield()
+    with largest_file(writer.bytes_written + 1000):
+        while not errors:
+            queue.put("/cmd_vel", START_NS, START_NS, os.urandom(len(RAW)))
+            sent += 1
+            os.sched_yield()
+        queue.close()
+    writer.close()
+    assert len(recorded(tmp_path / "drive")) == writer.counts["/cmd_vel"]
+    assert writer.counts["/cmd_vel"] >= 1
+    assert writer.counts["/cmd_vel"] + queue.lost["/cmd_vel"] == sent

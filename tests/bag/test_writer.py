@@ -3,8 +3,10 @@
 import os
 import shutil
 
+import numpy as np
 import pytest
 import yaml
+from full_disk import largest_file
 from rosbags.highlevel import AnyReader
 from tiny_bag import START_NS, STORE, image, twist
 
@@ -98,8 +100,7 @@ def test_a_full_disk_is_one_error_and_leaves_a_readable_file(tmp_path):
         writer = open_writer(disk / "drive")
         with pytest.raises(RunError, match="No space left on device"):
             _fill_with_noise(writer)
-        with pytest.raises(RunError, match="reads it nevertheless"):
-            writer.close()
+        writer.close()
         commands, _ = read(disk / "drive")
         assert len(commands) >= 50
         assert commands == list(range(len(commands)))
@@ -122,3 +123,34 @@ def test_closing_twice_is_once(tmp_path):
     writer.close()
     writer.close()
     assert read(tmp_path / "drive")[0] == [0]
+
+
+def noise(i: int) -> bytes:
+    """More than a megabyte, so that four make a chunk."""
+    return np.random.default_rng(i).bytes(1_050_000)
+
+
+def test_a_file_that_cannot_grow_ends_with_its_newest_whole_chunk(tmp_path):
+    writer = open_writer(tmp_path / "drive")
+    for i in range(7):
+        writer.write("/image", START_NS + i, START_NS, noise(i))
+    with largest_file(6_000_000), pytest.raises(RunError, match=r"File too large\); stopped after 4\.2 MB"):
+        writer.flush()
+    with pytest.raises(RunError, match="stopped after"):  # though there is room by now
+        writer.write("/cmd_vel", START_NS, START_NS, b"")
+    writer.close()
+    assert writer.counts == {"/image": 4, "/cmd_vel": 0}
+    assert writer.unwritten == {"/image": 3}
+    assert [path.name for path in (tmp_path / "drive").iterdir()] == ["drive_0.mcap"]
+    with Bag.open(tmp_path / "drive") as bag:
+        assert [bytes(record.raw) for record in bag.records()] == [noise(i) for i in range(4)]
+        assert bag.salvage.reason == "no metadata.yaml; drive_0.mcap: no footer with an index"
+
+
+def test_an_end_that_cannot_be_written_leaves_whole_chunks(tmp_path):
+    writer = open_writer(tmp_path / "drive")
+    fill(writer, 10)
+    writer.flush()
+    with largest_file(writer.bytes_written + 10), pytest.raises(RunError, match="reads nevertheless"):
+        writer.close()
+    assert read(tmp_path / "drive")[0] == list(range(10))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import resource
 import signal
 import subprocess
 import sys
@@ -174,6 +176,24 @@ def test_a_disk_that_fills_up_ends_it_with_what_there_is(network, tmp_path):
         assert bag.topics["/tested/image"].messages > 0
         assert bag.salvage is None
     camera.close()
+
+
+def test_a_write_that_fails_ends_it_and_the_table_tells_what_is_there(network, tmp_path):
+    numbers = network.node.create_publisher(Float64MultiArray, "numbers", 1000)
+    node = begin(network, tmp_path / "drive", "numbers", topics=["numbers"])
+    network.until(numbers.get_subscription_count, 10, "the recorder")
+    resource.prlimit(node.popen.pid, resource.RLIMIT_FSIZE, (100_000, 100_000))
+    for i in range(10_000):
+        numbers.publish(Float64MultiArray(data=np.random.default_rng(i).random(20)))
+        time.sleep(0.002)
+        if node.popen.poll() is not None:
+            break
+    assert node.wait(20) == 1, node.log
+    assert re.search(r"cannot write .*drive_0\.mcap \(File too large\); stopped after 0\.\d MB", node.log)
+    assert "Traceback" not in node.log
+    (told,) = re.findall(r"/tested/numbers +(\d+) ", node.log)
+    with Bag.open(tmp_path / "drive") as bag:
+        assert sum(1 for _ in bag.records()) == int(told) > 10
 
 
 def test_the_command_line_records_what_it_is_asked_for(network, tmp_path):
