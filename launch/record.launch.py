@@ -70,6 +70,9 @@ def start_record_node(context: LaunchContext) -> list[LaunchDescriptionEntity]:
             ("camera_info", given["camera_info_topic"] or f"{namespace}{slash}camera_info"),
         ],
         arguments=["--ros-args", "--log-level", LaunchConfiguration("log_level")],
+        # launch's second signal, 5 s after the first, would end the node before its file is whole on a slow disk
+        sigterm_timeout="60",
+        sigkill_timeout="60",
         on_exit=end,
     )
     return [node]

@@ -148,13 +148,14 @@ class RecordNode(Node):
             return
         try:
             kind = message_class(type_, name)
+            text = definition(kind)
         except ConfigError as error:
             self._refuse(name, f"not recorded: {error}")
             return
         assert qos is not None
         offered = yaml.safe_dump([as_rosbag2(info.qos_profile) for info in publishers if info.topic_type == type_])
         type_hash = str(publishers[0].topic_type_hash)
-        self._writer.add_topic(name, type_, definition(kind), offered, type_hash if "INVALID" not in type_hash else "")
+        self._writer.add_topic(name, type_, text, offered, type_hash if "INVALID" not in type_hash else "")
         self._heard[name] = _Heard(type_, kind, qos, self._subscribe(name, kind, qos))
         self.get_logger().info(f"recording {name} ({type_})")
 
@@ -224,13 +225,16 @@ def _open(
 def _use(node: RecordNode, end: process.EndRequest) -> int:
     executor = SingleThreadedExecutor()
     executor.add_node(node)
-    while not end.wait(0) and node.error is None:
-        executor.spin_once(timeout_sec=0.1)
-    until_s = time.monotonic() + DRAIN_S
-    while time.monotonic() < until_s and node.error is None:
-        executor.spin_once(timeout_sec=0.05)
-    executor.shutdown()
-    return node.close()
+    try:
+        while not end.wait(0) and node.error is None:
+            executor.spin_once(timeout_sec=0.1)
+        until_s = time.monotonic() + DRAIN_S
+        while time.monotonic() < until_s and node.error is None:
+            executor.spin_once(timeout_sec=0.05)
+    finally:  # whatever happens, the file gets its end
+        executor.shutdown()
+        code = node.close()
+    return code
 
 
 def main(args: Sequence[str] | None = None, overrides: Mapping[str, object] | None = None) -> int:
