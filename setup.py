@@ -67,7 +67,7 @@ setup(
             "av>=18",
             "lz4>=4.3",
             "matplotlib>=3.8",
-            "mcap>=1.3",
+            "mcap>=1.6",
             "rosbags>=0.11",
             "tqdm>=4.66",
             "zstandard>=0.22",

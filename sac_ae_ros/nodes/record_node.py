@@ -23,7 +23,7 @@ from rclpy.validate_topic_name import validate_topic_name
 
 from sac_ae_ros.core.errors import ConfigError, RunError
 from sac_ae_ros.nodes import process
-from sac_ae_ros.nodes.definition import definition
+from sac_ae_ros.nodes.definition import definition, type_name
 from sac_ae_ros.nodes.fields import message_class
 from sac_ae_ros.nodes.graph_watch import COMPRESSED, IMAGE
 from sac_ae_ros.nodes.offered_qos import Qos, as_rosbag2, less, wanted
@@ -37,7 +37,7 @@ LOOK_EVERY_S = 0.2
 REPORT_EVERY_S = 10.0
 NO_IMAGE_S = 5.0
 DRAIN_S = 0.3  # what was sent before the end is still taken
-DEPTH = 1000  # of messages that wait to be taken; as many images as DDS has room for
+DEPTH, IMAGES_DEPTH = 1000, 100  # of messages that wait to be taken; raw 640x480 images are 0.9 MB each
 TOPICS = ("cmd_vel", "joint_states", "reward", "episode_end", "enable", "e_stop", "/clock")
 OF_POLICY_NODE = ("executed", "novelty", "state")
 
@@ -155,8 +155,13 @@ class RecordNode(Node):
         assert qos is not None
         offered = yaml.safe_dump([as_rosbag2(info.qos_profile) for info in publishers if info.topic_type == type_])
         type_hash = str(publishers[0].topic_type_hash)
+        try:
+            subscription = self._subscribe(name, kind, qos)
+        except RuntimeError as error:  # the base of what rcl raises: this process has the topic with another type
+            self._refuse(name, f"not recorded: {name} ({type_}): {error}")
+            return
         self._writer.add_topic(name, type_, text, offered, type_hash if "INVALID" not in type_hash else "")
-        self._heard[name] = _Heard(type_, kind, qos, self._subscribe(name, kind, qos))
+        self._heard[name] = _Heard(type_, kind, qos, subscription)
         self.get_logger().info(f"recording {name} ({type_})")
 
     def _subscribe(self, name: str, kind: Any, qos: Qos) -> Any:
@@ -167,9 +172,13 @@ class RecordNode(Node):
 
         def lost(status: Any) -> None:
             self._lost[name] += status.total_count_change
+            self._refuse(
+                name, f"{name}: messages are lost on the way; give its publisher's process the DDS profile too"
+            )
 
         events = SubscriptionEventCallbacks(message_lost=lost, use_default_callbacks=False)
-        profile = QoSProfile(depth=DEPTH, reliability=qos[0], durability=qos[1])
+        depth = IMAGES_DEPTH if type_name(kind) in (IMAGE, COMPRESSED) else DEPTH
+        profile = QoSProfile(depth=depth, reliability=qos[0], durability=qos[1])
         # rclpy takes callbacks with a message's info, but its types do not say so
         return self.create_subscription(kind, name, cast(Any, take), profile, raw=True, event_callbacks=events)
 
