@@ -72,7 +72,7 @@ class RecordNode(Node):
         self._names = list(dict.fromkeys(self._wanted(params)))
         self._image = self._names[0]
         self._heard: dict[str, _Heard] = {}
-        self._refused: set[tuple[str, str]] = set()
+        self._told: set[tuple[str, str]] = set()
         self._lost: Counter[str] = Counter()
         self._error: RunError | None = None
         self._writer, self._queue = _open(self.folder, params, self._fail)
@@ -138,7 +138,7 @@ class RecordNode(Node):
         type_ = heard.type if heard is not None else publishers[0].topic_type
         for info in publishers:
             if info.topic_type != type_:
-                self._refuse(name, f"{name}: only messages of {type_} are recorded, there are {info.topic_type} too")
+                self._tell_once(name, f"{name}: only messages of {type_} are recorded, there are {info.topic_type} too")
         qos = wanted([info.qos_profile for info in publishers if info.topic_type == type_])
         if heard is not None:
             qos = less(qos, heard.qos)
@@ -150,7 +150,7 @@ class RecordNode(Node):
             kind = message_class(type_, name)
             text = definition(kind)
         except ConfigError as error:
-            self._refuse(name, f"not recorded: {error}")
+            self._tell_once(name, f"not recorded: {error}")
             return
         assert qos is not None
         offered = yaml.safe_dump([as_rosbag2(info.qos_profile) for info in publishers if info.topic_type == type_])
@@ -158,7 +158,7 @@ class RecordNode(Node):
         try:
             subscription = self._subscribe(name, kind, qos)
         except RuntimeError as error:  # the base of what rcl raises: this process has the topic with another type
-            self._refuse(name, f"not recorded: {name} ({type_}): {error}")
+            self._tell_once(name, f"not recorded: {name} ({type_}): {error}")
             return
         self._writer.add_topic(name, type_, text, offered, type_hash if "INVALID" not in type_hash else "")
         self._heard[name] = _Heard(type_, kind, qos, subscription)
@@ -172,7 +172,7 @@ class RecordNode(Node):
 
         def lost(status: Any) -> None:
             self._lost[name] += status.total_count_change
-            self._refuse(
+            self._tell_once(
                 name, f"{name}: messages are lost on the way; give its publisher's process the DDS profile too"
             )
 
@@ -182,9 +182,9 @@ class RecordNode(Node):
         # rclpy takes callbacks with a message's info, but its types do not say so
         return self.create_subscription(kind, name, cast(Any, take), profile, raw=True, event_callbacks=events)
 
-    def _refuse(self, name: str, text: str) -> None:
-        if (name, text) not in self._refused:
-            self._refused.add((name, text))
+    def _tell_once(self, name: str, text: str) -> None:
+        if (name, text) not in self._told:
+            self._told.add((name, text))
             self.get_logger().warning(text)
 
     def _fail(self, error: RunError) -> None:
