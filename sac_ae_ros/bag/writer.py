@@ -42,7 +42,7 @@ class RecordingWriter:
             keep_free_bytes: what must stay free on the disk.
 
         Raises:
-            RunError: something is there already, or it cannot be written.
+            RunError: something is there already, it cannot be written, or the disk has too little room from the start.
         """
         self.folder, self._keep_free_bytes = folder, keep_free_bytes
         self.path = folder / f"{folder.resolve().name}_0.mcap"
@@ -56,6 +56,11 @@ class RecordingWriter:
         self._span_ns: tuple[int, int] | None = None
         try:
             folder.mkdir(parents=True)
+            try:
+                self._check_room()
+            except RunError:
+                folder.rmdir()
+                raise
             self._file = _File(self.path)
         except FileExistsError:
             raise RunError(f"recording: {folder} exists already; name another folder") from None
@@ -120,12 +125,7 @@ class RecordingWriter:
         """
         with self._writing():
             self._writer.flush()
-            free = shutil.disk_usage(self.folder).free
-        if free < self._keep_free_bytes:
-            raise RunError(
-                f"recording: stopped, since {free >> 20} MB are left on the disk of {self.folder}, expected at least"
-                f" {self._keep_free_bytes >> 20} MB; make room, or lower keep_free_mb"
-            )
+            self._check_room()
 
     def close(self) -> None:
         """Writes summary and metadata.yaml; after an error there is nothing to be done.
@@ -153,6 +153,14 @@ class RecordingWriter:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
+
+    def _check_room(self) -> None:
+        free = shutil.disk_usage(self.folder).free
+        if free < self._keep_free_bytes:
+            raise RunError(
+                f"recording: stopped, since {free >> 20} MB are left on the disk of {self.folder}, expected at least"
+                f" {self._keep_free_bytes >> 20} MB; make room, or lower keep_free_mb"
+            )
 
     @contextmanager
     def _writing(self) -> Iterator[None]:

@@ -53,7 +53,8 @@ def test_a_stalled_disk_delays_nobody_and_what_does_not_fit_is_counted(tmp_path)
 
 
 def test_a_full_disk_ends_it_once_and_the_rest_is_counted(tmp_path):
-    writer, queue, errors = make(tmp_path / "drive", 10_000, keep_free_bytes=1 << 60)
+    writer, queue, errors = make(tmp_path / "drive", 10_000)
+    writer._keep_free_bytes = 1 << 60  # as if others had filled it
     put(queue, 0)
     while not errors:
         os.sched_yield()

@@ -82,7 +82,11 @@ def test_nothing_is_written_over(tmp_path):
 
 
 def test_a_disk_with_too_little_room_ends_it_and_what_was_recorded_stays(tmp_path):
-    writer = open_writer(tmp_path / "drive", keep_free_bytes=1 << 60)
+    with pytest.raises(RunError, match="MB are left on the disk"):
+        RecordingWriter(tmp_path / "never", keep_free_bytes=1 << 60)
+    assert list(tmp_path.iterdir()) == []
+    writer = open_writer(tmp_path / "drive")
+    writer._keep_free_bytes = 1 << 60  # as if others had filled it
     fill(writer, 5)
     with pytest.raises(RunError, match=r"MB are left on the disk.*make room, or lower keep_free_mb"):
         writer.flush()

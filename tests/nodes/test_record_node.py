@@ -163,19 +163,10 @@ def test_what_cannot_begin_is_one_line(network, tmp_path):
     assert node.wait(20) == 2
     (line,) = node.log.strip().splitlines()
     assert line.startswith("error: topics: expected topic names as ROS 2 has them")
-    assert not (tmp_path / "new").exists()
-
-
-def test_a_disk_that_fills_up_ends_it_with_what_there_is(network, tmp_path):
-    camera = Camera(network)
-    with camera.running():
-        node = network.start("record_node", {"out": str(tmp_path / "drive"), "keep_free_mb": 1_000_000_000})
-        assert node.wait(20) == 1
+    node = network.start("record_node", {"out": str(tmp_path / "new"), "keep_free_mb": 1_000_000_000})
+    assert node.wait(20) == 2
     assert "MB are left on the disk" in node.log
-    with Bag.open(tmp_path / "drive") as bag:
-        assert bag.topics["/tested/image"].messages > 0
-        assert bag.salvage is None
-    camera.close()
+    assert not (tmp_path / "new").exists()
 
 
 def test_a_write_that_fails_ends_it_and_the_table_tells_what_is_there(network, tmp_path):
