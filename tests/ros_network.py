@@ -181,20 +181,33 @@ class Network:
         self._neighbours.append(node)
         return node
 
-    def call(self, kind: type, name: str, request: Any, timeout_s: float = 20.0) -> Any:
+    def call(self, kind: type, name: str, request: Any, timeout_s: float = 20.0, again_s: float | None = None) -> Any:
+        """A service's answer. `again_s`: asks again after so long, for requests that may be heard twice.
+
+        DDS may find a service before the service has found who asks, and its first answer is lost then.
+        """
         client = self._clients.get(name)
         if client is None:
             client = self._clients[name] = self.node.create_client(kind, name)
         assert client.wait_for_service(timeout_s), f"no service {name}"
-        future = client.call_async(request)
-        self.until(future.done, timeout_s, f"an answer of {name}")
-        return future.result()
+        end_s = time.monotonic() + timeout_s
+        while True:
+            future = client.call_async(request)
+            wait_s = min(again_s or timeout_s, end_s - time.monotonic())
+            try:
+                self.until(future.done, wait_s, f"an answer of {name}")
+                return future.result()
+            except AssertionError:
+                client.remove_pending_request(future)
+                if again_s is None or time.monotonic() >= end_s:
+                    raise
 
     def trigger(self, name: str) -> Trigger.Response:
         return self.call(Trigger, name, Trigger.Request())
 
     def change(self, *transitions: int) -> bool:
         """Drives policy_node; whether the last transition succeeded."""
+        self.state()  # from then on its services know this node
         success = True
         for number in transitions:
             request = ChangeState.Request(transition=Transition(id=number))
@@ -202,7 +215,7 @@ class Network:
         return success
 
     def state(self) -> str:
-        return self.call(GetState, "policy_node/get_state", GetState.Request()).current_state.label
+        return self.call(GetState, "policy_node/get_state", GetState.Request(), again_s=2.0).current_state.label
 
     def set(self, node: str, **values: Any) -> str:
         """Sets parameters (dots written as two underscores); returns the reason of the first refusal, or ''."""
@@ -210,7 +223,7 @@ class Network:
             Parameter(name.replace("__", "."), value=value).to_parameter_msg() for name, value in values.items()
         ]
         results = self.call(
-            SetParameters, f"{node}/set_parameters", SetParameters.Request(parameters=parameters)
+            SetParameters, f"{node}/set_parameters", SetParameters.Request(parameters=parameters), again_s=2.0
         ).results
         return next((result.reason for result in results if not result.successful), "")
 
