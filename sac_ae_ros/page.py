@@ -52,6 +52,13 @@ def template(folder: Path, name: str) -> jinja2.Template:
     return engine.get_template(name)
 
 
+def write(path: Path, text: str) -> None:
+    """Writes a page whole or not at all."""
+    partial = path.with_name(f".{path.name}")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
+
+
 def count(number: float) -> str:
     """A whole number with thin spaces between thousands."""
     return f"{round(number):,}".replace(",", "\u202f")

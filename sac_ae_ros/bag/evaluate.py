@@ -135,7 +135,7 @@ def evaluate(
     source = find_commands(bag, options.command_topic, options.command_fields, actions)
     result = Evaluation(policy.spec, policy.sha256, image.name, source.topic if source else None)
     frames, commands = _Frames(bag, policy, options, result, on_tick), RecordedCommands(bag, source, result)
-    ends = {topic.name for topic in bag.topics.values() if topic.type == BOOL and _is_episode_end(topic.name)}
+    ends = {topic.name for topic in bag.topics.values() if topic.type == BOOL and topic.last_part == EPISODE_END}
     started_s = time.perf_counter()
     for record in bag.records({image.name, *ends, *([source.topic] if source else [])}):
         if record.topic == image.name:
@@ -223,10 +223,6 @@ class _Frames:
 def stamp_of(record: Record, options: Options) -> int:
     """The time that counts for a frame: its header's where it has one and the options want it, else when recorded."""
     return (options.stamp_source == "header" and peek_stamp_ns(record)) or record.stamp_ns
-
-
-def _is_episode_end(name: str) -> bool:
-    return name.rpartition("/")[2] == EPISODE_END
 
 
 def _p99(values: list[float | None]) -> float | None:

@@ -56,9 +56,7 @@ def write_index(found: Sequence[Scored], out: Path) -> None:
         )
     template = page.template(Path(__file__).parent, "index.html.jinja")
     text = template.render(header=header, rows=rows, made=time.strftime("%Y-%m-%d %H:%M"))
-    partial = out / ".index.html"
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(out / "index.html")
+    page.write(out / "index.html", text)
 
 
 def _best(i: int, found: Sequence[Scored], header: list[str], texts: list[list[str]]) -> list[int]:

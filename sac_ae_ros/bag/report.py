@@ -79,9 +79,7 @@ def write(
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         made=time.strftime("%Y-%m-%d %H:%M"),
     )
-    partial = out.with_name(f".{out.name}")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(out)
+    page.write(out, text)
 
 
 def moment(result: Evaluation, look: Look) -> Moment:

@@ -5,18 +5,12 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from sac_ae_ros.nodes.fields import message_class
+from sac_ae_ros.nodes.fields import LIST, message_class, type_name
 
 LINE = "=" * 80
 NAMES = {"boolean": "bool", "octet": "byte", "float": "float32", "double": "float64"}
 NOTHING = "structure_needs_at_least_one_member"  # what rosidl puts into a message without fields
-_LIST = re.compile(r"sequence<(?P<item>.+?)(?:, (?P<most>\d+))?>|(?P<fixed_item>.+)\[(?P<size>\d+)\]")
 _BOUNDED = re.compile(r"(w?string)<(\d+)>")
-
-
-def type_name(kind: Any) -> str:
-    """Of a message class, such as sensor_msgs/msg/Image."""
-    return f"{kind.__module__.partition('.')[0]}/msg/{kind.__name__}"
 
 
 def definition(kind: Any) -> str:
@@ -43,12 +37,12 @@ def _describe(kind: Any, parts: dict[str, str]) -> None:
 
 
 def _item(text: str) -> str:
-    match = _LIST.fullmatch(text)
+    match = LIST.fullmatch(text)
     return (match["item"] or match["fixed_item"]) if match else text
 
 
 def _spelled(text: str) -> str:
-    match, item = _LIST.fullmatch(text), _item(text)
+    match, item = LIST.fullmatch(text), _item(text)
     item = _BOUNDED.sub(r"\1<=\2", NAMES.get(item, item))
     if match is None:
         return item

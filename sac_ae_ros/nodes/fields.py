@@ -17,7 +17,7 @@ MOST = {"float": 3.402823466e38, "double": 1.7976931348623157e308}  # of float32
 _INTEGER = re.compile(r"(u?)int(8|16|32|64)")
 _TEXT = re.compile(r"w?string(?:<(?P<most>\d+)>)?")
 _MESSAGE = re.compile(r"([a-z]\w*)/(?:msg/)?([A-Z]\w*)")
-_LIST = re.compile(r"sequence<(?P<item>.+?)(?:, (?P<most>\d+))?>|(?P<fixed_item>.+)\[(?P<size>\d+)\]")
+LIST = re.compile(r"sequence<(?P<item>.+?)(?:, (?P<most>\d+))?>|(?P<fixed_item>.+)\[(?P<size>\d+)\]")
 _TIMES = {"builtin_interfaces/Duration": Duration, "builtin_interfaces/Time": Time}
 
 
@@ -47,6 +47,11 @@ class Field:
     def overlaps(self, other: Field) -> bool:
         """Whether they are the same, or one is inside the other."""
         return all(mine == theirs for mine, theirs in zip(self.steps, other.steps, strict=False))
+
+
+def type_name(kind: Any) -> str:
+    """Of a message class, such as sensor_msgs/msg/Image."""
+    return f"{kind.__module__.partition('.')[0]}/msg/{kind.__name__}"
 
 
 def message_class(name: str, title: str = "command.type") -> Any:
@@ -86,7 +91,7 @@ def find(kind: Any, text: str, title: str) -> Field:
         steps, type_ = (*steps, name), fields[name]
         if index is None:
             continue
-        found = _LIST.fullmatch(type_)
+        found = LIST.fullmatch(type_)
         if not found or index >= int(found["size"] or found["most"] or index + 1):
             raise ConfigError(f"{title} '{text}': '{path(steps)}' is a {type_} and has no [{index}]")
         if not found["size"]:
@@ -110,7 +115,7 @@ def converted(type_: str, value: Any, title: str) -> Any:
     Raises:
         ConfigError: the value is of another type, out of range, or too long.
     """
-    found = _LIST.fullmatch(type_)
+    found = LIST.fullmatch(type_)
     if found:
         return _list(found, value, title)
     if type_ in MOST:

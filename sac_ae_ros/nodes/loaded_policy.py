@@ -21,6 +21,7 @@ from sac_ae_ros.core.policy import OnnxPolicy
 from sac_ae_ros.core.trial import Probes
 from sac_ae_ros.nodes.convert import to_ns
 from sac_ae_ros.nodes.drive import Drive, Links, first_causes, make_gate, make_guard, make_view
+from sac_ae_ros.nodes.fields import type_name
 from sac_ae_ros.nodes.heartbeat import Heartbeat
 from sac_ae_ros.nodes.mapping import CommandMapping, HeldJoints, stop_policy
 from sac_ae_ros.nodes.params import PolicyParams
@@ -71,7 +72,7 @@ class LoadedPolicy:
     @property
     def command_type(self) -> str:
         """Its name, such as geometry_msgs/msg/Twist."""
-        return f"{self.command_class.__module__.partition('.')[0]}/msg/{self.command_class.__name__}"
+        return type_name(self.command_class)
 
     def drive(self, e_stop: Heartbeat, ambiguity: Callable[[], str], held: Iterable[Stop]) -> Drive:
         """A fresh activation, disarmed; `held` is what the one before left for ~/arm to clear."""

@@ -23,8 +23,8 @@ from rclpy.validate_topic_name import validate_topic_name
 
 from sac_ae_ros.core.errors import ConfigError, RunError
 from sac_ae_ros.nodes import process
-from sac_ae_ros.nodes.definition import definition, type_name
-from sac_ae_ros.nodes.fields import message_class
+from sac_ae_ros.nodes.definition import definition
+from sac_ae_ros.nodes.fields import message_class, type_name
 from sac_ae_ros.nodes.graph_watch import COMPRESSED, IMAGE
 from sac_ae_ros.nodes.offered_qos import Qos, as_rosbag2, less, wanted
 from sac_ae_ros.nodes.params import RecordParams, declare, read

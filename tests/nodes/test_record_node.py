@@ -26,7 +26,8 @@ from trajectory_msgs.msg import JointTrajectory
 
 from sac_ae_ros.bag.reader import Bag
 from sac_ae_ros.nodes.convert import to_ns
-from sac_ae_ros.nodes.definition import definition, type_name
+from sac_ae_ros.nodes.definition import definition
+from sac_ae_ros.nodes.fields import type_name
 
 
 @pytest.fixture

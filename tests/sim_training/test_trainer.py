@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -13,6 +12,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from full_disk import largest_file
 from tiny_config import TINY
 from tiny_runs import curves, differences, everything, start, train, wait_for, with_budget
 
@@ -151,24 +151,13 @@ def test_parameters_that_are_no_numbers_never_reach_a_checkpoint(config, tmp_pat
     assert not (run_dir / "checkpoints").exists()
 
 
-@contextlib.contextmanager
-def full_disk(allowed_bytes: int):
-    """Files of this process may not grow beyond so many bytes: write() fails as on a full disk."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (allowed_bytes, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
 def test_a_full_disk_leaves_the_previous_checkpoint_and_names_the_path(config, tmp_path, whole, monkeypatch):
     run_dir = tmp_path / "run"
     save, calls = checkpoint.save, []
 
     def save_or_fail(*args):
         calls.append(args)
-        with full_disk(4096) if len(calls) == 2 else contextlib.nullcontext():
+        with largest_file(4096) if len(calls) == 2 else contextlib.nullcontext():
             return save(*args)
 
     monkeypatch.setattr(checkpoint, "save", save_or_fail)
@@ -179,7 +168,7 @@ def test_a_full_disk_leaves_the_previous_checkpoint_and_names_the_path(config, t
 
 
 def test_a_full_disk_is_noticed_before_a_disk_replay_is_used_and_leaves_nothing(config, tmp_path):
-    with full_disk(4096), pytest.raises(ConfigError, match=r"frames need .* GiB \(disk, .*frames\.bin\)"):
+    with largest_file(4096), pytest.raises(ConfigError, match=r"frames need .* GiB \(disk, .*frames\.bin\)"):
         Trainer(with_budget(config, STEPS, replay="disk"), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
@@ -201,7 +190,7 @@ def test_a_run_that_cannot_start_takes_away_its_own_folders_only(config, tmp_pat
 
 def test_a_full_disk_is_named_when_a_row_of_numbers_meets_it(config, tmp_path):
     metrics_ = metrics.Metrics(tmp_path)
-    with full_disk(10), pytest.raises(RunError, match=r"metrics: cannot write .*train\.csv \(File too large\)"):
+    with largest_file(10), pytest.raises(RunError, match=r"metrics: cannot write .*train\.csv \(File too large\)"):
         metrics_.train({"env_step": 1, "episode_return": 2.0})
     metrics_.close()
 
@@ -240,7 +229,7 @@ def test_the_only_checkpoint_is_never_removed_before_another_stands(tmp_path):
     arrays = {"replay": {"x": np.zeros(3)}}
     checkpoint.save(tmp_path, 5, {"a": 1}, arrays)
     (tmp_path / "checkpoints" / "000000005").rename(tmp_path / "checkpoints" / "replaced")
-    with full_disk(100), pytest.raises(RunError, match="previous one is kept"):
+    with largest_file(100), pytest.raises(RunError, match="previous one is kept"):
         checkpoint.save(tmp_path, 5, {"a": 2}, arrays)
     assert checkpoint.load(tmp_path, "cpu")[0] == {"a": 1}
     checkpoint.save(tmp_path, 5, {"a": 3}, arrays)
