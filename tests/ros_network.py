@@ -23,7 +23,7 @@ import rclpy
 import yaml
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
-from rcl_interfaces.srv import SetParameters
+from rcl_interfaces.srv import ListParameters, SetParameters
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
@@ -40,6 +40,7 @@ OWN = {
 }
 CONFIGURE, CLEANUP = Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_CLEANUP
 ACTIVATE, DEACTIVATE = Transition.TRANSITION_ACTIVATE, Transition.TRANSITION_DEACTIVATE
+ANSWER_S = 20.0
 DOMAINS = 97  # some tests have one of the next for good
 _counter = itertools.count()
 _locks: dict[int, Any] = {}
@@ -181,33 +182,41 @@ class Network:
         self._neighbours.append(node)
         return node
 
-    def call(self, kind: type, name: str, request: Any, timeout_s: float = 20.0, again_s: float | None = None) -> Any:
-        """A service's answer. `again_s`: asks again after so long, for requests that may be heard twice.
+    def call(self, kind: type, name: str, request: Any) -> Any:
+        """A service's answer."""
+        if name not in self._clients:
+            self._clients[name] = self.node.create_client(kind, name)
+            self.meet(name.rpartition("/")[0])
+        return self._answer(self._clients[name], request)
 
-        DDS may find a service before the service has found who asks, and its first answer is lost then.
+    def meet(self, node: str) -> None:
+        """Waits until that node knows every publisher, subscription and client that were made here so far.
+
+        DDS tells it of them in the order in which they were made, so it knows them if it answers a new client. What
+        it publishes to one of whom it does not know yet is lost, and so is a service's answer.
         """
-        client = self._clients.get(name)
-        if client is None:
-            client = self._clients[name] = self.node.create_client(kind, name)
-        assert client.wait_for_service(timeout_s), f"no service {name}"
-        end_s = time.monotonic() + timeout_s
+        client = self.node.create_client(ListParameters, f"{node}/list_parameters")
+        self._answer(client, ListParameters.Request(), again_s=2.0)
+        self.node.destroy_client(client)
+
+    def _answer(self, client: Any, request: Any, again_s: float = ANSWER_S) -> Any:
+        assert client.wait_for_service(ANSWER_S), f"no service {client.srv_name}"
+        end_s = time.monotonic() + ANSWER_S
         while True:
             future = client.call_async(request)
-            wait_s = min(again_s or timeout_s, end_s - time.monotonic())
-            try:
-                self.until(future.done, wait_s, f"an answer of {name}")
-                return future.result()
-            except AssertionError:
-                client.remove_pending_request(future)
-                if again_s is None or time.monotonic() >= end_s:
-                    raise
+            until_s = time.monotonic() + again_s
+            while time.monotonic() < until_s:
+                if future.done():
+                    return future.result()
+                time.sleep(0.002)
+            client.remove_pending_request(future)
+            assert time.monotonic() < end_s, f"no answer of {client.srv_name} within {ANSWER_S} s"
 
     def trigger(self, name: str) -> Trigger.Response:
         return self.call(Trigger, name, Trigger.Request())
 
     def change(self, *transitions: int) -> bool:
         """Drives policy_node; whether the last transition succeeded."""
-        self.state()  # from then on its services know this node
         success = True
         for number in transitions:
             request = ChangeState.Request(transition=Transition(id=number))
@@ -215,7 +224,7 @@ class Network:
         return success
 
     def state(self) -> str:
-        return self.call(GetState, "policy_node/get_state", GetState.Request(), again_s=2.0).current_state.label
+        return self.call(GetState, "policy_node/get_state", GetState.Request()).current_state.label
 
     def set(self, node: str, **values: Any) -> str:
         """Sets parameters (dots written as two underscores); returns the reason of the first refusal, or ''."""
@@ -223,12 +232,14 @@ class Network:
             Parameter(name.replace("__", "."), value=value).to_parameter_msg() for name, value in values.items()
         ]
         results = self.call(
-            SetParameters, f"{node}/set_parameters", SetParameters.Request(parameters=parameters), again_s=2.0
+            SetParameters, f"{node}/set_parameters", SetParameters.Request(parameters=parameters)
         ).results
         return next((result.reason for result in results if not result.successful), "")
 
     @staticmethod
     def until(holds: Callable[[], Any], timeout_s: float = 10.0, what: str = "it") -> Any:
+        """Waits for it, for 10 s at least: where a packet is lost, DDS takes seconds to tell of somebody new."""
+        timeout_s = max(timeout_s, 10.0)
         end_s = time.monotonic() + timeout_s
         while True:
             value = holds()

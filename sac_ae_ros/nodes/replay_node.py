@@ -28,7 +28,7 @@ from sac_ae_ros.nodes.replay_progress import ReplayProgress
 from sac_ae_ros.nodes.timeline import Timeline
 
 CLOCK_EVERY_S = 0.008
-SETTLE_S = 0.3  # a subscriber learns of this node a moment after this node has learnt of it
+SETTLE_S = 1.5  # a subscriber learns of this node later than this node of it: a second, where DDS lost a packet
 NEWEST = QoSProfile(depth=1)
 LOG_EVERY_S = 2.0
 

@@ -252,6 +252,7 @@ def test_old_stamps_are_refused_unless_arrival_counts(robot):
 def test_the_stack_restarts_at_an_episodes_end(robot):
     ends = robot.network.node.create_publisher(Bool, "episode_end", 10)
     robot.activate(arm_on_activate=True)
+    robot.network.meet("policy_node")
     robot.network.until(lambda: ends.get_subscription_count(), 3, "the subscription")
     robot.network.until(lambda: robot.camera._publisher.get_subscription_count(), 3, "the subscription")
 
@@ -282,6 +283,7 @@ def test_a_mapping_that_does_not_fit_the_message_fails_configure_in_one_line(rob
 def test_compressed_images(robot):
     publisher = robot.network.node.create_publisher(CompressedImage, "image/compressed", 1)
     robot.activate(arm_on_activate=True, image__transport="compressed")
+    robot.network.meet("policy_node")
     robot.network.until(lambda: publisher.get_subscription_count(), 3, "the subscription")
     message = CompressedImage(format="png")
     message.header.stamp = robot.network.node.get_clock().now().to_msg()

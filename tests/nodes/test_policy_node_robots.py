@@ -39,7 +39,8 @@ def start(network: Network, folder: Any, spec: dict[str, Any] | None = None, **p
 def state(network: Network) -> Any:
     """Reads the newest ~/state."""
     heard = network.hear(String, "policy_node/state")
-    return lambda: json.loads(heard[-1][1].data) if heard else {}
+    network.meet("policy_node")
+    return lambda: json.loads(heard[-1][1].data) if heard else {"stop": None, "armed": None}
 
 
 def test_a_dry_run_publishes_to_its_own_topic_only(network, tmp_path):
@@ -78,6 +79,7 @@ def test_an_arm_holds_where_it_was_measured_when_the_stop_began(network, tmp_pat
         refused = network.trigger("policy_node/arm")
         assert not refused.success
         assert "joint_states: nothing heard yet" in refused.message
+        network.meet("policy_node")
         network.until(arm.publisher.get_subscription_count, 3, "the subscription")
         arm.say(1.2, 0.0)
         network.until(lambda: "within the limits" in network.trigger("policy_node/arm").message, 3, "a refusal")
@@ -126,6 +128,7 @@ def test_a_camera_with_other_optics_is_named_and_refused_where_wanted(network, t
     process = start(network, tmp_path, camera_info={"check": check})
     diagnostics = network.hear(DiagnosticArray, "/diagnostics")
     infos = network.node.create_publisher(CameraInfo, "camera_info", 1)
+    network.meet("policy_node")
     network.until(infos.get_subscription_count, 3, "the subscription")
     with Camera(network).running():
         assert network.trigger("policy_node/arm").success == (check == "warn"), "nothing was heard of it yet"
@@ -208,7 +211,7 @@ def test_diagnostics_tell_the_robot_the_images_the_policy_and_the_commands(netwo
     values = {pair.key: pair.value for pair in found["images"].values}
     assert 25 < float(values["rate (Hz)"]) < 35
     assert "/tested/test (sensor_msgs/msg/Image, best effort, volatile)" in values["publishers"]
-    assert read()["armed"]
+    network.until(lambda: read()["armed"], 10, "~/state")
     assert read()["policy"]["name"] == "tiny"
     times_s = [at_s for at_s, _ in heard][-3:]
     assert np.diff(times_s).max() < 1.5, "once a second"

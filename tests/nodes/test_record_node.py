@@ -42,6 +42,8 @@ def begin(network: Network, out: Path, *topics: str, **params):
     node = network.start("record_node", {"out": str(out), **params})
     for topic in topics:
         network.until(lambda topic=topic: f"recording /tested/{topic} (" in node.log, 20, f"{topic} in {node.log}")
+        network.until(lambda topic=topic: network.node.count_subscribers(topic), 10, f"the recorder on {topic}")
+    network.meet("record_node")
     return node
 
 
@@ -197,6 +199,8 @@ def test_the_command_line_records_what_it_is_asked_for(network, tmp_path):
         process = subprocess.Popen(command, env=network.env, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT)
     wanted = ("recording /base/cmd (", "recording /tested/more (")
     network.until(lambda: all(each in (tmp_path / "log").read_text() for each in wanted), 20, "both topics")
+    for publisher in (commands, more):
+        network.until(publisher.get_subscription_count, 10, "the recorder")
     commands.publish(Twist())
     more.publish(Bool(data=True))
     arrived(commands, more)

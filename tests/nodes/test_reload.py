@@ -89,6 +89,7 @@ def test_a_newer_version_takes_over_without_a_stop_and_can_be_rolled_back(robot)
 def test_an_announcement_loads_that_very_version_and_never_one_that_was_rolled_back(robot):
     start(robot)
     announcements = robot.network.node.create_publisher(String, "policy/latest", 1)
+    robot.network.meet("policy_node")
     robot.network.until(announcements.get_subscription_count, 5, "the subscription")
     announced, _ = robot.publish(gain=10.0), robot.publish(gain=11.0)
     announcements.publish(String(data=to_json(announced)))
@@ -130,6 +131,8 @@ def test_a_version_can_wait_for_the_episodes_end(network, tmp_path):
     robot = Robot(network, tmp_path, reload={"swap": "episode_end"})
     ends = network.node.create_publisher(Bool, "episode_end", 10)
     start(robot)
+    robot.network.meet("policy_node")
+    robot.network.until(ends.get_subscription_count, 5, "the subscription")
     robot.publish(gain=10.0)
     assert network.trigger("policy_node/reload").success
     time.sleep(0.4)

@@ -125,7 +125,9 @@ def test_a_recording_of_a_simulation_drives_by_its_own_clock(network, tmp_path):
     bag, policy = tiny_bag.write(tmp_path / "drive", messages), write_policy(tmp_path / "tiny.onnx")
     executed = armed(network, policy)
     clocks = network.hear(Clock, "/clock")
-    player = replay(network, bag)
+    player = replay(network, bag, start_paused=True)
+    network.until(lambda: clocks, 20, "/clock")
+    network.trigger("replay_node/resume")
     assert player.wait(30) == 0, player.log
     expected = {tick.stamp_ns: tick.values.tolist() for tick in scored(bag, policy)}
     network.until(lambda: len(executed) >= len(expected), 5, f"{len(expected)} commands")
@@ -137,12 +139,14 @@ def test_a_recording_of_a_simulation_drives_by_its_own_clock(network, tmp_path):
 
 def test_what_was_recorded_comes_at_its_pace_and_commands_nobody(network, tmp_path):
     bag = drive(tmp_path / "drive", seconds=2.0)
-    clocks = network.hear(Clock, "/clock")
     commands, enable = network.hear(Twist, "/recorded/cmd_vel"), network.hear(Bool, "/recorded/enable")
     unwanted = [network.hear(Twist, "/cmd_vel"), network.hear(Bool, "/enable"), network.hear(Twist, "cmd_vel")]
+    clocks = network.hear(Clock, "/clock")
     player = replay(network, bag, rate=2.0, wait_s=30.0)
+    network.meet("replay_node")
     network.until(lambda: len(clocks) > 50, 20, "/clock")
     assert len({to_ns(each.clock) for _, each in clocks}) == 1, "it waits for somebody who hears the images"
+    network.until(lambda: network.node.count_publishers("image"), 10, "the player")
     images = network.hear(Image, "image")
     network.until(lambda: len(images) == 60, 30, "all images")
     assert player.wait() == 0
