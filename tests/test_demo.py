@@ -1,5 +1,6 @@
 """The whole path at a tiny size: learn, export, drive over real ROS 2, compare."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -7,6 +8,7 @@ import sys
 import av
 import pytest
 from test_cli import TINY_KEYS
+from tiny_policy import SPEC, write_policy
 
 from sac_ae_ros.core.policy import OnnxPolicy
 
@@ -22,6 +24,7 @@ def demo(tmp_path_factory):
     return run_dir, done
 
 
+@pytest.mark.slow
 def test_it_prints_one_json_object_with_the_four_rows(demo):
     _, done = demo
     table = json.loads(done.stdout)
@@ -30,6 +33,7 @@ def test_it_prints_one_json_object_with_the_four_rows(demo):
     assert table["onnx"] == pytest.approx(table["torch"], abs=0.5)
 
 
+@pytest.mark.slow
 def test_it_leaves_what_a_user_would_look_at(demo):
     run_dir, _ = demo
     names = {path.name for path in run_dir.iterdir()}
@@ -42,9 +46,10 @@ def test_it_leaves_what_a_user_would_look_at(demo):
     assert details["rows"]["ros"]["returns"]
 
 
-def test_a_policy_file_skips_the_learning(demo, tmp_path):
-    run_dir, _ = demo
-    command = [sys.executable, "-m", "sac_ae_ros.cli", "demo", "--policy", str(run_dir / "policy.onnx")]
+def test_a_policy_file_skips_the_learning(tmp_path):
+    camera = dataclasses.replace(SPEC.camera, source_height=48, source_width=64)
+    policy = write_policy(tmp_path / "tiny.onnx", spec={"task": "rover/chase_ball", "cameras": (camera,)})
+    command = [sys.executable, "-m", "sac_ae_ros.cli", "demo", "--policy", str(policy)]
     command += ["--run-dir", str(tmp_path / "run"), "--episodes", "1", "--real-time-factor", "3"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -110,8 +110,8 @@ def test_an_announcement_loads_that_very_version_and_never_one_that_was_rolled_b
     ("options", "reason"),
     [
         ({"gain": -GAIN}, "expected at most 0.5 off"),
-        ({"spec": {"control_period_s": 0.2}}, "control_period_s"),
-        ({"spec": {"actions": SPEC.actions[::-1]}}, "actions"),
+        pytest.param({"spec": {"control_period_s": 0.2}}, "control_period_s", marks=pytest.mark.slow),
+        pytest.param({"spec": {"actions": SPEC.actions[::-1]}}, "actions", marks=pytest.mark.slow),
         ({"slow_always": 6}, "expected most inferences within 50.0 ms"),
     ],
     ids=["acts too differently", "another period", "another order of actions", "too slow"],

@@ -74,7 +74,7 @@ def go_on(folder: Path) -> None:
         env.close()
 
 
-@pytest.mark.parametrize("obs", ["pixels", "state"])
+@pytest.mark.parametrize("obs", [pytest.param("pixels", marks=pytest.mark.slow), "state"])
 @pytest.mark.parametrize(
     "names", [FEW, pytest.param(tasks.task_names(), marks=[pytest.mark.slow, pytest.mark.timeout(900)])]
 )
