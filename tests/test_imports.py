@@ -124,12 +124,14 @@ def test_init_files_hold_a_docstring_only(path: Path) -> None:
     ("loaded", "unwanted"),
     [
         (["sac_ae_ros.nodes.policy_node"], {"torch", "mujoco", "dm_control", "gymnasium", "sim_training"}),
-        (["sac_ae_ros.nodes.sim_robot_node"], {"torch", "mujoco", "dm_control"}),
+        (["sac_ae_ros.nodes.sim_robot_node"], {"torch", "mujoco", "dm_control", "onnxruntime"}),
+        (["sac_ae_ros.nodes.record_node"], {"torch", "mujoco", "onnxruntime", "cv2"}),
+        (["sac_ae_ros.nodes.replay_node"], {"torch", "mujoco", "onnxruntime"}),
         (["sac_ae_ros.cli"], {"torch", "mujoco", "rclpy", "onnxruntime", "cv2"}),
         (modules("sac_ae_ros.core"), {"torch", "mujoco", "rclpy", "sim_training"}),
         (modules("sim_training"), {"rclpy"}),
     ],
-    ids=["policy_node", "sim_robot_node", "cli", "core", "sim_training"],
+    ids=["policy_node", "sim_robot_node", "record_node", "replay_node", "cli", "core", "sim_training"],
 )
 def test_importing_loads_no_more_than_needed(loaded: list[str], unwanted: set[str]) -> None:
     code = f"import {', '.join(loaded)}, sys; print(*sorted({unwanted!r} & sys.modules.keys()))"

@@ -16,7 +16,7 @@ from sac_ae_ros.core.policy import OnnxPolicy
 from sac_ae_ros.core.trial import Probes
 from sac_ae_ros.nodes.heartbeat import Heartbeat
 from sac_ae_ros.nodes.input_watch import InputWatch
-from sac_ae_ros.nodes.params import PolicyParams
+from sac_ae_ros.nodes.policy_params import PolicyParams
 from sac_ae_ros.nodes.watchdog import Watchdog
 
 # `enable` must have said false for so long before true counts as an edge: a loose contact arms nothing.

@@ -24,7 +24,7 @@ from sac_ae_ros.nodes.drive import Drive, Links, first_causes, make_gate, make_g
 from sac_ae_ros.nodes.fields import type_name
 from sac_ae_ros.nodes.heartbeat import Heartbeat
 from sac_ae_ros.nodes.mapping import CommandMapping, HeldJoints, stop_policy
-from sac_ae_ros.nodes.params import PolicyParams
+from sac_ae_ros.nodes.policy_params import PolicyParams
 
 NEWEST_COMMAND = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
 RECEIPT_S = 0.5

@@ -16,8 +16,8 @@ from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import JointState
 
 from sac_ae_ros.core.errors import ConfigError
+from sac_ae_ros.nodes.command_params import CommandParams
 from sac_ae_ros.nodes.fields import MOST, Field, find, message_class, path, walk
-from sac_ae_ros.nodes.params import CommandParams
 from sac_ae_ros.nodes.template import joint_names, make_template, parse_constants, takes_stamp
 
 _TWIST = re.compile(r"geometry_msgs/(msg/)?Twist(Stamped)?")

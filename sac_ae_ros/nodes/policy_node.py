@@ -30,7 +30,8 @@ from sac_ae_ros.nodes.convert import to_image, to_ns
 from sac_ae_ros.nodes.drive import Drive
 from sac_ae_ros.nodes.inputs import Inputs
 from sac_ae_ros.nodes.loaded_policy import LoadedPolicy
-from sac_ae_ros.nodes.params import PolicyParams, declare, read
+from sac_ae_ros.nodes.params import declare, read
+from sac_ae_ros.nodes.policy_params import PolicyParams
 from sac_ae_ros.nodes.reloader import Reloader, answer
 from sac_ae_ros.nodes.reporter import Parts, Reporter
 from sac_ae_ros.nodes.switches import Switches

@@ -23,11 +23,12 @@ from rclpy.validate_topic_name import validate_topic_name
 
 from sac_ae_ros.core.errors import ConfigError, RunError
 from sac_ae_ros.nodes import process
+from sac_ae_ros.nodes.bag_params import RecordParams
 from sac_ae_ros.nodes.definition import definition
 from sac_ae_ros.nodes.fields import message_class, type_name
 from sac_ae_ros.nodes.graph_watch import COMPRESSED, IMAGE
 from sac_ae_ros.nodes.offered_qos import Qos, as_rosbag2, less, wanted
-from sac_ae_ros.nodes.params import RecordParams, declare, read
+from sac_ae_ros.nodes.params import declare, read
 
 if TYPE_CHECKING:
     from sac_ae_ros.bag.record_queue import RecordQueue

@@ -20,9 +20,10 @@ from sac_ae_ros.bag.playback import Playback, PlayedClock, is_clock
 from sac_ae_ros.bag.reader import Bag, Record
 from sac_ae_ros.core.errors import BagError, ConfigError, SacAeError
 from sac_ae_ros.nodes import process
+from sac_ae_ros.nodes.bag_params import ReplayParams
 from sac_ae_ros.nodes.convert import from_ns
 from sac_ae_ros.nodes.keys import Keys
-from sac_ae_ros.nodes.params import ReplayParams, declare, read
+from sac_ae_ros.nodes.params import declare, read
 from sac_ae_ros.nodes.replay_outputs import ReplayOutputs
 from sac_ae_ros.nodes.replay_progress import ReplayProgress
 from sac_ae_ros.nodes.timeline import Timeline

@@ -23,8 +23,9 @@ from sac_ae_ros.core.errors import ConfigError
 from sac_ae_ros.nodes import process
 from sac_ae_ros.nodes.convert import from_ns, from_rgb
 from sac_ae_ros.nodes.mapping import CommandMapping
-from sac_ae_ros.nodes.params import SimParams, declare, read
+from sac_ae_ros.nodes.params import declare, read
 from sac_ae_ros.nodes.sim_loop import TICK_NS, SimLoop
+from sac_ae_ros.nodes.sim_params import SimParams
 
 MAX_LAG_S = 0.1  # of real time; what is later than that is given up, so that a slow machine stays steady
 MIN_TIMER_S = 0.005

@@ -10,8 +10,8 @@ from typing import Any
 import yaml
 
 from sac_ae_ros.core.errors import ConfigError
+from sac_ae_ros.nodes.command_params import CommandParams
 from sac_ae_ros.nodes.fields import Field, Steps, converted, find, initial, message_class, path
-from sac_ae_ros.nodes.params import CommandParams
 
 Constants = Sequence[tuple[Field, Any]]
 

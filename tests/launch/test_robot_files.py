@@ -20,7 +20,8 @@ from tiny_policy import SPEC, write_policy
 from trajectory_msgs.msg import JointTrajectory
 
 from sac_ae_ros.core.spec import ActionSpec
-from sac_ae_ros.nodes.params import PolicyParams, declare, read
+from sac_ae_ros.nodes.params import declare, read
+from sac_ae_ros.nodes.policy_params import PolicyParams
 
 CONFIG = Path(__file__).resolve().parents[2] / "config"
 FILES = [*sorted((CONFIG / "robots").glob("*.yaml")), CONFIG / "policy_sim.yaml", CONFIG / "policy.yaml"]

@@ -10,9 +10,11 @@ from rclpy.node import Node
 from rclpy.serialization import serialize_message
 from rclpy.signals import SignalHandlerOptions
 
+from sac_ae_ros.nodes.command_params import CommandParams
 from sac_ae_ros.nodes.fields import message_class
 from sac_ae_ros.nodes.mapping import CommandMapping, HeldJoints, stop_policy
-from sac_ae_ros.nodes.params import CommandParams, PolicyParams, declare, read
+from sac_ae_ros.nodes.params import declare, read
+from sac_ae_ros.nodes.policy_params import PolicyParams
 
 FILES = sorted((Path(__file__).parents[2] / "config" / "commands").glob("*.yaml"))
 KINDS = {

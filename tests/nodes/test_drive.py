@@ -14,7 +14,7 @@ from sac_ae_ros.core.image import Image
 from sac_ae_ros.core.policy import OnnxPolicy
 from sac_ae_ros.nodes.drive import RELEASED_S, Drive, Links, make_gate
 from sac_ae_ros.nodes.heartbeat import Heartbeat
-from sac_ae_ros.nodes.params import PolicyParams
+from sac_ae_ros.nodes.policy_params import PolicyParams
 
 TIMEOUT_S = 2.5 * SPEC.control_period_s
 IMAGE = Image(8, 8, "rgb8", 24, False, bytes([140]) * 192)

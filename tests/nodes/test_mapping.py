@@ -15,8 +15,8 @@ from std_msgs.msg import Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from sac_ae_ros.core.errors import ConfigError
+from sac_ae_ros.nodes.command_params import CommandParams
 from sac_ae_ros.nodes.mapping import CommandMapping, HeldJoints, StopPolicy, stop_policy
-from sac_ae_ros.nodes.params import CommandParams
 
 TWIST = "geometry_msgs/msg/Twist"
 ARRAY = "std_msgs/msg/Float64MultiArray"

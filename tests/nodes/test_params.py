@@ -6,7 +6,9 @@ from typing import Any
 import pytest
 import yaml
 
-from sac_ae_ros.nodes.params import PolicyParams, ReplayParams, _fields
+from sac_ae_ros.nodes.bag_params import ReplayParams
+from sac_ae_ros.nodes.params import _fields
+from sac_ae_ros.nodes.policy_params import PolicyParams
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "config" / "policy.yaml").read_text()

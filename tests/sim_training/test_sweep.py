@@ -293,7 +293,6 @@ def swept(tmp_path_factory) -> tuple[Path, tuple[object, ...]]:
     return folder, arguments
 
 
-@pytest.mark.slow
 def test_a_sweep_ends_with_its_table_and_names_what_failed(swept):
     folder, _ = swept
     printed = json.loads((folder / "stdout").read_text())
@@ -313,7 +312,6 @@ def test_a_sweep_ends_with_its_table_and_names_what_failed(swept):
         assert [row["row"] for row in csv.DictReader(file)] == ["plain", "broken"]
 
 
-@pytest.mark.slow
 def test_each_run_notes_its_machine_and_its_output(swept):
     folder, _ = swept
     row = folder / "out" / "tiny-plain"
@@ -324,7 +322,6 @@ def test_each_run_notes_its_machine_and_its_output(swept):
     assert "sac-ae export" in (row / "seed1.log").read_text()
 
 
-@pytest.mark.slow
 def test_again_runs_only_what_is_not_complete(swept, capfd):
     folder, arguments = swept
     before = (folder / "out" / "tiny-plain" / "seed1.log").read_bytes()
@@ -358,7 +355,6 @@ def test_over_several_configs_a_row_that_all_have_is_summed_up(tiny, tmp_path):
     assert rows["all 2", "best"]["env_steps"] == 100
 
 
-@pytest.mark.slow
 def test_the_sweeps_own_process_does_without_torch(swept):
     folder, _ = swept
     code = (
