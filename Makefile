@@ -4,10 +4,12 @@ SHELL := /bin/bash
 .ONESHELL:
 .DEFAULT_GOAL := help
 
-# Passed through: PIP_ARGS to pip, POLICY (a .onnx file) and ARGS to the command, PYTHON chooses the interpreter.
+# Passed through: PIP_ARGS to pip, POLICY (a .onnx file) and ARGS to the command, PYTHON chooses the interpreter,
+# JOBS says how many files of tests run at once (auto: one a core, four at most; 0: in this very process, for --pdb).
 PIP_ARGS ?=
 POLICY ?=
 ARGS ?=
+JOBS ?= auto
 PYTHON ?=
 
 VENV := .venv
@@ -100,8 +102,8 @@ demo: setup ## Train (or take POLICY=file.onnx), then drive the simulated robot 
 	@$(BIN)/sac-ae demo $(if $(POLICY),--policy '$(POLICY)') $(ARGS)
 
 .PHONY: test
-test: lint browser ## Run the linters and every test but the slow ones
-	@$(BIN)/python -m pytest $(ARGS)
+test: lint browser ## Run the linters and every test but the slow ones, JOBS at a time
+	@$(BIN)/python -m pytest -n $(JOBS) --maxprocesses 4 --dist loadfile $(ARGS)
 
 .PHONY: test-slow
 test-slow: setup ## Run the tests that take longer

@@ -88,6 +88,7 @@ setup(
             "mypy>=2.4",
             "pytest>=7.4,<9",
             "pytest-timeout>=2.2",
+            "pytest-xdist>=3.5",
             "ruff>=0.17",
             "setuptools>=68,<80",
             "types-PyYAML",

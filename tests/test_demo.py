@@ -24,7 +24,6 @@ def demo(tmp_path_factory):
     return run_dir, done
 
 
-@pytest.mark.slow
 def test_it_prints_one_json_object_with_the_four_rows(demo):
     _, done = demo
     table = json.loads(done.stdout)
@@ -33,7 +32,6 @@ def test_it_prints_one_json_object_with_the_four_rows(demo):
     assert table["onnx"] == pytest.approx(table["torch"], abs=0.5)
 
 
-@pytest.mark.slow
 def test_it_leaves_what_a_user_would_look_at(demo):
     run_dir, _ = demo
     names = {path.name for path in run_dir.iterdir()}

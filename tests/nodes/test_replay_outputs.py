@@ -29,7 +29,11 @@ def test_big_endian_stamps_are_moved_too():
     assert shift_stamp(raw, BY_NS) == b"\0\0\0\0" + struct.pack(">iI", 8, 100_000_000) + b"rest"
 
 
-@pytest.mark.parametrize("raw", [message(0), b"\0\1\0\0abc", b"\0\1\0\0" + struct.pack("<iI", 2**31 - 1, 0)])
+@pytest.mark.parametrize(
+    "raw",
+    [message(0), b"\0\1\0\0abc", b"\0\1\0\0" + struct.pack("<iI", 2**31 - 1, 0)],
+    ids=["no time", "too short", "too late"],
+)
 def test_what_is_no_stamp_stays(raw):
     assert shift_stamp(raw, BY_NS) == raw
 

@@ -67,7 +67,6 @@ def test_catch_up_updates_come_once_and_then_so_many_a_step(config, tmp_path, up
     assert {step: found[step] for step in expected} == expected
 
 
-@pytest.mark.slow
 def test_the_same_seed_gives_the_same_run_and_another_gives_another(config, tmp_path, whole):
     again = everything(train(with_budget(config, STEPS), tmp_path / "again"))
     assert differences(again, whole[1]) == []
