@@ -69,7 +69,7 @@ def wait_until(holds, timeout_s: float) -> None:
 def test_it_scores_records_and_prints_one_json_object(policy, tmp_path):
     recording = tmp_path / "first.npz"
     process = start(
-        "--policy", str(policy), "--episodes", "2", "--seed", "1000", "--real-time-factor", "8", "--json",
+        "--policy", str(policy), "--episodes", "2", "--seed", "1000", "--real-time-factor", "4", "--json",
         "--record", str(recording),
     )  # fmt: skip
     out, err = process.communicate(timeout=60)
@@ -83,7 +83,7 @@ def test_it_scores_records_and_prints_one_json_object(policy, tmp_path):
     with np.load(recording, allow_pickle=False) as data:
         assert data["images"].shape == (200, 240, 320, 3)
         assert data["rewards"].shape == (100,)
-        assert abs(len(data["commands"]) - 100) <= 3
+        assert 90 <= len(data["commands"]) <= 103
         assert np.isclose(data["rewards"].sum(), result["returns"][0])
         assert data["action_names"].tolist() == ["linear", "angular"]
 
