@@ -5,7 +5,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 # Passed through: PIP_ARGS to pip, POLICY (a .onnx file) and ARGS to the command, PYTHON chooses the interpreter,
-# JOBS says how many files of tests run at once (auto: one a core, four at most; 0: in this very process, for --pdb).
+# JOBS says how many files of tests without nodes run at once (auto: one a core, four at most; 0: one, in this process).
 PIP_ARGS ?=
 POLICY ?=
 ARGS ?=
@@ -102,8 +102,16 @@ demo: setup ## Train (or take POLICY=file.onnx), then drive the simulated robot 
 	@$(BIN)/sac-ae demo $(if $(POLICY),--policy '$(POLICY)') $(ARGS)
 
 .PHONY: test
-test: lint browser ## Run the linters and every test but the slow ones, JOBS at a time
-	@$(BIN)/python -m pytest -n $(JOBS) --maxprocesses 4 --dist loadfile $(ARGS)
+test: lint browser ## Run the linters and every test but the slow ones
+	@code=5 # pytest's, for no such tests
+	run() {
+	    local own=0
+	    $(BIN)/python -m pytest "$$@" $(ARGS) || own=$$?
+	    if [ $$own != 5 ] && { [ $$code = 5 ] || [ $$code = 0 ]; }; then code=$$own; fi
+	}
+	run -m 'not slow and not alone' -n $(JOBS) --maxprocesses 4 --dist loadfile
+	run -m 'not slow and alone'
+	exit $$code
 
 .PHONY: test-slow
 test-slow: setup ## Run the tests that take longer

@@ -121,9 +121,22 @@ class Rig:
         return "" if answer.success else answer.message
 
     def rearm(self) -> None:
-        """Arms as soon as that is possible, and waits for commands."""
-        self.network.until(lambda: not self.arm(), 10, "arming")
-        self.moving()
+        """Arms as soon as that is possible, and waits for commands.
+
+        A busy machine may keep a camera waiting so long that the robot stops once more: it is armed again then.
+        """
+
+        def drives() -> bool:
+            start_s = time.monotonic()
+            if self.arm():
+                return False
+            while not self.stops(start_s):
+                if len(self.moves(start_s)) > 2:
+                    return True
+                time.sleep(0.005)
+            return False
+
+        self.network.until(drives, 10, "commands")
 
     def moving(self, start_s: float | None = None) -> None:
         """Waits for three commands from now on."""

@@ -61,7 +61,7 @@ class Robot:
         self.activate()
         self.camera.start()
         start_s = time.monotonic()
-        assert self.network.trigger("policy_node/arm").success
+        self.network.until(lambda: self.network.trigger("policy_node/arm").success, 5, "arming")
         self.network.until(lambda: self.moves_since(start_s), 5, "commands")
 
     def moves_since(self, start_s: float) -> list[Twist]:
