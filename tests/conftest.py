@@ -1,4 +1,4 @@
-"""Helpers beside this file are importable, onnxruntime reports nothing, and nodes have the machine to themselves."""
+"""Helpers beside this file are importable, onnxruntime reports nothing, and tests in real time are marked."""
 
 import os
 import sys
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-ALONE = ("nodes", "launch", "test_demo.py")
+REAL_TIME = ("nodes", "launch", "test_demo.py")
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -14,5 +14,5 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if item.path.relative_to(Path(__file__).parent).parts[0] in ALONE:
-            item.add_marker("alone")
+        if item.path.relative_to(Path(__file__).parent).parts[0] in REAL_TIME:
+            item.add_marker("real_time")
