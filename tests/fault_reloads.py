@@ -65,7 +65,7 @@ def _reload(rig: Rig, data: bytes) -> None:
     version = rig.store.publish(data, "next")
     answer = rig.network.trigger("policy_node/reload")
     assert answer.success, answer.message
-    rig.network.until(lambda: f'"stored_version": {version.number}' in rig.states[-1][1].data, 5, "the swap")
+    rig.network.until(lambda: f'"stored_version": {version.number}' in rig.states[-1][1].data, 10, "the swap")
 
 
 def _settled(rig: Rig) -> Usage:

@@ -125,16 +125,13 @@ class Rig:
 
         A busy machine may keep a camera waiting so long that the robot stops once more: it is armed again then.
         """
+        armed_s = float("inf")
 
         def drives() -> bool:
-            start_s = time.monotonic()
-            if self.arm():
-                return False
-            while not self.stops(start_s):
-                if len(self.moves(start_s)) > 2:
-                    return True
-                time.sleep(0.005)
-            return False
+            nonlocal armed_s
+            if armed_s == float("inf") or self.stops(armed_s):
+                armed_s = float("inf") if self.arm() else time.monotonic()
+            return len(self.moves(armed_s)) > 2
 
         self.network.until(drives, 10, "commands")
 
@@ -165,7 +162,7 @@ class Rig:
     def state(self, since_s: float, holds: Callable[[dict], Any]) -> dict[str, Any]:
         """The first ~/state since then for which it holds."""
         found = lambda: [s for s in map(json.loads, self._state_texts(since_s)) if holds(s)]  # noqa: E731
-        return self.network.until(found, 5, "~/state")[0]
+        return self.network.until(found, 10, "~/state")[0]
 
     def diagnosis(self, since_s: float, part: str, words: str, timeout_s: float = 10.0) -> tuple[float, str]:
         """When /diagnostics first said all these words, parted by " … ", in that status, and the whole message."""

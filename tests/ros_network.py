@@ -238,8 +238,7 @@ class Network:
 
     @staticmethod
     def until(holds: Callable[[], Any], timeout_s: float = 10.0, what: str = "it") -> Any:
-        """Waits for it, for 10 s at least: where a packet is lost, DDS takes seconds to tell of somebody new."""
-        timeout_s = max(timeout_s, 10.0)
+        """Waits for it. Where a packet is lost, DDS takes seconds to tell of somebody new: give it 10 then."""
         end_s = time.monotonic() + timeout_s
         while True:
             value = holds()

@@ -37,7 +37,7 @@ def test_a_reader_that_has_stopped_silences_no_stop(network, tmp_path):
         assert network.change(CONFIGURE, ACTIVATE)
         with camera.running():
             assert network.trigger("policy_node/arm").success
-            network.until(lambda: sent, 5, "commands")
+            network.until(lambda: sent, 10, "commands")
             os.set_blocking(write, False)
             fill(write)
             full_s = time.monotonic()

@@ -50,8 +50,8 @@ def test_a_dry_run_publishes_to_its_own_topic_only(network, tmp_path):
     with camera.running():
         time.sleep(0.3)
         assert not shadow, "a rehearsal arms as well"
-        network.until(lambda: network.trigger("policy_node/arm").success, 3, "arming")
-        network.until(lambda: len(shadow) > 3, 3, "shadow commands")
+        network.until(lambda: network.trigger("policy_node/arm").success, 10, "arming")
+        network.until(lambda: len(shadow) > 3, 10, "shadow commands")
     network.until(lambda: shadow[-1][1] == Twist(), 3, "a shadow stop")
     assert not commands
     assert not network.node.count_publishers("/tested/cmd_vel")
@@ -80,7 +80,7 @@ def test_an_arm_holds_where_it_was_measured_when_the_stop_began(network, tmp_pat
         assert not refused.success
         assert "joint_states: nothing heard yet" in refused.message
         network.meet("policy_node")
-        network.until(arm.publisher.get_subscription_count, 3, "the subscription")
+        network.until(arm.publisher.get_subscription_count, 10, "the subscription")
         arm.say(1.2, 0.0)
         network.until(lambda: "within the limits" in network.trigger("policy_node/arm").message, 3, "a refusal")
 
@@ -88,8 +88,8 @@ def test_an_arm_holds_where_it_was_measured_when_the_stop_began(network, tmp_pat
             arm.say(0.4, -0.3)
             return network.trigger("policy_node/arm").success
 
-        network.until(arm_up, 3, "arming")
-        network.until(lambda: (arm.say(0.45, -0.35), len(sent) > 2)[1], 3, "commands")
+        network.until(arm_up, 10, "arming")
+        network.until(lambda: (arm.say(0.45, -0.35), len(sent) > 2)[1], 10, "commands")
         first = sent[0][1].points[0]
         assert np.allclose(first.positions, [0.5, -0.4], atol=1e-6), "slew begins where the arm is"
         assert first.time_from_start.nanosec == 100_000_000
@@ -107,10 +107,10 @@ def test_silent_joint_states_stop_an_arm(network, tmp_path):
     actions = tuple(ActionSpec(name, "rad", -1.0, 1.0) for name in JOINTS)
     start(network, tmp_path, spec={"actions": actions}, command=ARM)
     read, sent, arm = state(network), network.hear(JointTrajectory, "cmd_vel"), Arm(network)
-    network.until(arm.publisher.get_subscription_count, 3, "the subscription")
+    network.until(arm.publisher.get_subscription_count, 10, "the subscription")
     with Camera(network).running():
-        network.until(lambda: (arm.say(0.0, 0.0), network.trigger("policy_node/arm").success)[1], 3, "arming")
-        network.until(lambda: (arm.say(0.1, 0.1), len(sent) > 2)[1], 3, "commands")
+        network.until(lambda: (arm.say(0.0, 0.0), network.trigger("policy_node/arm").success)[1], 10, "arming")
+        network.until(lambda: (arm.say(0.1, 0.1), len(sent) > 2)[1], 10, "commands")
         network.until(lambda: read()["stop"] == "joints", 3, "a stop")
         assert "joint_states: silent" in read()["detail"]
         assert not network.trigger("policy_node/arm").success
@@ -129,21 +129,21 @@ def test_a_camera_with_other_optics_is_named_and_refused_where_wanted(network, t
     diagnostics = network.hear(DiagnosticArray, "/diagnostics")
     infos = network.node.create_publisher(CameraInfo, "camera_info", 1)
     network.meet("policy_node")
-    network.until(infos.get_subscription_count, 3, "the subscription")
+    network.until(infos.get_subscription_count, 10, "the subscription")
     with Camera(network).running():
         assert network.trigger("policy_node/arm").success == (check == "warn"), "nothing was heard of it yet"
         infos.publish(camera_info(2 * FITTING_PX))
-        network.until(lambda: "camera_info: " in process.log, 3, "a warning")
+        network.until(lambda: "camera_info: " in process.log, 10, "a warning")
         assert "75.0" in process.log
         found = lambda: [  # noqa: E731
             status.message for _, array in diagnostics for status in array.status if "camera_info" in status.message
         ]
-        network.until(found, 3, "a diagnostic")
+        network.until(found, 10, "a diagnostic")
         if check == "warn":
             return
         assert "contradicts" in network.trigger("policy_node/arm").message
         infos.publish(camera_info(FITTING_PX))
-        network.until(lambda: network.trigger("policy_node/arm").success, 3, "arming")
+        network.until(lambda: network.trigger("policy_node/arm").success, 10, "arming")
 
 
 def test_matching_reliability_follows_the_publisher(network, tmp_path):
@@ -151,20 +151,20 @@ def test_matching_reliability_follows_the_publisher(network, tmp_path):
     executed = network.hear(JointState, "policy_node/executed")
     camera = Camera(network)
     with camera.running():
-        network.until(lambda: executed, 5, "commands from a best-effort camera")
+        network.until(lambda: executed, 10, "commands from a best-effort camera")
     camera.close()
     publisher = network.node.create_publisher(Image, "image", QoSProfile(depth=5))
-    network.until(lambda: "subscribed reliable" in process.log, 5, "another subscription")
+    network.until(lambda: "subscribed reliable" in process.log, 10, "another subscription")
     fresh = Camera(network)
-    network.until(lambda: publisher.get_subscription_count(), 3, "the match")
+    network.until(lambda: publisher.get_subscription_count(), 10, "the match")
 
     def arm_again() -> bool:  # between the cameras there was none
         publisher.publish(fresh.message())
         return network.trigger("policy_node/arm").success
 
-    network.until(arm_again, 5, "arming")
+    network.until(arm_again, 10, "arming")
     start_s = time.monotonic()
-    network.until(lambda: (publisher.publish(fresh.message()), executed.since(start_s))[1], 5, "a reliable camera's")
+    network.until(lambda: (publisher.publish(fresh.message()), executed.since(start_s))[1], 10, "a reliable camera's")
     infos = network.node.get_subscriptions_info_by_topic("/tested/image")
     assert [info.qos_profile.reliability for info in infos] == [ReliabilityPolicy.RELIABLE]
 
@@ -184,8 +184,8 @@ def test_a_turned_region_of_a_depth_image_becomes_the_policys_picture(network, t
 
     camera.change = depth
     with camera.running():
-        position = network.until(lambda: executed, 5, "a command")[0][1].position
-        network.until(lambda: scores, 5, "a novelty score")
+        position = network.until(lambda: executed, 10, "a command")[0][1].position
+        network.until(lambda: scores, 10, "a novelty score")
     assert np.allclose(position, expected_values(128), atol=1e-5)
 
 
@@ -199,10 +199,10 @@ def test_diagnostics_tell_the_robot_the_images_the_policy_and_the_commands(netwo
         return {status.name.partition(": ")[2]: status for status in heard[-1][1].status}
 
     with Camera(network).running():
-        network.until(lambda: network.trigger("policy_node/arm").success, 3, "arming")
-        network.until(lambda: commands, 3, "commands")
+        network.until(lambda: network.trigger("policy_node/arm").success, 10, "arming")
+        network.until(lambda: commands, 10, "commands")
         count = len(heard)
-        network.until(lambda: len(heard) > count + 2, 5, "diagnostics of a moving robot")
+        network.until(lambda: len(heard) > count + 2, 10, "diagnostics of a moving robot")
         found = newest()
     assert set(found) == {"safety", "images", "policy", "command"}
     assert {status.hardware_id for status in found.values()} == {"rover-7"}

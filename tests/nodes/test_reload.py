@@ -45,7 +45,7 @@ class Robot:
 
     def until_moves_by(self, gain: float) -> None:
         start_s = time.monotonic()
-        self.network.until(lambda: self.moves_by(gain, start_s), 5, f"commands of gain {gain}")
+        self.network.until(lambda: self.moves_by(gain, start_s), 10, f"commands of gain {gain}")
 
     def state(self) -> dict[str, Any]:
         return json.loads(self.states[-1][1].data)
@@ -90,7 +90,7 @@ def test_an_announcement_loads_that_very_version_and_never_one_that_was_rolled_b
     start(robot)
     announcements = robot.network.node.create_publisher(String, "policy/latest", 1)
     robot.network.meet("policy_node")
-    robot.network.until(announcements.get_subscription_count, 5, "the subscription")
+    robot.network.until(announcements.get_subscription_count, 10, "the subscription")
     announced, _ = robot.publish(gain=10.0), robot.publish(gain=11.0)
     announcements.publish(String(data=to_json(announced)))
     robot.until_moves_by(10.0)
@@ -132,7 +132,7 @@ def test_a_version_can_wait_for_the_episodes_end(network, tmp_path):
     ends = network.node.create_publisher(Bool, "episode_end", 10)
     start(robot)
     robot.network.meet("policy_node")
-    robot.network.until(ends.get_subscription_count, 5, "the subscription")
+    robot.network.until(ends.get_subscription_count, 10, "the subscription")
     robot.publish(gain=10.0)
     assert network.trigger("policy_node/reload").success
     time.sleep(0.4)

@@ -99,7 +99,7 @@ def test_live_commands_are_those_of_bag_eval_to_the_last_bit(network, tmp_path):
     executed = armed(network, policy)
     player = replay(network, bag, "/episode_end:=episode_end", rate=0.5)
     assert player.wait(40) == 0, player.log
-    network.until(lambda: len(executed) >= len(expected), 5, f"{len(expected)} commands")
+    network.until(lambda: len(executed) >= len(expected), 10, f"{len(expected)} commands")
     assert sent(executed) == expected
 
 
@@ -111,7 +111,7 @@ def test_live_commands_of_a_shipped_policy_are_those_of_bag_eval(network, tmp_pa
     executed = armed(network, policy)
     player = replay(network, bag, "/episode_end:=episode_end", rate=0.7)
     assert player.wait(80) == 0, player.log
-    network.until(lambda: len(executed) >= len(ticks), 5, f"{len(ticks)} commands")
+    network.until(lambda: len(executed) >= len(ticks), 10, f"{len(ticks)} commands")
     assert sent(executed) == {tick.stamp_ns: tick.values.tolist() for tick in ticks}
 
 
@@ -130,7 +130,7 @@ def test_a_recording_of_a_simulation_drives_by_its_own_clock(network, tmp_path):
     network.trigger("replay_node/resume")
     assert player.wait(30) == 0, player.log
     expected = {tick.stamp_ns: tick.values.tolist() for tick in scored(bag, policy)}
-    network.until(lambda: len(executed) >= len(expected), 5, f"{len(expected)} commands")
+    network.until(lambda: len(executed) >= len(expected), 10, f"{len(expected)} commands")
     assert sent(executed) == expected
     times = [to_ns(each.clock) for _, each in clocks]
     assert set(times) <= {5_000 * MS + i * 50 * MS for i in range(14)}, "nothing but what was recorded"
@@ -185,7 +185,7 @@ def test_it_pauses_and_goes_on_where_it_was(network, tmp_path):
     for says in ("playing", "paused", "playing"):
         assert network.trigger("replay_node/toggle_paused").message == says
     assert player.wait() == 0
-    network.until(lambda: len(images) == 30, 5, "all images")
+    network.until(lambda: len(images) == 30, 10, "all images")
     stamps = [to_ns(each.header.stamp) for _, each in images]
     assert stamps == sorted(set(stamps))
 
@@ -230,7 +230,7 @@ def test_a_recording_of_ros_1_and_what_is_left_of_a_cut_one_are_played(network, 
         player = replay(network, bag, rate=20.0, image_topic="image")
         assert player.wait(30) == 0, player.log
         assert says in player.log
-        network.until(lambda images=images, least=least: len(images) >= least, 5, "images")
+        network.until(lambda images=images, least=least: len(images) >= least, 10, "images")
         for i, (_, image) in enumerate(images):
             assert bytes(image.data) == bags.image(i).data.tobytes()
             assert to_ns(image.header.stamp) == bags.START_NS + i * bags.PERIOD_NS - 5 * MS
@@ -249,7 +249,7 @@ def test_bytes_that_are_no_such_message_are_left_out_and_told(network, tmp_path)
     heard = network.hear(Image, "image")
     player = replay(network, bag)
     assert player.wait(20) == 0
-    network.until(lambda: len(heard) == 3, 5, "three images")
+    network.until(lambda: len(heard) == 3, 10, "three images")
     assert "/image: a message of 20 bytes is left out" in player.log
     assert "left out 1 that are no such messages" in player.log
     assert "not played: /strange: expected an installed message type" in player.log
