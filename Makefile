@@ -118,6 +118,10 @@ test: lint browser ## Run the linters and every test but the slow ones
 test-slow: setup ## Run the tests that take longer
 	@$(BIN)/python -m pytest -m slow $(ARGS)
 
+.PHONY: gpu-pack
+gpu-pack: setup ## Pack what a GPU machine without a network lacks, and print what to run there
+	@$(BIN)/python benchmarks/gpu_pack.py $(ARGS)
+
 .PHONY: lint
 lint: setup ## Run ruff and mypy
 	@$(BIN)/ruff check .

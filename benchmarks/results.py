@@ -19,6 +19,7 @@ from string import Template
 from typing import Any
 
 import yaml
+from gpu import page as gpu_page
 from published import Published, published, published_table, spread
 from results_curves import draw
 
@@ -135,7 +136,9 @@ def page(stored: Path) -> str:
     template = Template((stored / "page.md").read_text())
     body = "\n\n".join(section_text(section) for section in sections(stored))
     note = "<!-- Written by benchmarks/results.py; edit benchmarks/results/page.md instead. -->\n"
-    return note + template.substitute(results=body or "No runs are stored yet.", published=published_table())
+    return note + template.substitute(
+        gpu=gpu_page.section(stored), results=body or "No runs are stored yet.", published=published_table()
+    )
 
 
 def section_text(section: Section) -> str:

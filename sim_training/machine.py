@@ -43,6 +43,12 @@ def gpu() -> str | None:
     return names[0].strip() if names else None
 
 
+def driver() -> str | None:
+    """The version of NVIDIA's driver, where it tells."""
+    versions = _output("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader").splitlines()
+    return versions[0].strip() if versions else None
+
+
 def source_revision() -> str:
     """The revision of the training code, where git knows it."""
     return _output("git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty") or "unknown"

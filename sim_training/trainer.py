@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import math
 import shutil
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -107,8 +109,12 @@ class Trainer:
         configs.save(config, run_dir / "config.yaml")
         self.metrics = Metrics(run_dir, saved[0]["metrics"] if saved else None, self.env_step)
 
-    def run(self) -> Returns:
-        """Trains until the budget is spent; returns the last evaluation.
+    def run(self, stop_at_s: float = math.inf) -> Returns:
+        """Trains until the budget is spent or the time is up; evaluates, and returns the last evaluation.
+
+        Args:
+            stop_at_s: reading of `time.monotonic` at which the last evaluation begins even if env steps are left; the
+                checkpoint that follows can be resumed as any other.
 
         Raises:
             KeyboardInterrupt: SIGINT or SIGTERM came; a checkpoint has been written (not after a second signal).
@@ -116,11 +122,12 @@ class Trainer:
         """
         result = Returns((float("nan"),))
         name, budget = self.config.env.task, self.config.run.env_steps
+        self._stop_at_s = stop_at_s
         self._progress = Progress(name, budget, self.env_step, self._seconds)
         say = "stopping: this step and a checkpoint are finished first; once more stops at once"
         with self._progress, StopRequest(say) as self._stop, self._saving_what_async_leaves():
             while True:
-                over = self.env_step >= budget
+                over = self.env_step >= budget or time.monotonic() >= stop_at_s
                 if over or not self.collector.overlaps:
                     self._update()
                 if self._evaluation_due(over):
@@ -193,7 +200,7 @@ class Trainer:
     def _update(self) -> None:
         """Does the updates that are owed; a stop leaves the rest for the resumed run."""
         catching_up = self.owed >= self.config.learn.random_steps > 1
-        while self.owed and not self._stop.requested:
+        while self.owed and not self._stop.requested and time.monotonic() < self._stop_at_s:
             self.learner.update()
             self._progress.updated()
             self.owed -= 1

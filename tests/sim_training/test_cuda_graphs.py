@@ -10,7 +10,10 @@ from sim_training.agent import SacAeAgent
 from sim_training.cuda_graphs import EAGER_UPDATES, GraphedUpdate
 from sim_training.replay import Batch
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU, and torch built for CUDA")
+pytestmark = [
+    pytest.mark.cuda,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU, and torch built for CUDA"),
+]
 
 
 def make(shared: bool) -> SacAeAgent:

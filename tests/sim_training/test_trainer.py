@@ -94,6 +94,21 @@ def test_more_steps_can_be_asked_of_a_finished_run(config, tmp_path, capacity):
     assert configs.load(tmp_path / "run" / "config.yaml").run.env_steps == 250
 
 
+def test_when_the_time_is_up_a_run_is_judged_and_can_be_resumed(config, tmp_path, whole):
+    config = with_budget(TINY, STEPS)
+    trainer = Trainer(config, tmp_path / "run")
+    try:
+        returns = trainer.run(stop_at_s=time.monotonic() + 0.5)
+    finally:
+        trainer.close()
+    assert 0 < trainer.env_step < STEPS
+    (last,) = [row for row in metrics.read(tmp_path / "run" / "eval.csv") if row["env_step"] == trainer.env_step]
+    assert last["mean_return"] == pytest.approx(returns.mean, rel=1e-5)
+    resumed = train(config, tmp_path / "run", resume=True)
+    assert resumed.env_step == STEPS
+    assert differences(everything(resumed), whole[1]) == []
+
+
 def test_states_are_learned_from_too(config, tmp_path):
     config = replace(config, env=replace(config.env, obs="state"))
     trainer = train(with_budget(config, 100), tmp_path / "run")

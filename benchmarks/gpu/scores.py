@@ -1,0 +1,133 @@
+"""Trains the six tasks, several runs at a time, until the time is up, and keeps the result of each."""
+
+from __future__ import annotations
+
+import itertools
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+from gpu import child, sizes, store
+from gpu.train import RESULT
+from sim_training import metrics
+
+PROFILES = ("best", "plain")
+CURVE_POINTS = 60
+LOOK_S = 1.0
+
+
+class Run(NamedTuple):
+    """One training."""
+
+    task: str
+    profile: str
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Of its folder."""
+        return f"{self.task}-{self.profile}-seed{self.seed}"
+
+
+def plan() -> Iterator[Run]:
+    """All six tasks with `best`, then with `plain`, for seed 1, then 2, and so on."""
+    for seed in itertools.count(1):
+        for profile in PROFILES:
+            for task in sizes.TASKS:
+                yield Run(task, profile, seed)
+
+
+@dataclass
+class Scores:
+    """The runs of this day.
+
+    Args:
+        folder: where runs lie.
+        out: scores.json.
+        limit: how many at once.
+        arguments: of `gpu.train`, the same for all.
+        env: environment variables, such as the renderer's.
+        least_s: time that must be left for a run to start.
+        log: what the runs print.
+    """
+
+    folder: Path
+    out: Path
+    limit: int
+    arguments: list[str]
+    env: Mapping[str, str]
+    least_s: float
+    log: IO[str]
+    _running: dict[Run, subprocess.Popen[str]] = field(default_factory=dict)
+    _rows: dict[Run, dict[str, Any]] = field(default_factory=dict)
+
+    def run(self, until_s: float) -> dict[str, str]:
+        """Works until `time.monotonic` reads `until_s`; returns the runs that failed, with a reason."""
+        failed: dict[str, str] = {}
+        waiting = plan()
+        try:
+            while time.monotonic() < until_s:
+                may_start = until_s - time.monotonic() >= self.least_s
+                while may_start and not failed and len(self._running) < self.limit:
+                    self._start(next(waiting), until_s)
+                self._look()
+                failed |= self._collect_ended()
+                if not self._running and (failed or not may_start):
+                    break
+                time.sleep(LOOK_S)
+        finally:
+            for process in self._running.values():
+                process.kill()
+            for process in self._running.values():
+                process.wait()
+        self._look()
+        return failed
+
+    def _start(self, run: Run, until_s: float) -> None:
+        which = [f"--task={run.task}", f"--profile={run.profile}", f"--seed={run.seed}", f"--until={until_s}"]
+        command = ["-m", "gpu.train", f"--out={self.folder / run.name}", *which, *self.arguments]
+        pipes = {"stdin": subprocess.DEVNULL, "stdout": self.log, "stderr": self.log}
+        self._running[run] = child.start(command, env=self.env, **pipes)
+
+    def _collect_ended(self) -> dict[str, str]:
+        ended = [run for run, process in self._running.items() if process.poll() is not None]
+        codes = {run: self._running.pop(run).returncode for run in ended}
+        self._look(ended)
+        return {run.name: f"ended with code {code}" for run, code in codes.items() if code}
+
+    def _look(self, also: list[Run] | None = None) -> None:
+        """Reads the runs under way, and stores what has changed."""
+        found = {run: row_of(run, self.folder / run.name) for run in (*self._running, *(also or ()))}
+        news = {run: row for run, row in found.items() if row and row != self._rows.get(run)}
+        if news:
+            self._rows |= news
+            store.put(self.out, runs=list(self._rows.values()))
+
+
+def row_of(run: Run, folder: Path) -> dict[str, Any] | None:
+    """What a run has come to by now; None before its first number. A row under way has `state: running`."""
+    try:
+        evaluations, rows = metrics.read(folder / "eval.csv"), metrics.read(folder / "train.csv")
+    except ValueError:  # a line that is being written
+        return None
+    if not rows and not evaluations:
+        return None
+    result = store.read(folder / RESULT)
+    state = "running" if not result else "complete" if result["env_steps"] >= result["budget"] else "cut"
+    last = max(rows + evaluations, key=lambda row: row["env_step"])
+    judged = [row for row in evaluations if "mean_return" in row]
+    row = {"env_steps": int(last["env_step"]), "update_steps": int(last["update_step"]), "seconds": last["seconds"]}
+    if judged:
+        at, episodes = int(judged[-1]["env_step"]), int(judged[-1]["episodes"])
+        row |= {"judged_at": at, "mean": judged[-1]["mean_return"], "sd": judged[-1]["sd_return"], "episodes": episodes}
+    training = [[int(row["env_step"]), row["episode_return"]] for row in rows if "episode_return" in row]
+    return {
+        **run._asdict(),
+        "state": state,
+        **row,
+        "evaluations": [[int(each["env_step"]), each["mean_return"]] for each in judged],
+        "training": training[:: -(-len(training) // CURVE_POINTS) or 1],
+    }

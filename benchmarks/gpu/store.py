@@ -1,0 +1,23 @@
+"""Result files that are whole at any moment, however a stage ends."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from sim_training.config import write_text
+
+SCHEMA_VERSION = 1
+FILES = ("day.json", "tests.json", "speed.json", "scores.json")  # what docs/results.md is drawn from
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The object in a JSON file; empty where there is none yet."""
+    return dict(json.loads(path.read_text())) if path.exists() else {}
+
+
+def put(path: Path, **values: object) -> None:
+    """Sets keys of the object in a JSON file; a reader, or a kill at any moment, finds the old file or the new one."""
+    content = {"schema_version": SCHEMA_VERSION, **read(path), **values}
+    write_text(path, json.dumps(content, indent=1) + "\n")
