@@ -119,10 +119,13 @@ def test_processes_end_at_their_deadline():
 
 
 def test_a_worker_that_ends_is_told_and_none_is_left():
-    with open(os.devnull, "w") as log, Pool("gpu.no_such_module", 2, [], log) as workers:
-        with pytest.raises(RuntimeError, match="a worker ended with code 1"):
-            workers.answers(1, 20)
-    assert [worker.returncode for worker in workers._workers] == [1, 1]
+    with (
+        open(os.devnull, "w") as log,
+        pytest.raises(RuntimeError, match="a worker ended with code 1"),
+        Pool("gpu.no_such_module", 2, [], log) as workers,
+    ):
+        workers.answers(1, 20)
+    assert all(worker.returncode is not None for worker in workers._workers)
 
 
 RUN = {
