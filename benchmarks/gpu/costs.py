@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
@@ -15,7 +18,7 @@ from sim_training.agent import SacAeAgent
 from sim_training.config import TrainConfig
 from sim_training.replay import Batch
 
-COUNTED = (16, 32)  # batch sizes; the cost of any other follows, as it is a constant plus so much an item
+COUNTED = (4, 8)  # batch sizes; the cost of any other follows, as it is a constant plus so much an item
 
 
 class Cost(NamedTuple):
@@ -43,12 +46,14 @@ class Traffic(TorchDispatchMode):
 
 
 def cost(config: TrainConfig, actions: int, batch_size: int) -> Cost:
-    """Counted on the CPU, whose operators are the GPU's; `config.run.device` is `cpu`."""
+    """Counted on the CPU, whose operators are the GPU's; `config.run.device` is `cpu`, its batch size unused."""
+    config = replace(config, learn=replace(config.learn, batch_size=COUNTED[1]))  # one entry for all batch sizes
     small, large = (_counted(config, actions, size) for size in COUNTED)
     share = (batch_size - COUNTED[0]) / (COUNTED[1] - COUNTED[0])
     return Cost(*(low + share * (high - low) for low, high in zip(small, large, strict=True)))
 
 
+@lru_cache
 def _counted(config: TrainConfig, actions: int, size: int) -> Cost:
     agent = SacAeAgent(config, actions)
     env, learn = config.env, config.learn
@@ -56,7 +61,7 @@ def _counted(config: TrainConfig, actions: int, size: int) -> Cost:
     ones = torch.ones(size)
     batch = Batch(frames, torch.zeros(size, actions), ones, frames, ones > 2, ones)
     agent.update(batch)  # optimisers make their state at the first step
-    updates = learn.actor_every * learn.target_every * learn.decoder_every  # a whole turn of the schedule, or several
+    updates = math.lcm(learn.actor_every, learn.target_every, learn.decoder_every)  # a whole turn of the schedule
     traffic, flops = Traffic(), FlopCounterMode(display=False)
     with flops, traffic:
         for _ in range(updates):

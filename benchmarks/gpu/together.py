@@ -24,7 +24,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="speed.json")
     parser.add_argument("--counts", type=int, nargs="+", default=[6, 1, 12, 3, 9], help="the most telling first")
-    parser.add_argument("--seconds", type=float, default=1.5, help="for each count (default: 1.5)")
+    parser.add_argument("--seconds", type=float, default=1.2, help="for each count (default: 1.2)")
     args, worker = parser.parse_known_args()
     rates: dict[int, float] = {}
     with Pool("gpu.train_worker", max(args.counts), worker, sys.stderr) as pool:

@@ -30,6 +30,7 @@ class JudgedTrainer(Trainer):
         """Seconds that an evaluation will take, with a margin; measured on a few steps of one."""
         self.env.reset(seed=EVAL_SEED)
         obs, *_ = self.env.step(self.env.action_space.sample())
+        self.agent.act(obs, sample=False)  # the first one loads libraries
         started = time.monotonic()
         for _ in range(PROBE_STEPS):
             obs, *_ = self.env.step(to_physical(self.env, self.agent.act(obs, sample=False)))

@@ -57,7 +57,7 @@ class Bench:
         profile = "plain" if variant.schedule == "published" else variant.schedule
         arguments = [f"--profile={profile}", f"--learn.batch_size={variant.batch}"]
         arguments += [f"--learn.bfloat16={str(variant.bfloat16).lower()}"]
-        arguments += [f"--run.cuda_graphs={str(variant.cuda_graphs).lower()}"]
+        arguments += [f"--run.cuda_graphs={str(variant.cuda_graphs and device != 'cpu').lower()}"]
         return sizes.config("cheetah_run", arguments, device=device, tiny=self._tiny)
 
     def contestant(self, variant: Variant) -> Callable[[], None]:
