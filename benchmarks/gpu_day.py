@@ -32,8 +32,8 @@ from typing import IO, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from gpu import artefacts, checks, child, store, table
-from gpu.scores import Scores
+from gpu import artefacts, checks, child, store, table, updates
+from gpu.scores import Scores, plan
 
 from sim_training import machine
 
@@ -68,7 +68,12 @@ class Day:
         """Updates a second."""
         until = self.shares("updates")
         seconds = max(1.0, until - time.monotonic() - START_S)
-        return self._part("updates", ["--device", self.device, f"--seconds={seconds}", *self._small()], until)
+        state = self._part("updates", ["--device", self.device, f"--seconds={seconds}", *self._small()], until)
+        count, wanted = (
+            len(store.read(self.out / "speed.json").get("updates", [])),
+            len([*updates.variants(self.device)]),
+        )
+        return f"cut, {count} of {wanted} variants" if state == "done" and count < wanted else state
 
     def envs(self) -> str:
         """Env steps a second."""
@@ -90,8 +95,8 @@ class Day:
         least_s = 15.0 if self.tiny else 45.0
         scores = Scores(self.work / "runs", self.out / "scores.json", limit, arguments, renderer, least_s, self.log)
         store.put(self.out / "scores.json", at_once=limit, bfloat16=self._bfloat16(), renderer=renderer, runs=[])
-        failed = scores.run(self.ends_s - LAST_S)
-        return f"failed: {'; '.join(f'{name} {why}' for name, why in failed.items())}" if failed else "done"
+        failed = scores.run(plan([1] if self.tiny else None), self.ends_s - LAST_S)
+        return f"failed: {'; '.join(f'{name} {why}' for name, why in failed.items())}" if failed else scores.state()
 
     def pictures(self) -> str:
         """Curves, reconstructions and policies of the runs."""

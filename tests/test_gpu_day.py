@@ -105,6 +105,7 @@ def test_more_runs_at_once_must_gain_something():
 
 def test_best_comes_before_plain_and_the_first_seed_before_the_second():
     plan = scores.plan()
+    assert len(list(scores.plan([1]))) == 12
     runs = [next(plan) for _ in range(25)]
     assert [run.profile for run in runs[:12]] == ["best"] * 6 + ["plain"] * 6
     assert {run.task for run in runs[:6]} == set(sizes.TASKS)
@@ -356,5 +357,5 @@ def test_a_small_budget_cuts_stages_and_still_exits_with_0(tmp_path):
     said, _ = process.communicate(timeout=80)
     assert process.returncode == 0, said
     states = {name: row["state"] for name, row in store.read(tmp_path / "out/day.json")["stages"].items()}
-    assert "cut" in states.values()
+    assert states["scores"].startswith("cut")
     assert states["pictures"] == "done"

@@ -37,7 +37,7 @@ def _day(folder: Path) -> str:
     day, speed = store.read(folder / "day.json"), store.read(folder / "speed.json")
     scores, tests = store.read(folder / "scores.json"), store.read(folder / "tests.json")
     versions = ", ".join(f"{name} {version}" for name, version in day["versions"].items())
-    cut = [f"{name} ({row['state']})" for name, row in day["stages"].items() if row["state"] != "done"]
+    cut = [f"{name} ({row['state']})" for name, row in day["stages"].items() if not row["state"].startswith("done")]
     parts = [
         f"### {day['gpu']}, {day['date']}",
         f"Driver {day.get('driver') or 'unknown'}, {day['cpu']}, {day['cores']} cores; {versions}; source revision"

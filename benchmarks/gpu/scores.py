@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -17,6 +18,8 @@ from sim_training import metrics
 PROFILES = ("best", "plain")
 CURVE_POINTS = 60
 LOOK_S = 1.0
+MOST_RUNS = 1000
+MOST_FAILURES = 3  # then no run is started any more
 
 
 class Run(NamedTuple):
@@ -32,9 +35,9 @@ class Run(NamedTuple):
         return f"{self.task}-{self.profile}-seed{self.seed}"
 
 
-def plan() -> Iterator[Run]:
-    """All six tasks with `best`, then with `plain`, for seed 1, then 2, and so on."""
-    for seed in itertools.count(1):
+def plan(seeds: Iterable[int] | None = None) -> Iterator[Run]:
+    """All six tasks with `best`, then with `plain`, for each seed: 1, 2 and so on without end if none are given."""
+    for seed in seeds or itertools.count(1):
         for profile in PROFILES:
             for task in sizes.TASKS:
                 yield Run(task, profile, seed)
@@ -64,18 +67,18 @@ class Scores:
     _running: dict[Run, subprocess.Popen[str]] = field(default_factory=dict)
     _rows: dict[Run, dict[str, Any]] = field(default_factory=dict)
 
-    def run(self, until_s: float) -> dict[str, str]:
-        """Works until `time.monotonic` reads `until_s`; returns the runs that failed, with a reason."""
+    def run(self, runs: Iterable[Run], until_s: float) -> dict[str, str]:
+        """Works until `time.monotonic` reads `until_s` or no run is left; returns what failed, with a reason."""
         failed: dict[str, str] = {}
-        waiting = plan()
+        waiting = deque(itertools.islice(runs, MOST_RUNS))
         try:
             while time.monotonic() < until_s:
-                may_start = until_s - time.monotonic() >= self.least_s
-                while may_start and not failed and len(self._running) < self.limit:
-                    self._start(next(waiting), until_s)
+                may_start = until_s - time.monotonic() >= self.least_s and len(failed) < MOST_FAILURES
+                while waiting and may_start and len(self._running) < self.limit:
+                    self._start(waiting.popleft(), until_s)
                 self._look()
                 failed |= self._collect_ended()
-                if not self._running and (failed or not may_start):
+                if not self._running and (not may_start or not waiting):
                     break
                 time.sleep(LOOK_S)
         finally:
@@ -97,6 +100,12 @@ class Scores:
         codes = {run: self._running.pop(run).returncode for run in ended}
         self._look(ended)
         return {run.name: f"ended with code {code}" for run, code in codes.items() if code}
+
+    def state(self) -> str:
+        """`done` once every task and profile has a complete run."""
+        complete = {(run.task, run.profile) for run, row in self._rows.items() if row["state"] == "complete"}
+        wanted = len(sizes.TASKS) * len(PROFILES)
+        return "done" if len(complete) == wanted else f"cut, {len(complete)} of {wanted} rows have a complete run"
 
     def _look(self, also: list[Run] | None = None) -> None:
         """Reads the runs under way, and stores what has changed."""
