@@ -19,6 +19,7 @@ Examples:
 from __future__ import annotations
 
 import argparse
+import math
 import shutil
 import signal
 import subprocess
@@ -169,7 +170,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--tiny", action="store_true", help="small images, networks and budgets: a rehearsal")
     parser.add_argument("--revision", help="of the source, where git cannot tell it")
     args = parser.parse_args()
-    if args.budget_s < 30:
+    if not 30 <= args.budget_s < math.inf:
         parser.error(f"--budget-s: expected at least 30 seconds, got {args.budget_s:g}")
     if args.out.exists() and (not args.out.is_dir() or any(args.out.iterdir())):
         parser.error(f"--out: expected a new or empty folder, {args.out} is neither; nothing was changed")
@@ -178,6 +179,10 @@ def arguments() -> argparse.Namespace:
 
         if not torch.cuda.is_available():
             parser.error(f"--device: torch {torch.__version__} finds no GPU here; --device cpu --tiny rehearses")
+    try:
+        args.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        parser.error(f"--out: cannot make {args.out} ({error.strerror})")
     return args
 
 
@@ -186,8 +191,8 @@ def main() -> int:
     started = time.monotonic()
     args = arguments()
     args.out = args.out.absolute()
-    args.out.mkdir(parents=True, exist_ok=True)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):  # a shell starts what is in the background with SIGINT ignored
+        signal.signal(number, signal.default_int_handler)
     facts = {**machine.facts(args.device), "device": args.device, "tiny": args.tiny, "budget_s": args.budget_s}
     facts |= {"driver": machine.driver(), "revision": args.revision or facts["revision"]}
     store.put(args.out / "day.json", **facts, stages={})

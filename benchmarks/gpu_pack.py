@@ -82,9 +82,16 @@ def trim(source: Path, target: Path) -> None:
 
 
 def repository_bytes() -> int:
-    """Of all files that git knows or would take."""
+    """Of all files that git knows or would take.
+
+    Raises:
+        PackError: this is no git checkout.
+    """
     command = ["git", "-C", str(ROOT), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    names = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split("\0")
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise PackError(f"expected a git checkout in {ROOT}, whose files are to travel, got none")
+    names = done.stdout.split("\0")
     return sum((ROOT / name).stat().st_size for name in names if name and (ROOT / name).is_file())
 
 
@@ -187,6 +194,9 @@ def main() -> int:
         print(f"{count} wheels in {target}: {own / MIB:.1f} MiB, with the repository {total / MIB:.1f} MiB")
         print(f"\nCarry the repository and that folder; run in the repository's root:\n\n{command(target)}\n")
         return rehearse(target, args.python, args.torch) if args.rehearse else 0
+    except OSError as error:
+        print(f"error: cannot write {target} ({error.strerror})", file=sys.stderr)
+        return 2
     except PackError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

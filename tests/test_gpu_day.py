@@ -23,6 +23,8 @@ import results  # noqa: E402
 from gpu import artefacts, checks, costs, page, scores, sizes, store, table, together, updates  # noqa: E402
 from gpu.child import Pool, start, wait  # noqa: E402
 
+from sac_ae_ros.core.errors import RunError  # noqa: E402
+
 GPU_DAY = ROOT / "benchmarks" / "gpu_day.py"
 REHEARSAL_S = 180
 
@@ -49,6 +51,10 @@ def test_wrong_arguments_are_refused_and_change_nothing(tmp_path, capsys, monkey
     assert "expected a new or empty folder" in said
     said = told(capsys, monkeypatch, f"--out={tmp_path / 'new'}", "--device=cpu", "--budget-s=5")
     assert "expected at least 30 seconds, got 5" in said
+    said = told(capsys, monkeypatch, f"--out={tmp_path / 'new'}", "--device=cpu", "--budget-s=nan")
+    assert "expected at least 30 seconds, got nan" in said
+    said = told(capsys, monkeypatch, f"--out={tmp_path / 'full' / 'mine.txt' / 'new'}", "--device=cpu")
+    assert "--out: cannot make" in said
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     said = told(capsys, monkeypatch, f"--out={tmp_path / 'new'}")
     assert "finds no GPU here; --device cpu --tiny rehearses" in said
@@ -111,6 +117,15 @@ def test_best_comes_before_plain_and_the_first_seed_before_the_second():
     assert {run.task for run in runs[:6]} == set(sizes.TASKS)
     assert (runs[11].seed, runs[12].seed, runs[24].seed) == (1, 2, 3)
     assert [run.profile for run in runs[12:18]] == ["best"] * 6
+
+
+def test_runs_that_fail_are_named_and_after_three_none_is_started(tmp_path):
+    with open(tmp_path / "log.txt", "w") as log:
+        day = scores.Scores(tmp_path, tmp_path / "scores.json", 3, ["--no-such-option"], {}, 1.0, log)
+        failed = day.run(scores.plan(), time.monotonic() + 60)
+    assert failed == {f"{task}-best-seed1": "ended with code 2" for task in sizes.TASKS[:3]}
+    assert day.state() == "cut, 0 of 12 rows have a complete run"
+    assert (tmp_path / "log.txt").read_text().count("unrecognized arguments: --no-such-option") == 3
 
 
 def test_processes_end_at_their_deadline():
@@ -200,6 +215,15 @@ def test_the_page_names_card_driver_versions_and_revision(tmp_path):
     assert text in results.page(tmp_path)
 
 
+@pytest.mark.parametrize("text", ["{", "[1]", '{"device": "cuda", "tiny": false}'])
+def test_damaged_results_are_named(tmp_path, text):
+    folder = tmp_path / "gpu" / "damaged"
+    folder.mkdir(parents=True)
+    (folder / "day.json").write_text(text)
+    with pytest.raises(RunError, match=f"gpu: expected .* in {folder}"):
+        page.section(tmp_path)
+
+
 def test_outcomes_are_read_by_name(tmp_path):
     (tmp_path / "tests.xml").write_text(
         '<testsuites><testsuite><testcase classname="tests.a" name="one"/><testcase classname="tests.a" name="two">'
@@ -222,6 +246,16 @@ def test_policies_that_do_not_fit_are_named(tmp_path, monkeypatch):
     assert artefacts.policies(tmp_path, tmp_path / "policies.zip") == ["cheetah_run-best-seed1"]
     with zipfile.ZipFile(tmp_path / "policies.zip") as archive:
         assert archive.namelist() == ["README.txt", "finger_spin-best-seed1.pt", "walker_walk-best-seed1.pt"]
+
+
+def test_a_pack_needs_a_git_checkout(tmp_path, monkeypatch, capsys, offline):
+    monkeypatch.setattr(gpu_pack, "ROOT", tmp_path)
+    monkeypatch.setattr(gpu_pack, "pinned", list)
+    assert packed(monkeypatch, f"--out={tmp_path / 'pack'}") == 2
+    assert "expected a git checkout" in capsys.readouterr().err
+    assert packed(monkeypatch, f"--out={tmp_path / 'no' / 'pack'}") == 2
+    assert "cannot write" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 def wheel(path: Path, names: list[str], size: int = 10) -> Path:

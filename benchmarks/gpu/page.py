@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from gpu import store, table
+from sac_ae_ros.core.errors import RunError
 
 NOTHING = """**Not measured yet.** No GPU was at hand so far. `benchmarks/gpu_day.py` measures all of this with one
 command ([how](gpu.md)); it was rehearsed on a CPU, at small sizes, only. So nothing is known yet of
@@ -28,9 +29,23 @@ def is_result(day: dict[str, Any]) -> bool:
 
 
 def section(stored: Path) -> str:
-    """Markdown, from `## GPU` on."""
-    parts = [_day(folder) for folder in days(stored)]
+    """Markdown, from `## GPU` on.
+
+    Raises:
+        RunError: a folder holds other files.
+    """
+    parts = [_checked(folder) for folder in days(stored)]
     return "\n\n".join(["## GPU", *(parts or [NOTHING])])
+
+
+def _checked(folder: Path) -> str:
+    try:
+        return _day(folder)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise RunError(
+            f"gpu: expected the files of benchmarks/gpu_day.py in {folder}, got others"
+            f" ({type(error).__name__}: {error}); copy them again or remove the folder"
+        ) from error
 
 
 def _day(folder: Path) -> str:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from sac_ae_ros.core.errors import RunError
 from sim_training.config import write_text
 
 SCHEMA_VERSION = 1
@@ -13,8 +14,15 @@ FILES = ("day.json", "tests.json", "speed.json", "scores.json")  # what docs/res
 
 
 def read(path: Path) -> dict[str, Any]:
-    """The object in a JSON file; empty where there is none yet."""
-    return dict(json.loads(path.read_text())) if path.exists() else {}
+    """The object in a JSON file; empty where there is none yet.
+
+    Raises:
+        RunError: it holds something else.
+    """
+    try:
+        return dict(json.loads(path.read_text())) if path.exists() else {}
+    except (OSError, ValueError, TypeError) as error:
+        raise RunError(f"gpu: expected a JSON object in {path}, got something else ({error})") from None
 
 
 def put(path: Path, **values: object) -> None:
