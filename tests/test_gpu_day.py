@@ -121,7 +121,7 @@ def test_best_comes_before_plain_and_the_first_seed_before_the_second():
 
 def test_runs_that_fail_are_named_and_after_three_none_is_started(tmp_path):
     with open(tmp_path / "log.txt", "w") as log:
-        day = scores.Scores(tmp_path, tmp_path / "scores.json", 3, ["--no-such-option"], {}, 1.0, log)
+        day = scores.Scores(tmp_path, tmp_path / "scores.json", 1, ["--no-such-option"], {}, 1.0, log)
         failed = day.run(scores.plan(), time.monotonic() + 60)
     assert failed == {f"{task}-best-seed1": "ended with code 2" for task in sizes.TASKS[:3]}
     assert day.state() == "cut, 0 of 12 rows have a complete run"
