@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 import typing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
 from rclpy.node import Node
 from rclpy.parameter import Parameter
+
+from sac_ae_ros.nodes import given
 
 Params = TypeVar("Params")
 
@@ -30,15 +32,26 @@ def parameter(default: Any, description: str, **constraints: Any) -> Any:
     return dataclasses.field(default=default, metadata={"description": description, **constraints})
 
 
-def declare(node: Node, kind: type, locked: Callable[[], str | None] = lambda: None) -> None:
+def declare(
+    node: Node,
+    kind: type,
+    locked: Callable[[], str | None] = lambda: None,
+    arguments: Sequence[str] = (),
+) -> None:
     """Declares the parameters of the dataclass `kind`.
 
-    `locked` says why none of them may change at this moment, or None.
+    Args:
+        node: has no parameters but ROS's own yet.
+        kind: its fields are the parameters.
+        locked: says why none of them may change at this moment, or None.
+        arguments: the command line of the process.
 
     Raises:
+        ConfigError: something given from outside is for another node, or for no parameter.
         rclpy.exceptions.ParameterException: a value given from outside has the wrong type, range or choice.
     """
     fields = {name: (type_, field) for name, type_, field in _fields(kind)}
+    given.check(node, fields, arguments)
     declared: set[str] = set()
 
     def check(parameters: list[Parameter]) -> SetParametersResult:
