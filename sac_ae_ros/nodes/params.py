@@ -1,7 +1,7 @@
 """ROS parameters as frozen dataclasses: declared from their fields, read nowhere else.
 
 A field's type gives the parameter's type, its metadata the descriptor, a nested dataclass a dotted group. A
-list without a default stays unset and reads as empty.
+list without a default is empty.
 """
 
 from __future__ import annotations
@@ -69,10 +69,22 @@ def declare(
 
     node.add_on_set_parameters_callback(check)
     for name, (type_, field) in fields.items():
-        unset = type_ in _LIST_TYPES and not field.default
-        default = _LIST_TYPES[type_] if unset else field.default
-        node.declare_parameter(name, default, _descriptor(field))
+        _declare_one(node, name, type_, field)
         declared.add(name)
+
+
+def _declare_one(node: Node, name: str, type_: Any, field: dataclasses.Field) -> None:
+    """Declares a parameter; a list has a value whatever was given: rclpy's get_parameters fails where one has none."""
+    if type_ not in _LIST_TYPES:
+        node.declare_parameter(name, field.default, _descriptor(field))
+        return
+    list_type, changeable, descriptor = _LIST_TYPES[type_], _descriptor(field), _descriptor(field)
+    changeable.read_only, descriptor.type = False, list_type.value
+    node.declare_parameter(name, list_type, changeable)
+    if node.get_parameter_or(name).value is None:
+        default: Any = field.default
+        node.set_parameters([Parameter(name, list_type, list(default))])  # declare_parameter takes no empty list
+    node.set_descriptor(name, descriptor)
 
 
 def read(node: Node, kind: type[Params]) -> Params:
