@@ -7,6 +7,7 @@ list without a default is empty.
 from __future__ import annotations
 
 import dataclasses
+import os
 import typing
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
@@ -28,7 +29,7 @@ _LIST_TYPES = {
 
 
 def parameter(default: Any, description: str, **constraints: Any) -> Any:
-    """A dataclass field with a descriptor; constraints: low, high, choices, read_only."""
+    """A dataclass field with a descriptor; constraints: low, high, choices, read_only; path expands `~`."""
     return dataclasses.field(default=default, metadata={"description": description, **constraints})
 
 
@@ -94,6 +95,8 @@ def read(node: Node, kind: type[Params]) -> Params:
         value = node.get_parameter_or(name, None)
         found = None if value is None else value.value
         values[name] = field.default if found is None else tuple(found) if type_ in _LIST_TYPES else found
+        if field.metadata.get("path"):
+            values[name] = os.path.expanduser(str(values[name]))
     return typing.cast(Params, _build(kind, values, ""))
 
 

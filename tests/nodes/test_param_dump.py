@@ -5,7 +5,9 @@ from typing import Any
 import pytest
 from rcl_interfaces.srv import DescribeParameters, GetParameters, ListParameters
 from rclpy.parameter import Parameter, parameter_value_to_python
+from ros_network import CONFIGURE
 from tiny_bag import START_NS, image, write
+from tiny_policy import write_policy
 
 GIVEN = {
     "policy_node": {"limits": {"max_slew": [0.5, 3.0]}, "command": {"fields": ["data[0]", "data[1]"]}},
@@ -40,6 +42,17 @@ def test_every_parameter_has_a_value_and_a_dump_makes_the_same_node(network, tmp
     again = network.start(node, values)
     assert all_values(network, node) == values
     assert again.popen.poll() is None
+
+
+def test_a_path_may_begin_at_home(network, tmp_path):
+    network.start("record_node", {"out": "~/drive"}, HOME=str(tmp_path))
+    network.meet("record_node")
+    assert (tmp_path / "drive").is_dir()
+    write_policy(tmp_path / "tiny.onnx")
+    given = {"policy": "~/tiny.onnx", "policy_dir": "~/versions"}
+    (tmp_path / "versions").mkdir()
+    network.start("policy_node", given, HOME=str(tmp_path))
+    assert network.change(CONFIGURE)
 
 
 def test_an_empty_list_keeps_its_type_and_whether_it_is_read_only(network, tmp_path):
