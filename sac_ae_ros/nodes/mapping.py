@@ -28,7 +28,7 @@ class CommandMapping:
     """Where each action goes in a command message; everything is checked against the message class."""
 
     def __init__(self, params: CommandParams, actions: Sequence[str], period_s: float = 0.1) -> None:
-        """`actions`: the names, in the policy's order, of what `params.fields` places.
+        """`actions`: the names, in the policy's order, of what `params.places` places.
 
         `period_s`, the policy period, is the default of `params.time_from_start_s`.
 
@@ -37,7 +37,7 @@ class CommandMapping:
                 not fit, or joints without names.
         """
         self.message_class = message_class(params.type)
-        self._fields = _action_fields(self.message_class, params.fields, actions)
+        self._fields = _action_fields(self.message_class, params.places, actions)
         self._most = [MOST[field.type] for field in self._fields]
         constants = parse_constants(self.message_class, params.constants)
         self._stamped = takes_stamp(self.message_class, constants)
@@ -138,7 +138,7 @@ def _check_held(params: CommandParams, actions: int) -> None:
             f"command.joints: expected {actions} different joints of `joint_states`, one for each action,"
             f" got {list(params.joints)}"
         )
-    moving = [field for field in params.fields if _NO_POSITION.search(field)]
+    moving = [field for field in params.places if _NO_POSITION.search(field)]
     if moving:
         raise ConfigError(
             f"command.stop: hold_measured sends measured positions, but {moving} take no positions;"

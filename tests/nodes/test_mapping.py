@@ -68,6 +68,31 @@ def test_values_land_where_the_fields_say():
     assert (pose.twist.linear.x, pose.covariance[35], pose.covariance[34]) == (1.0, 2.0, 0.0)
 
 
+@pytest.mark.parametrize(
+    ("kind", "fields"),
+    [
+        (TWIST, ("linear.x", "angular.z")),
+        ("geometry_msgs/Twist", ("linear.x", "angular.z")),
+        ("geometry_msgs/msg/TwistStamped", ("twist.linear.x", "twist.angular.z")),
+        ("geometry_msgs/msg/TwistWithCovarianceStamped", ("twist.twist.linear.x", "twist.twist.angular.z")),
+    ],
+)
+def test_the_type_alone_says_where_the_actions_go(kind, fields):
+    assert mapping(kind).message([1.0, 2.0], Time()) == mapping(kind, *fields).message([1.0, 2.0], Time())
+
+
+def test_a_car_s_usual_fields_are_those_of_its_file():
+    assert CommandParams(type="ackermann_msgs/msg/AckermannDriveStamped").places == (
+        "drive.speed",
+        "drive.steering_angle",
+    )
+
+
+def test_a_type_without_usual_fields_must_say():
+    with pytest.raises(ConfigError, match=r"one field for each of \['a', 'b'\], got \[\]"):
+        mapping(ARRAY)
+
+
 def test_messages_share_nothing():
     for kind in ("array", "trajectory", "odometry"):
         there = EVERY_KIND[kind]

@@ -55,6 +55,12 @@ def test_a_path_may_begin_at_home(network, tmp_path):
     assert network.change(CONFIGURE)
 
 
+def test_the_type_alone_configures_a_command(network, tmp_path):
+    given = {"policy": str(write_policy(tmp_path / "tiny.onnx")), "command": {"type": "geometry_msgs/msg/TwistStamped"}}
+    network.start("policy_node", given)
+    assert network.change(CONFIGURE)
+
+
 def test_an_empty_list_keeps_its_type_and_whether_it_is_read_only(network, tmp_path):
     network.start("record_node", {"out": str(tmp_path / "drive")})
     network.start("policy_node", {})
