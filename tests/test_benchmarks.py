@@ -161,7 +161,7 @@ def test_the_novelty_page_is_what_the_script_makes_of_the_stored_numbers():
 def test_the_novelty_numbers_are_of_the_shipped_policy_and_the_nodes_thresholds():
     policy = OnnxPolicy.load(ROOT / "models" / "rover_chase_ball.onnx")
     assert NOVELTY["policy"]["sha256"] == policy.sha256
-    defaults = yaml.safe_load((ROOT / "config" / "policy.yaml").read_text())["/**"]["policy_node"]["ros__parameters"]
+    defaults = yaml.safe_load((ROOT / "config" / "policy.yaml").read_text())["/**"]["ros__parameters"]
     assert {**NOVELTY["limits"], "stop": 0.0} == defaults["novelty"]
     assert NOVELTY["limits"]["stop"] == novelty.LIMITS.stop
 

@@ -11,7 +11,7 @@ from sac_ae_ros.nodes.params import HOUR_S, parameter
 class RecordParams:
     """Parameters of record_node; none changes while it runs."""
 
-    out: str = parameter("", "new folder for the recording; empty: drives/drive-TIME", read_only=True)
+    out: str = parameter("", "new folder for the recording; empty: drives/drive-TIME", read_only=True, path=True)
     transport: str = parameter(
         "raw", "raw records `image`, compressed `image/compressed`", choices=("raw", "compressed"), read_only=True
     )
@@ -31,7 +31,7 @@ class RecordParams:
 class ReplayParams:
     """Parameters of replay_node; none can change while it runs."""
 
-    bag: str = parameter("", "the recording: a folder, .mcap, .db3 or .bag", read_only=True)
+    bag: str = parameter("", "the recording: a folder, .mcap, .db3 or .bag", read_only=True, path=True)
     rate: float = parameter(1.0, "recorded seconds per second", low=0.01, high=100.0, read_only=True)
     start_paused: bool = parameter(False, "wait for ~/resume", read_only=True)
     loop: bool = parameter(False, "begin again at the end, with stamps that go on growing", read_only=True)

@@ -7,6 +7,12 @@ from dataclasses import dataclass
 from sac_ae_ros.nodes.params import HOUR_S, parameter
 
 STOPS = ("zero", "custom", "hold_measured")
+FIELDS = {
+    "geometry_msgs/Twist": ("linear.x", "angular.z"),
+    "geometry_msgs/TwistStamped": ("twist.linear.x", "twist.angular.z"),
+    "geometry_msgs/TwistWithCovarianceStamped": ("twist.twist.linear.x", "twist.twist.angular.z"),
+    "ackermann_msgs/AckermannDriveStamped": ("drive.speed", "drive.steering_angle"),
+}
 
 
 @dataclass(frozen=True)
@@ -15,8 +21,9 @@ class CommandParams:
 
     type: str = parameter("geometry_msgs/msg/Twist", "type of the command message, any installed one")
     fields: tuple[str, ...] = parameter(
-        ("linear.x", "angular.z"),
-        "where each action goes, in the policy's order: linear.x, twist.linear.x, data[0], points[0].positions[2]",
+        (),
+        "where each action goes, in the policy's order: linear.x, twist.linear.x, data[0], points[0].positions[2];"
+        " unset: forward speed and turn of a Twist, TwistStamped, TwistWithCovarianceStamped or AckermannDriveStamped",
     )
     constants: tuple[str, ...] = parameter(
         (), "fields that never change, each as field=value in YAML: joint_names=[shoulder, elbow], drive.jerk=0.5"
@@ -35,3 +42,8 @@ class CommandParams:
     joint_timeout_s: float = parameter(
         0.5, "with stop: hold_measured, joint_states silent for this long stop the robot, s", low=0.01, high=HOUR_S
     )
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """`fields`, or where they are unset the usual ones of the type; none for a type that has no usual ones."""
+        return self.fields or FIELDS.get(self.type.replace("/msg/", "/"), ())

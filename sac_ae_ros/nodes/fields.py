@@ -130,13 +130,25 @@ def converted(type_: str, value: Any, title: str) -> Any:
     elif type_ == "boolean":
         _require(isinstance(value, bool), title, "true or false", value)
     elif type_ == "octet" or integer:
-        bits = int(integer[2]) if integer else 8
-        low, high = (0, 2**bits - 1) if not integer or integer[1] else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+        low, high = _integer_bounds(integer) if integer else (0, 255)
         _require(type(value) is int and low <= value <= high, title, f"an integer of {low}..{high}", value)
         return bytes([value]) if type_ == "octet" else value
     else:
         raise ConfigError(f"{title}: is a {type_}; expected a number, a text, a truth value or a list of these")
     return value
+
+
+def bounds(type_: str) -> tuple[float, float] | None:
+    """The smallest and the largest number that a field of this type can hold; None for what holds no numbers."""
+    if type_ in MOST:
+        return -MOST[type_], MOST[type_]
+    integer = _INTEGER.fullmatch(type_)
+    return _integer_bounds(integer) if integer else None
+
+
+def _integer_bounds(integer: re.Match[str]) -> tuple[int, int]:
+    bits = int(integer[2])
+    return (0, 2**bits - 1) if integer[1] else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
 
 
 def _list(found: re.Match[str], value: Any, title: str) -> list[Any]:

@@ -137,8 +137,9 @@ class LoadedPolicy:
     def _check(self) -> None:
         """Says at configure what would not fit at activate."""
         gate = self._gate()
-        for title, values in (("limits.low", gate.low), ("limits.high", gate.high), ("stop", self._stop.values)):
-            self._mapping.check(values, title)
+        for title, values in (("limits.low", gate.low), ("limits.high", gate.high)):
+            self._mapping.check_limits(values, title)
+        self._mapping.check(self._stop.values, "stop")
         make_view(self.params)
         guard = make_guard(self.policy, self.params)
         if guard is not None and guard.blind:

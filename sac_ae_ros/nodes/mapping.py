@@ -17,7 +17,7 @@ from sensor_msgs.msg import JointState
 
 from sac_ae_ros.core.errors import ConfigError
 from sac_ae_ros.nodes.command_params import CommandParams
-from sac_ae_ros.nodes.fields import MOST, Field, find, message_class, path, walk
+from sac_ae_ros.nodes.fields import MOST, Field, bounds, find, message_class, path, walk
 from sac_ae_ros.nodes.template import joint_names, make_template, parse_constants, takes_stamp
 
 _TWIST = re.compile(r"geometry_msgs/(msg/)?Twist(Stamped)?")
@@ -28,7 +28,7 @@ class CommandMapping:
     """Where each action goes in a command message; everything is checked against the message class."""
 
     def __init__(self, params: CommandParams, actions: Sequence[str], period_s: float = 0.1) -> None:
-        """`actions`: the names, in the policy's order, of what `params.fields` places.
+        """`actions`: the names, in the policy's order, of what `params.places` places.
 
         `period_s`, the policy period, is the default of `params.time_from_start_s`.
 
@@ -37,8 +37,9 @@ class CommandMapping:
                 not fit, or joints without names.
         """
         self.message_class = message_class(params.type)
-        self._fields = _action_fields(self.message_class, params.fields, actions)
-        self._most = [MOST[field.type] for field in self._fields]
+        self._fields = _action_fields(self.message_class, params.places, actions)
+        self._bounds = [bounds(field.type) or (0.0, 0.0) for field in self._fields]
+        self._whole = [field.type not in MOST for field in self._fields]
         constants = parse_constants(self.message_class, params.constants)
         self._stamped = takes_stamp(self.message_class, constants)
         template = make_template(self.message_class, self._fields, constants, params, period_s)
@@ -47,25 +48,38 @@ class CommandMapping:
         self._template = serialize_message(template)  # to make messages of: twice as fast as copying
 
     def check(self, values: Sequence[float] | NDArray[np.float64], title: str) -> None:
-        """Raises ConfigError where one of the actions' values [A] is not finite or too large for its field."""
-        for value, most, field in zip(values, self._most, self._fields, strict=True):
-            if not -most <= value <= most:
+        """Raises ConfigError where one of the actions' values [A] is not finite or does not fit into its field."""
+        for i, (value, (low, high), field) in enumerate(zip(values, self._bounds, self._fields, strict=True)):
+            if not np.isfinite(value) or not low <= self._number(i, value) <= high:
                 where = f"'{path(field.steps)}', a {field.type},"
                 raise ConfigError(f"{title}: expected a finite number that {where} can hold, got {value}")
+
+    def check_limits(self, values: Sequence[float] | NDArray[np.float64], title: str) -> None:
+        """As `check`; and those of integer fields must be integers, or else rounding could pass them."""
+        self.check(values, title)
+        for value, whole, field in zip(values, self._whole, self._fields, strict=True):
+            if whole and value != round(float(value)):
+                raise ConfigError(
+                    f"{title}: expected an integer, as '{path(field.steps)}' is a {field.type}, got {value}"
+                )
 
     def message(self, values: Sequence[float] | NDArray[np.float64], stamp: Time) -> Any:
         """A message with one value for each action, physical units; stamped if its type has a header.
 
         Raises:
-            ConfigError: a value is not finite, or too large for a 32-bit field.
+            ConfigError: a value is not finite, or does not fit into its field.
         """
         self.check(values, "command")
         message = deserialize_message(self._template, self.message_class)
         if self._stamped:
             message.header.stamp = stamp
-        for field, value in zip(self._fields, values, strict=True):
-            field.put(message, float(value))
+        for i, (field, value) in enumerate(zip(self._fields, values, strict=True)):
+            field.put(message, self._number(i, value))
         return message
+
+    def _number(self, action: int, value: float) -> float | int:
+        """What stands for an action's finite value in its field: integer fields take the nearest integer."""
+        return round(float(value)) if self._whole[action] else float(value)
 
     def values(self, message: Any) -> NDArray[np.float64]:
         """The actions' values [A] in a command message.
@@ -92,9 +106,9 @@ def _action_fields(kind: Any, texts: Sequence[str], actions: Sequence[str]) -> l
         raise ConfigError(f"command.fields: expected one field for each of {list(actions)}, got {list(texts)}")
     fields = [find(kind, text, f"command.fields[{i}]") for i, text in enumerate(texts)]
     for i, field in enumerate(fields):
-        if field.type not in MOST:
+        if bounds(field.type) is None:
             raise ConfigError(
-                f"command.fields[{i}] '{texts[i]}': expected a floating point number (float32, float64),"
+                f"command.fields[{i}] '{texts[i]}': expected a number (float32, float64 or an integer type),"
                 f" got {field.type}"
             )
     return fields
@@ -138,7 +152,7 @@ def _check_held(params: CommandParams, actions: int) -> None:
             f"command.joints: expected {actions} different joints of `joint_states`, one for each action,"
             f" got {list(params.joints)}"
         )
-    moving = [field for field in params.fields if _NO_POSITION.search(field)]
+    moving = [field for field in params.places if _NO_POSITION.search(field)]
     if moving:
         raise ConfigError(
             f"command.stop: hold_measured sends measured positions, but {moving} take no positions;"

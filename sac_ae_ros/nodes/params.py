@@ -1,19 +1,22 @@
 """ROS parameters as frozen dataclasses: declared from their fields, read nowhere else.
 
 A field's type gives the parameter's type, its metadata the descriptor, a nested dataclass a dotted group. A
-list without a default stays unset and reads as empty.
+list without a default is empty.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import os
 import typing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
 from rclpy.node import Node
 from rclpy.parameter import Parameter
+
+from sac_ae_ros.nodes import given
 
 Params = TypeVar("Params")
 
@@ -26,19 +29,30 @@ _LIST_TYPES = {
 
 
 def parameter(default: Any, description: str, **constraints: Any) -> Any:
-    """A dataclass field with a descriptor; constraints: low, high, choices, read_only."""
+    """A dataclass field with a descriptor; constraints: low, high, choices, read_only; path expands `~`."""
     return dataclasses.field(default=default, metadata={"description": description, **constraints})
 
 
-def declare(node: Node, kind: type, locked: Callable[[], str | None] = lambda: None) -> None:
+def declare(
+    node: Node,
+    kind: type,
+    locked: Callable[[], str | None] = lambda: None,
+    arguments: Sequence[str] = (),
+) -> None:
     """Declares the parameters of the dataclass `kind`.
 
-    `locked` says why none of them may change at this moment, or None.
+    Args:
+        node: has no parameters but ROS's own yet.
+        kind: its fields are the parameters.
+        locked: says why none of them may change at this moment, or None.
+        arguments: the command line of the process.
 
     Raises:
+        ConfigError: something given from outside is for another node, or for no parameter.
         rclpy.exceptions.ParameterException: a value given from outside has the wrong type, range or choice.
     """
     fields = {name: (type_, field) for name, type_, field in _fields(kind)}
+    given.check(node, fields, arguments)
     declared: set[str] = set()
 
     def check(parameters: list[Parameter]) -> SetParametersResult:
@@ -56,10 +70,22 @@ def declare(node: Node, kind: type, locked: Callable[[], str | None] = lambda: N
 
     node.add_on_set_parameters_callback(check)
     for name, (type_, field) in fields.items():
-        unset = type_ in _LIST_TYPES and not field.default
-        default = _LIST_TYPES[type_] if unset else field.default
-        node.declare_parameter(name, default, _descriptor(field))
+        _declare_one(node, name, type_, field)
         declared.add(name)
+
+
+def _declare_one(node: Node, name: str, type_: Any, field: dataclasses.Field) -> None:
+    """Declares a parameter; a list has a value whatever was given: rclpy's get_parameters fails where one has none."""
+    if type_ not in _LIST_TYPES:
+        node.declare_parameter(name, field.default, _descriptor(field))
+        return
+    list_type, changeable, descriptor = _LIST_TYPES[type_], _descriptor(field), _descriptor(field)
+    changeable.read_only, descriptor.type = False, list_type.value
+    node.declare_parameter(name, list_type, changeable)
+    if node.get_parameter_or(name).value is None:
+        default: Any = field.default
+        node.set_parameters([Parameter(name, list_type, list(default))])  # declare_parameter takes no empty list
+    node.set_descriptor(name, descriptor)
 
 
 def read(node: Node, kind: type[Params]) -> Params:
@@ -69,6 +95,8 @@ def read(node: Node, kind: type[Params]) -> Params:
         value = node.get_parameter_or(name, None)
         found = None if value is None else value.value
         values[name] = field.default if found is None else tuple(found) if type_ in _LIST_TYPES else found
+        if field.metadata.get("path"):
+            values[name] = os.path.expanduser(str(values[name]))
     return typing.cast(Params, _build(kind, values, ""))
 
 

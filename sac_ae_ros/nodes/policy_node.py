@@ -65,8 +65,8 @@ def _transition(step: Transition) -> Callable[[PolicyNode, LifecycleState], Tran
 class PolicyNode(LifecycleNode):
     """Configure loads the policy, activate starts inference, `~/arm` lets commands pass."""
 
-    def __init__(self) -> None:
-        """Declares parameters; everything else waits for configure."""
+    def __init__(self, arguments: Sequence[str] = ()) -> None:
+        """Declares parameters; everything else waits for configure. `arguments`: the process's command line."""
         super().__init__("policy_node")
         self._loaded: LoadedPolicy | None = None
         self._reloader: Reloader | None = None
@@ -76,7 +76,7 @@ class PolicyNode(LifecycleNode):
         self._ending = False
         self._end_lock = threading.Lock()
         self._idle_lock = threading.Lock()  # between an activation and a version that takes over without one
-        declare(self, PolicyParams, self._locked)
+        declare(self, PolicyParams, self._locked, arguments)
         self._switches = Switches(self)
         self._held: frozenset[Stop] = frozenset()  # what only ~/arm clears, from one activation to the next
         self._reporter = Reporter(self, read(self, PolicyParams).hardware_id)

@@ -95,9 +95,12 @@ class ReloadParams:
 class PolicyParams:
     """Parameters of policy_node; all apply when it is configured."""
 
-    policy: str = parameter("", "path of the policy file (.onnx)", read_only=True)
+    policy: str = parameter("", "path of the policy file (.onnx)", read_only=True, path=True)
     policy_dir: str = parameter(
-        "", "folder of policy versions that ~/reload may load (`sac-ae publish` fills it); empty: none", read_only=True
+        "",
+        "folder of policy versions that ~/reload may load (`sac-ae publish` fills it); empty: none",
+        read_only=True,
+        path=True,
     )
     output: str = parameter(
         "command",

@@ -62,14 +62,19 @@ class EndRequest:
             os.write(self._write, b"!")
 
 
-def run(make: Callable[[], SomeNode], use: Callable[[SomeNode, EndRequest], int], args: Sequence[str] | None) -> int:
+def run(
+    make: Callable[[Sequence[str]], SomeNode],
+    use: Callable[[SomeNode, EndRequest], int],
+    args: Sequence[str] | None,
+) -> int:
     """Initialises rclpy, makes a node and uses it; returns the exit code of that.
 
-    A node that cannot start gets one line on stderr that says why, and exit code 2.
+    `make` gets the arguments: `args`, or the command line's where that is None. A node that cannot start gets one
+    line on stderr that says why, and exit code 2.
     """
     pumps = log_pump.start()  # first: it sees to it that no pipe takes the place of a closed output
     try:
-        return _run(EndRequest(), make, use, args)
+        return _run(EndRequest(), make, use, sys.argv if args is None else args)
     except Exception:  # told while the outputs are still read
         traceback.print_exc()
         return 1
@@ -82,16 +87,16 @@ def run(make: Callable[[], SomeNode], use: Callable[[SomeNode, EndRequest], int]
 
 def _run(
     end: EndRequest,
-    make: Callable[[], SomeNode],
+    make: Callable[[Sequence[str]], SomeNode],
     use: Callable[[SomeNode, EndRequest], int],
-    args: Sequence[str] | None,
+    args: Sequence[str],
 ) -> int:
     try:
-        rclpy.init(args=None if args is None else list(args), signal_handler_options=SignalHandlerOptions.NO)
+        rclpy.init(args=list(args), signal_handler_options=SignalHandlerOptions.NO)
     except RuntimeError as error:  # the base of what rclpy raises for ROS arguments that it cannot read
         return _refuse(error)
     try:
-        node = make()
+        node = make(args)
     except (SacAeError, ParameterException, InvalidParameterTypeException) as error:
         return _refuse(error)
     code = use(node, end)

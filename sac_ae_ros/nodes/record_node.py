@@ -56,18 +56,19 @@ class _Heard:
 class RecordNode(Node):
     """Subscribes to whatever of its topics appears, and writes every message as it came."""
 
-    def __init__(self, overrides: Mapping[str, object] | None = None) -> None:
+    def __init__(self, overrides: Mapping[str, object] | None = None, arguments: Sequence[str] = ()) -> None:
         """Begins the recording.
 
         Args:
             overrides: parameters that win over those of files and the command line.
+            arguments: the process's command line.
 
         Raises:
             SacAeError: the folder exists already, or cannot be written.
         """
         given = [Parameter(name, value=value) for name, value in (overrides or {}).items()]
         super().__init__("record_node", parameter_overrides=given)
-        declare(self, RecordParams)
+        declare(self, RecordParams, arguments=arguments)
         self._params = params = read(self, RecordParams)
         self.folder = Path(params.out or f"drives/drive-{time.strftime('%Y%m%d-%H%M%S')}")
         self._names = list(dict.fromkeys(self._wanted(params)))
@@ -252,8 +253,7 @@ def main(args: Sequence[str] | None = None, overrides: Mapping[str, object] | No
 
     `overrides`: parameters that win over others.
     """
-    make: Callable[[], RecordNode] = lambda: RecordNode(overrides)  # noqa: E731
-    return process.run(make, _use, args)
+    return process.run(lambda arguments: RecordNode(overrides, arguments), _use, args)
 
 
 if __name__ == "__main__":

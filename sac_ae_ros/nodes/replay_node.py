@@ -37,19 +37,25 @@ LOG_EVERY_S = 2.0
 class ReplayNode(Node):
     """Publishes what was recorded, at the pace at which it was recorded, by the steady clock."""
 
-    def __init__(self, overrides: Mapping[str, object] | None = None, progress: ReplayProgress | None = None) -> None:
+    def __init__(
+        self,
+        overrides: Mapping[str, object] | None = None,
+        progress: ReplayProgress | None = None,
+        arguments: Sequence[str] = (),
+    ) -> None:
         """Opens the recording and makes the publishers.
 
         Args:
             overrides: parameters that win over those of files and the command line.
             progress: tells how far it is; None: in the log.
+            arguments: the process's command line.
 
         Raises:
             SacAeError: the recording cannot be read, or what is wanted of it is not there.
         """
         given = [Parameter(name, value=value) for name, value in (overrides or {}).items()]
         super().__init__("replay_node", parameter_overrides=given)
-        declare(self, ReplayParams)
+        declare(self, ReplayParams, arguments=arguments)
         self._params = params = read(self, ReplayParams)
         if not params.bag:
             raise ConfigError("bag: expected the path of a recording, got nothing; set -p bag:=PATH")
@@ -252,7 +258,11 @@ def main(args: Sequence[str] | None = None, overrides: Mapping[str, object] | No
     `overrides`: parameters that win over others. `keys`: the space bar of a terminal pauses and goes on.
     """
     progress = ReplayProgress.bar() if sys.stderr.isatty() else None  # asked before process.run puts a pipe there
-    return process.run(lambda: ReplayNode(overrides, progress), lambda node, end: _use(node, end, keys), args)
+    return process.run(
+        lambda arguments: ReplayNode(overrides, progress, arguments),
+        lambda node, end: _use(node, end, keys),
+        args,
+    )
 
 
 if __name__ == "__main__":

@@ -40,14 +40,16 @@ NEWEST = QoSProfile(depth=1)
 class SimRobotNode(Node):
     """Publishes what a real robot would, takes its commands, and scores it."""
 
-    def __init__(self) -> None:
+    def __init__(self, arguments: Sequence[str] = ()) -> None:
         """Loads the task and starts its first episode.
 
+        `arguments`: the process's command line.
+
         Raises:
-            SacAeError: unknown task, no rendering here, or a command mapping that does not fit the task.
+            SacAeError: unknown parameters or task, no rendering here, or a command mapping that does not fit the task.
         """
         super().__init__("sim_robot_node")
-        declare(self, SimParams)
+        declare(self, SimParams, arguments=arguments)
         self._params = params = read(self, SimParams)
         sim = _make_sim(params)
         self._sim = sim

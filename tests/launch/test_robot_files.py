@@ -30,7 +30,7 @@ SIX_JOINTS = tuple(ActionSpec(f"joint_{i}", "rad", -3.1, 3.1) for i in range(6))
 
 
 def contents(file: Path) -> dict:
-    return yaml.safe_load(file.read_text())["/**"]["policy_node"]["ros__parameters"]
+    return yaml.safe_load(file.read_text())["/**"]["ros__parameters"]
 
 
 def names(values: dict, prefix: str = "") -> set[str]:

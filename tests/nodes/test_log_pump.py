@@ -77,7 +77,7 @@ def test_whatever_is_printed_before_the_end_arrives():
 def test_a_crash_is_told(network, ending, code, says):
     program = (
         "import faulthandler, os; from sac_ae_ros.nodes import process; faulthandler.enable();"
-        f"raise SystemExit(process.run(lambda: {ending}, None, []))"
+        f"raise SystemExit(process.run(lambda _: {ending}, None, []))"
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, env=network.env, capture_output=True, text=True)
     assert done.returncode == code

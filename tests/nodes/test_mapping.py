@@ -68,6 +68,31 @@ def test_values_land_where_the_fields_say():
     assert (pose.twist.linear.x, pose.covariance[35], pose.covariance[34]) == (1.0, 2.0, 0.0)
 
 
+@pytest.mark.parametrize(
+    ("kind", "fields"),
+    [
+        (TWIST, ("linear.x", "angular.z")),
+        ("geometry_msgs/Twist", ("linear.x", "angular.z")),
+        ("geometry_msgs/msg/TwistStamped", ("twist.linear.x", "twist.angular.z")),
+        ("geometry_msgs/msg/TwistWithCovarianceStamped", ("twist.twist.linear.x", "twist.twist.angular.z")),
+    ],
+)
+def test_the_type_alone_says_where_the_actions_go(kind, fields):
+    assert mapping(kind).message([1.0, 2.0], Time()) == mapping(kind, *fields).message([1.0, 2.0], Time())
+
+
+def test_a_car_s_usual_fields_are_those_of_its_file():
+    assert CommandParams(type="ackermann_msgs/msg/AckermannDriveStamped").places == (
+        "drive.speed",
+        "drive.steering_angle",
+    )
+
+
+def test_a_type_without_usual_fields_must_say():
+    with pytest.raises(ConfigError, match=r"one field for each of \['a', 'b'\], got \[\]"):
+        mapping(ARRAY)
+
+
 def test_messages_share_nothing():
     for kind in ("array", "trajectory", "odometry"):
         there = EVERY_KIND[kind]
@@ -126,7 +151,7 @@ def test_constants_fill_lists_beside_and_between_the_actions():
         (TWIST, ("linear.x", "linear.x"), "every field once"),
         (ARRAY, ("data[0]", "data[00]"), "every field once"),
         (TWIST, ("linear.x", "angular.w"), r"command.fields\[1\].*no field 'w', only x, y, z"),
-        (TWIST, ("linear.x", "angular"), "floating point number.*got geometry_msgs/Vector3"),
+        (TWIST, ("linear.x", "angular"), "expected a number.*got geometry_msgs/Vector3"),
         (TWIST, ("linear.x", "angular.z.q"), "'angular.z' is a double"),
         (TWIST, ("linear.x", "linear.x[0]"), r"'linear.x' is a double and has no \[0\]"),
         (TWIST, ("linear.x", "__class__"), "field path"),
@@ -134,9 +159,8 @@ def test_constants_fill_lists_beside_and_between_the_actions():
         (TWIST, ("linear.x", "angular..z"), "field path"),
         (TWIST, ("linear.x", ""), "field path"),
         (ARRAY, ("data[0]", "data[2]"), "without gaps"),
-        (ARRAY, ("data[0]", "data"), "floating point number"),
-        (ARRAY, ("data[0]", "layout.data_offset"), "floating point number.*got uint32"),
-        (ARRAY, ("data[0]", "layout.dim[0].size"), "floating point number.*got uint32"),
+        (ARRAY, ("data[0]", "data"), "expected a number.*got sequence<double>"),
+        (ARRAY, ("data[0]", "layout.dim[0].label"), "expected a number.*got string"),
         (TRAJECTORY, ("points[0].positions[0]", "points[2].positions[0]"), "points.0. onwards without gaps"),
         (TRAJECTORY, ("points.positions[0]", "points[0].positions[0]"), "'points' is a sequence<.*no fields"),
         (
@@ -196,6 +220,35 @@ def test_what_a_field_cannot_hold_is_never_sent(kind, bad):
     with pytest.raises(ConfigError, match=r"^limits\.high: expected"):
         EVERY_KIND[kind].check([bad, 0.0], "limits.high")
     EVERY_KIND["twist"].message([1e39, 0.0], Time())
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields", "fits", "wrong"),
+    [
+        ("std_msgs/msg/Int16MultiArray", ("data[0]", "data[1]"), ([-32768.4, 32767.4], [-32768, 32767]), 32767.6),
+        ("std_msgs/msg/UInt8MultiArray", ("data[0]", "data[1]"), ([-0.4, 254.6], [0, 255]), -0.6),
+        ("std_msgs/msg/Int64MultiArray", ("data[0]", "data[1]"), ([-(2.0**63), 1.6], [-(2**63), 2]), 2.0**63),
+        ("std_msgs/msg/UInt64MultiArray", ("data[0]", "data[1]"), ([0.0, 2.0**63], [0, 2**63]), np.nan),
+        (ARRAY, ("data[0]", "layout.data_offset"), ([0.25, 7.5], [0.25, 8]), np.inf),
+    ],
+)
+def test_integer_fields_take_the_nearest_integer_or_refuse(kind, fields, fits, wrong):
+    there = mapping(kind, *fields)
+    message = deserialize_message(serialize_message(there.message(fits[0], Time())), there.message_class)
+    assert there.values(message).tolist() == fits[1]
+    with pytest.raises(ConfigError, match=r"^limits\.high: expected a finite number that"):
+        there.check([0.0, wrong], "limits.high")
+    with pytest.raises(ConfigError, match="command: expected a finite number that"):
+        there.message(np.array([0.0, wrong]), Time())
+
+
+def test_limits_of_integer_fields_are_integers():
+    there = mapping(ARRAY, "data[0]", "layout.data_offset")
+    there.check_limits([0.5, 3.0], "limits.high")
+    with pytest.raises(
+        ConfigError, match=r"^limits\.high: expected an integer, as 'layout.data_offset' is a uint32, got"
+    ):
+        there.check_limits([0.5, 0.6], "limits.high")
 
 
 def test_command_messages_that_do_not_fit_are_refused():

@@ -22,7 +22,7 @@ def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def test_the_shipped_file_holds_the_defaults_with_their_types():
-    shipped = flat(yaml.safe_load(TEXT)["/**"]["policy_node"]["ros__parameters"])
+    shipped = flat(yaml.safe_load(TEXT)["/**"]["ros__parameters"])
     defaults = {name: field.default for name, _, field in _fields(PolicyParams)}
     for name, value in shipped.items():
         expected = list(defaults[name]) if isinstance(defaults[name], tuple) else defaults[name]

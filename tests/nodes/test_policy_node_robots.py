@@ -12,7 +12,7 @@ from geometry_msgs.msg import Twist
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from ros_network import ACTIVATE, CONFIGURE, Camera, Network
 from sensor_msgs.msg import CameraInfo, Image, JointState
-from std_msgs.msg import Float64, String
+from std_msgs.msg import Float64, Int16MultiArray, String
 from tiny_policy import expected_values, write_policy
 from trajectory_msgs.msg import JointTrajectory
 
@@ -101,6 +101,25 @@ def test_an_arm_holds_where_it_was_measured_when_the_stop_began(network, tmp_pat
     time.sleep(0.3)
     stops = [message.points[0].positions.tolist() for _, message in sent[-3:]]
     assert np.allclose(stops, [[0.45, -0.35]] * 3), "the place of that moment, however the arm sags later"
+
+
+def test_motors_that_take_integers_get_the_nearest_ones(network, tmp_path):
+    actions = tuple(ActionSpec(name, "pwm", -200.5, 200.5) for name in ("left", "right"))
+    pwm = {"type": "std_msgs/msg/Int16MultiArray", "fields": ["data[0]", "data[1]"], "stop": "zero"}
+    policy = write_policy(tmp_path / "tiny.onnx", spec={"actions": actions})
+    process = network.start("policy_node", {"policy": str(policy), **LIVELY, "command": pwm})
+    assert not network.change(CONFIGURE)
+    assert "limits.low: expected an integer, as 'data[0]' is a int16, got -200.5" in process.log
+    assert not network.set("policy_node", limits__low=[-200.0, -200.0], limits__high=[200.0, 200.0])
+    assert network.change(CONFIGURE, ACTIVATE), process.log
+    sent, executed = network.hear(Int16MultiArray, "cmd_vel"), network.hear(JointState, "policy_node/executed")
+    camera = Camera(network)
+    with camera.running():
+        network.until(lambda: network.trigger("policy_node/arm").success, 10, "arming")
+        network.until(lambda: len(executed) > 2 and len(sent) > 2, 10, "commands")
+        assert any(sent[0][1].data)
+        assert sent[0][1].data.tolist() == [round(value) for value in executed[0][1].position]
+    network.until(lambda: sent[-1][1].data.tolist() == [0, 0], 3, "a stop")
 
 
 def test_silent_joint_states_stop_an_arm(network, tmp_path):

@@ -1,0 +1,147 @@
+"""What no parameter takes ends a node's start; the shipped files reach a node under any name."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from rcl_interfaces.srv import GetParameters
+from rclpy.parameter import parameter_value_to_python
+from ros_network import NAMESPACE, ROOT
+
+from sac_ae_ros.nodes.given import _matches
+
+CONFIG = ROOT / "config"
+OF_POLICY_NODE = [
+    *sorted((CONFIG / "robots").glob("*.yaml")),
+    *sorted((CONFIG / "commands").glob("*.yaml")),
+    CONFIG / "policy.yaml",
+    CONFIG / "policy_sim.yaml",
+]
+OTHERS = "twist_mux:\n  ros__parameters:\n    use_stamped: true\n"
+
+
+def command(module: str, *arguments: object) -> list[str]:
+    return [sys.executable, "-m", f"sac_ae_ros.nodes.{module}", "--ros-args", *map(str, arguments)]
+
+
+def refusal(network, module: str, *arguments: object) -> str:
+    """The one line of a start that fails with code 2."""
+    done = subprocess.run(
+        command(module, *arguments), env=network.env, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 2, done.stderr
+    (line,) = done.stderr.splitlines()
+    return line
+
+
+def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    found = {}
+    for key, value in tree.items():
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return found
+
+
+@pytest.mark.parametrize(
+    ("module", "wrong", "nearest"),
+    [
+        ("policy_node", "e_stop_requierd:=true", "e_stop_required"),
+        ("policy_node", "limits.max_slow:=[1.0, 1.0]", "limits.max_slew"),
+        ("policy_node", "swap:=episode_end", "reload.swap"),
+        ("policy_node", "use_sim_tiem:=true", "use_sim_time"),
+        ("record_node", "outt:=/nowhere", "out"),
+        ("replay_node", "bagg:=/nowhere", "bag"),
+        ("sim_robot_node", "tsk:=rover/chase_ball", "task"),
+    ],
+)
+def test_a_misspelt_parameter_ends_the_start(shared_network, module, wrong, nearest):
+    name = wrong.partition(":=")[0]
+    assert f"got '{name}' (did you mean '{nearest}'?)" in refusal(shared_network, module, "-p", wrong)
+
+
+def test_all_that_is_wrong_is_named(shared_network, tmp_path):
+    file = tmp_path / "robot.yaml"
+    file.write_text("/**:\n  ros__parameters:\n    colour: red\n    image: {rotate: 90}\n    max_age_s: 0.2\n")
+    line = refusal(shared_network, "policy_node", "--params-file", file, "-p", "other:max_age_s:=1.0")
+    assert "'colour'" in line
+    assert "'image.rotate' (did you mean 'image.rotate_deg'?)" in line
+    assert "-p other:max_age_s:=1.0: expected a parameter of /policy_node, got one of '/other'" in line
+    assert "'max_age_s'" not in line
+
+
+@pytest.mark.parametrize(
+    ("key", "remaps"),
+    [("policy_node", ("-r", "__node:=driver")), ("policy_node", ("-r", "__ns:=/robot")), ("polcy_node", ())],
+)
+def test_a_file_for_others_alone_ends_the_start(shared_network, tmp_path, key, remaps):
+    file = tmp_path / "robot.yaml"
+    file.write_text(f"{key}:\n  ros__parameters:\n    e_stop_required: true\n{OTHERS}")
+    line = refusal(shared_network, "policy_node", *remaps, "--params-file", file)
+    assert f"{file}: expected parameters of /" in line
+    assert f"got those of '/{key}', '/twist_mux'; the key '/**' fits every node" in line
+
+
+def test_a_recording_does_not_begin_without_its_file(shared_network, tmp_path):
+    file, out = tmp_path / "robot.yaml", tmp_path / "drive"
+    file.write_text(OTHERS)
+    refusal(shared_network, "record_node", "-p", f"out:={out}", "--params-file", file)
+    assert not out.exists()
+
+
+def started(network, node: str, module: str, *arguments: object, names: list[str]) -> list[Any]:
+    """The values of those parameters in a real process."""
+    process = subprocess.Popen(
+        command(module, "-r", f"__ns:={NAMESPACE}", "-r", f"__node:={node}", *arguments), env=network.env, cwd=ROOT
+    )
+    try:
+        values = network.call(GetParameters, f"{node}/get_parameters", GetParameters.Request(names=names)).values
+        return [parameter_value_to_python(value) for value in values]
+    finally:
+        process.terminate()
+        assert process.wait(20) == 0
+
+
+@pytest.mark.parametrize("file", OF_POLICY_NODE, ids=lambda file: file.stem)
+def test_a_shipped_file_reaches_a_node_of_any_name(shared_network, file: Path):
+    expected = flat(yaml.safe_load(file.read_text())["/**"]["ros__parameters"])
+    found = started(shared_network, f"driver_{file.stem}", "policy_node", "--params-file", file, names=list(expected))
+    for (name, value), came in zip(expected.items(), found, strict=True):
+        assert (list(came) if isinstance(value, list) else came) == value, name
+
+
+def test_the_simulation_s_file_reaches_a_node_of_any_name(shared_network):
+    pytest.importorskip("dm_control")
+    arguments = ("--params-file", CONFIG / "sim_robot.yaml", "-p", "episode_seed:=3")
+    found = started(shared_network, "rover", "sim_robot_node", *arguments, names=["renderer", "episode_seed"])
+    assert found == ["fast", 3]
+
+
+def test_what_ros_itself_declares_and_other_nodes_sections_are_no_fault(shared_network, tmp_path):
+    file = tmp_path / "robot.yaml"
+    file.write_text(f"{OTHERS}/*/mine:\n  ros__parameters:\n    max_age_s: 0.25\n    use_sim_time: false\n")
+    arguments = (
+        "--params-file", file, "-p", "qos_overrides./parameter_events.publisher.depth:=10",
+        "-p", "start_type_description_service:=true",
+    )  # fmt: skip
+    assert started(shared_network, "mine", "policy_node", *arguments, names=["max_age_s"]) == [0.25]
+
+
+@pytest.mark.parametrize(
+    ("section", "name", "holds"),
+    [
+        ("/**", "/robot/driver", True),
+        ("/**/driver", "/driver", True),
+        ("/**/driver", "/a/b/driver", True),
+        ("/*/driver", "/a/driver", True),
+        ("/*/driver", "/a/b/driver", False),
+        ("/*", "/driver", True),
+        ("/*", "/a/driver", False),
+        ("/driver", "/driver", True),
+        ("/driver", "/a/driver", False),
+        ("/drive", "/driver", False),
+    ],
+)
+def test_sections_match_as_in_ros(section, name, holds):
+    assert _matches(section, name) is holds
