@@ -28,6 +28,10 @@ class CommandParams:
     constants: tuple[str, ...] = parameter(
         (), "fields that never change, each as field=value in YAML: joint_names=[shoulder, elbow], drive.jerk=0.5"
     )
+    stop_constants: tuple[str, ...] = parameter(
+        (),
+        "what those of `constants` are in a stop that are velocities or efforts, each as field=value; unset: zero",
+    )
     frame_id: str = parameter("base_link", "header.frame_id of stamped commands")
     time_from_start_s: float = parameter(
         0.0, "of each point of a JointTrajectory, s; 0 means one policy period", low=0.0, high=HOUR_S

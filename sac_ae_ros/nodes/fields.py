@@ -161,18 +161,22 @@ def _list(found: re.Match[str], value: Any, title: str) -> list[Any]:
 
 
 def _float(type_: str, value: Any, title: str) -> float:
+    number = _number(type_, value, title)
+    _require(abs(number) <= MOST[type_], title, f"a finite number that a {type_} can hold", value)  # false for NaN
+    return number
+
+
+def _number(type_: str, value: Any, title: str) -> float:
     try:  # YAML 1.1 takes 1e-3 for text
         number = math.nan if isinstance(value, bool) else float(value)
     except (TypeError, ValueError, OverflowError):
         raise ConfigError(f"{title}: expected a number that a {type_} can hold, got {value!r:.60}") from None
     _require(not isinstance(value, bool), title, "a number", value)
-    # Infinite or no number is what some controllers want where a quantity is not to be controlled.
-    _require(not math.isfinite(number) or abs(number) <= MOST[type_], title, f"a number that a {type_} can hold", value)
     return number
 
 
 def _time(type_: str, value: Any, title: str) -> Any:
-    seconds = _float("double", value, title)
+    seconds = _number("double", value, title)
     _require(0 <= seconds < 2**31 - 1, title, f"a {_TIMES[type_].__name__} in seconds", value)
     sec, nanosec = divmod(round(seconds * 1e9), 1_000_000_000)
     return _TIMES[type_](sec=sec, nanosec=nanosec)

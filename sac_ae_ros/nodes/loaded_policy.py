@@ -76,7 +76,7 @@ class LoadedPolicy:
 
     def drive(self, e_stop: Heartbeat, ambiguity: Callable[[], str], held: Iterable[Stop]) -> Drive:
         """A fresh activation, disarmed; `held` is what the one before left for ~/arm to clear."""
-        links = Links(self.send, self.send, e_stop, ambiguity, self.probes)
+        links = Links(self.send, self.send_stop, e_stop, ambiguity, self.probes)
         return Drive(self.policy, self.params, self._gate(held), links)
 
     def close(self) -> None:
@@ -85,8 +85,12 @@ class LoadedPolicy:
             self._node.destroy_publisher(publisher)
 
     def send(self, values: Values) -> None:
-        """Publishes a command, or a stop, float64 [A]."""
+        """Publishes a command, float64 [A]."""
         self._commands.publish(self._mapping.message(values, self._now().to_msg()))
+
+    def send_stop(self, values: Values) -> None:
+        """Publishes a stop, float64 [A]."""
+        self._commands.publish(self._mapping.stop(values, self._now().to_msg()))
 
     def wait_acknowledged(self) -> None:
         """Waits, but not for long, until every subscriber has the last command."""

@@ -18,7 +18,7 @@ from sensor_msgs.msg import JointState
 from sac_ae_ros.core.errors import ConfigError
 from sac_ae_ros.nodes.command_params import CommandParams
 from sac_ae_ros.nodes.fields import MOST, Field, bounds, find, message_class, path, walk
-from sac_ae_ros.nodes.template import joint_names, make_template, parse_constants, takes_stamp
+from sac_ae_ros.nodes.template import constants_of_stop, joint_names, make_template, parse_constants, takes_stamp
 
 _TWIST = re.compile(r"geometry_msgs/(msg/)?Twist(Stamped)?")
 _NO_POSITION = re.compile(r"velocit|accelerat|effort|twist|linear|angular|speed|jerk|torque")
@@ -46,6 +46,8 @@ class CommandMapping:
         self._lengths = {steps: len(walk(template, steps)) for field in self._fields for steps in field.lists}
         self._names = joint_names(template)
         self._template = serialize_message(template)  # to make messages of: twice as fast as copying
+        resting = constants_of_stop(self.message_class, constants, params.stop_constants)
+        self._stop = serialize_message(make_template(self.message_class, self._fields, resting, params, period_s))
 
     def check(self, values: Sequence[float] | NDArray[np.float64], title: str) -> None:
         """Raises ConfigError where one of the actions' values [A] is not finite or does not fit into its field."""
@@ -69,8 +71,15 @@ class CommandMapping:
         Raises:
             ConfigError: a value is not finite, or does not fit into its field.
         """
+        return self._filled(self._template, values, stamp)
+
+    def stop(self, values: Sequence[float] | NDArray[np.float64], stamp: Time) -> Any:
+        """As `message`, for a stop: constants that are velocities or efforts are zero, or as `stop_constants` say."""
+        return self._filled(self._stop, values, stamp)
+
+    def _filled(self, template: bytes, values: Sequence[float] | NDArray[np.float64], stamp: Time) -> Any:
         self.check(values, "command")
-        message = deserialize_message(self._template, self.message_class)
+        message = deserialize_message(template, self.message_class)
         if self._stamped:
             message.header.stamp = stamp
         for i, (field, value) in enumerate(zip(self._fields, values, strict=True)):

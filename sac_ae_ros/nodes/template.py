@@ -13,11 +13,12 @@ from sac_ae_ros.core.errors import ConfigError
 from sac_ae_ros.nodes.command_params import CommandParams
 from sac_ae_ros.nodes.fields import Field, Steps, converted, find, initial, message_class, path
 
+_MOVES = re.compile(r"velocit|effort|twist|linear|angular|speed|torque|force|wrench")
 Constants = Sequence[tuple[Field, Any]]
 
 
-def parse_constants(kind: Any, texts: Sequence[str]) -> list[tuple[Field, Any]]:
-    """The field and the value of each text field=value.
+def parse_constants(kind: Any, texts: Sequence[str], title: str = "command.constants") -> list[tuple[Field, Any]]:
+    """The field and the value of each text field=value; `title` is the parameter that has them.
 
     Raises:
         ConfigError: no such field in the class `kind`, or a value that does not fit it.
@@ -26,14 +27,40 @@ def parse_constants(kind: Any, texts: Sequence[str]) -> list[tuple[Field, Any]]:
     for text in texts:
         name, equals, value = (part.strip() for part in text.partition("="))
         if not equals:
-            raise ConfigError(f"command.constants: expected field=value, got {text!r}")
-        field = find(kind, name, "command.constants")
+            raise ConfigError(f"{title}: expected field=value, got {text!r}")
+        field = find(kind, name, title)
         try:
             parsed = yaml.safe_load(value)
         except (yaml.YAMLError, ValueError):
-            raise ConfigError(f"command.constants '{name}': expected a value in YAML, got {value!r}") from None
-        constants.append((field, converted(field.type, parsed, f"command.constants '{name}'")))
+            raise ConfigError(f"{title} '{name}': expected a value in YAML, got {value!r}") from None
+        constants.append((field, converted(field.type, parsed, f"{title} '{name}'")))
     return constants
+
+
+def constants_of_stop(kind: Any, constants: Constants, texts: Sequence[str]) -> list[tuple[Field, Any]]:
+    """The constants as they are in a stop: velocities and efforts are zero, or what `texts` (field=value) say.
+
+    Accelerations and jerks, which limit braking, stay as they are, and so does all else.
+
+    Raises:
+        ConfigError: a text does not fit, or names a field that is not among the constants that move something.
+    """
+    given = {field.steps: value for field, value in parse_constants(kind, texts, "command.stop_constants")}
+    moving = {field.steps for field, _ in constants if _MOVES.search(path(field.steps))}
+    if not given.keys() <= moving:
+        wrong = ", ".join(sorted(path(steps) for steps in given.keys() - moving))
+        raise ConfigError(
+            f"command.stop_constants: expected fields of command.constants that are velocities or efforts, got {wrong}"
+        )
+    return [
+        (field, given.get(field.steps, _zero(value)) if field.steps in moving else value) for field, value in constants
+    ]
+
+
+def _zero(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_zero(item) for item in value]
+    return type(value)() if isinstance(value, int | float) else value
 
 
 def takes_stamp(kind: Any, constants: Constants) -> bool:

@@ -205,6 +205,46 @@ def test_constants_that_do_not_fit_are_refused(kind, fields, constants, says):
     assert "\n" not in str(refused.value)
 
 
+def test_in_a_stop_constants_that_move_something_are_zero():
+    drifting = mapping(TWIST, "linear.x", "angular.z", constants=("linear.y=99999", "angular.x=-3"))
+    assert (drifting.message([1, 2], Time()).linear.y, drifting.message([1, 2], Time()).angular.x) == (99999, -3)
+    assert drifting.stop([0, 0], Time()) == EVERY_KIND["twist"].message([0, 0], Time())
+    stamped = mapping(
+        "geometry_msgs/msg/TwistStamped",
+        "twist.linear.x",
+        "twist.angular.z",
+        constants=("twist.linear.z=1", "header.frame_id=it"),
+    )
+    assert stamped.stop([0, 0], Time()).twist.linear.z == 0
+    assert stamped.stop([0, 0], Time()).header.frame_id == "it"
+    point = ("points[0].velocities=[1, 2]", "points[0].effort=[3, 4]", "points[0].accelerations=[5, 6]")
+    arm = mapping(TRAJECTORY, *POINT[:2], constants=("joint_names=[x, y]", *point))
+    moves, rests = arm.message([1, 2], Time()).points[0], arm.stop([1, 2], Time()).points[0]
+    assert (list(moves.velocities), list(moves.effort)) == ([1, 2], [3, 4])
+    assert (list(rests.velocities), list(rests.effort), list(rests.accelerations)) == ([0, 0], [0, 0], [5, 6])
+    assert list(rests.positions) == [1, 2]
+
+
+def test_stop_constants_say_what_holds_an_arm_and_nothing_else():
+    named = ("name=[x, y]", "effort=[3, 4]")
+    fields = ("position[0]", "position[1]")
+    arm = mapping(JOINTS, *fields, constants=named, stop_constants=("effort=[1, 2]",))
+    assert list(arm.stop([0, 0], Time()).effort) == [1, 2]
+    for text in ("velocity=[1, 2]", "name=[a, b]"):
+        with pytest.raises(
+            ConfigError, match=r"command\.stop_constants: expected fields of command\.constants that are"
+        ):
+            mapping(JOINTS, *fields, constants=named, stop_constants=(text,))
+    with pytest.raises(ConfigError, match=r"command\.stop_constants 'effort'\[0\]: expected a finite number"):
+        mapping(JOINTS, *fields, constants=named, stop_constants=("effort=[.nan, 2]",))
+
+
+@pytest.mark.parametrize("value", [".nan", ".inf", "-.inf"])
+def test_constants_are_finite(value):
+    with pytest.raises(ConfigError, match=r"command\.constants 'linear\.y': expected a finite number"):
+        mapping(TWIST, "linear.x", "angular.z", constants=(f"linear.y={value}",))
+
+
 def test_time_from_start_belongs_to_trajectories():
     with pytest.raises(ConfigError, match="time_from_start_s: expected 0 for geometry_msgs/msg/Twist"):
         mapping(TWIST, "linear.x", "angular.z", time_from_start_s=0.1)

@@ -58,6 +58,17 @@ def test_a_dry_run_publishes_to_its_own_topic_only(network, tmp_path):
     assert "shadow_cmd only" in process.log
 
 
+def test_a_constant_velocity_is_in_commands_and_in_no_stop(network, tmp_path):
+    start(network, tmp_path, command={"constants": ["linear.y=5.0"]})
+    commands, camera = network.hear(Twist, "cmd_vel"), Camera(network)
+    with camera.running():
+        network.until(lambda: network.trigger("policy_node/arm").success, 10, "arming")
+        network.until(lambda: len(commands) > 3, 10, "commands")
+        assert all(command.linear.y == 5 for _, command in commands)
+        assert network.trigger("policy_node/disarm").success
+        network.until(lambda: commands[-1][1] == Twist(), 3, "a stop of zeros")
+
+
 class Arm:
     """Publishes joint states, with a joint too many and in another order."""
 
