@@ -12,8 +12,8 @@ code 0 also when the budget cut stages, 1 when one failed, 2 for wrong arguments
   curves.png, reconstructions.png, policies.zip, log.txt
 
 Examples:
-  python benchmarks/gpu_day.py --budget-s 540 --out gpu
-  python benchmarks/gpu_day.py --budget-s 150 --out rehearsal --device cpu --tiny    # everything, small, without a GPU
+  python benchmarks/gpu_day.py --budget-s 540 --out runs/gpu
+  python benchmarks/gpu_day.py --budget-s 170 --out runs/rehearsal --device cpu --tiny    # all of it, small
 """
 
 from __future__ import annotations
@@ -158,7 +158,8 @@ def summary(out: Path) -> str:
         stages.append([name, str(row.get("seconds", "–")), str(row["state"])])
     tests = table.tests(store.read(out / "tests.json"))
     parts = [stages, tests, table.updates(speed), table.renderers(speed), table.together(speed), table.scores(runs)]
-    return "\n\n".join(table.plain(part) for part in parts if len(part) > 1)
+    text = "\n\n".join(table.plain(part) for part in parts if len(part) > 1)
+    return f"{text}\n\n× published: the median over rounds of the ratio in the same round, not that of the medians."
 
 
 def arguments() -> argparse.Namespace:

@@ -262,6 +262,8 @@ def main() -> int:
         for section in sections(stored):
             draw(section.rows, section.tasks, ROOT / "docs" / "images" / f"results_{section.folder.name}.png")
         (ROOT / "docs" / "results.md").write_text(page(stored))
+        for name in gpu_page.left_out(stored):
+            print(f"left out, as it is a rehearsal: {name}", file=sys.stderr)
     except SacAeError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

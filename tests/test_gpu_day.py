@@ -124,6 +124,11 @@ def test_runs_that_fail_are_named_and_after_three_none_is_started(tmp_path):
         day = scores.Scores(tmp_path, tmp_path / "scores.json", 1, ["--no-such-option"], {}, 1.0, log)
         failed = day.run(scores.plan(), time.monotonic() + 60)
     assert failed == {f"{task}-best-seed1": "ended with code 2" for task in sizes.TASKS[:3]}
+    rows = store.read(tmp_path / "scores.json")["runs"]
+    assert [(row["task"], row["state"], row["reason"]) for row in rows] == [
+        (task, "failed", "ended with code 2") for task in sizes.TASKS[:3]
+    ]
+    assert scores._why(-9) == "was killed by SIGKILL"
     assert day.state() == "cut, 0 of 12 rows have a complete run"
     assert (tmp_path / "log.txt").read_text().count("unrecognized arguments: --no-such-option") == 3
 

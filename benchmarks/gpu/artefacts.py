@@ -20,7 +20,7 @@ from gpu.scores import PROFILES
 from gpu.train import POLICY
 
 POLICIES_BYTES = 16_000_000
-CARD = """Policies of one day on a GPU, as benchmarks/gpu_day.py left them.
+CARD = """Policies of one measurement, as benchmarks/gpu_day.py left them; day.json says on which machine.
 
 Each <task>-<profile>-seed<k>.pt holds encoder and actor of the last evaluated networks as float16: a dict of names and
 tensors. scores.json says after how many env steps, and what they scored. Read one with
@@ -47,7 +47,9 @@ def curves(rows: list[dict[str, Any]], out: Path) -> None:
                 axes.plot(*zip(*row["training"], strict=True), color=color, alpha=0.35, linewidth=1)
             label = row["profile"] if row["seed"] == 1 else None
             if row["evaluations"]:
-                axes.plot(*zip(*row["evaluations"], strict=True), "o-", color=color, label=label, markersize=4)
+                marker = "os"[PROFILES.index(row["profile"])]
+                size = {"markersize": 7, "mfc": "none"} if marker == "s" else {"markersize": 4}
+                axes.plot(*zip(*row["evaluations"], strict=True), f"{marker}-", color=color, label=label, **size)
         steps = max((row["env_steps"] for row in own), default=0)
         for score in published({task_of(task)}):
             if score.env_steps == sizes.ENV_STEPS and steps >= sizes.ENV_STEPS // 4:
@@ -59,12 +61,13 @@ def curves(rows: list[dict[str, Any]], out: Path) -> None:
         axes.set(title=task_of(task), xlabel="env steps", ylabel="return")
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
         axes.grid(alpha=0.3)
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, max(1.0, axes.get_ylim()[1]))
         handles |= dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
         if not own:
             axes.text(0.5, 0.5, "no run", transform=axes.transAxes, ha="center", color="0.5")
     figure.suptitle("Points: evaluations; thin lines: episodes of training, with exploration")
-    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=4)
+    names = sorted(handles, key=lambda name: (name not in PROFILES, name))
+    figure.legend([handles[name] for name in names], names, loc="outside lower center", ncols=4)
     figure.savefig(out, dpi=110, metadata={"Software": None})
     plt.close(figure)
 

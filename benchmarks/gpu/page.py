@@ -23,6 +23,12 @@ def days(stored: Path) -> list[Path]:
     return [folder for folder in folders if is_result(store.read(folder / "day.json"))]
 
 
+def left_out(stored: Path) -> list[str]:
+    """Names of the folders that hold a rehearsal."""
+    kept = days(stored)
+    return [path.parent.name for path in sorted(stored.glob("gpu/*/day.json")) if path.parent not in kept]
+
+
 def is_result(day: dict[str, Any]) -> bool:
     """Whether it ran on a GPU at the published sizes."""
     return str(day.get("device", "")).startswith("cuda") and not day.get("tiny", True)

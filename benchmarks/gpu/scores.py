@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import signal
 import subprocess
 import time
 from collections import deque
@@ -19,6 +20,7 @@ PROFILES = ("best", "plain")
 CURVE_POINTS = 60
 LOOK_S = 1.0
 MOST_RUNS = 1000
+NOTHING: dict[str, Any] = {"env_steps": 0, "update_steps": 0, "seconds": 0.0, "evaluations": [], "training": []}
 MOST_FAILURES = 3  # then no run is started any more
 
 
@@ -93,13 +95,20 @@ class Scores:
         which = [f"--task={run.task}", f"--profile={run.profile}", f"--seed={run.seed}", f"--until={until_s}"]
         command = ["-m", "gpu.train", f"--out={self.folder / run.name}", *which, *self.arguments]
         pipes = {"stdin": subprocess.DEVNULL, "stdout": self.log, "stderr": self.log}
+        print(f"{run.name} starts", file=self.log, flush=True)
         self._running[run] = child.start(command, env=self.env, **pipes)
 
     def _collect_ended(self) -> dict[str, str]:
         ended = [run for run, process in self._running.items() if process.poll() is not None]
         codes = {run: self._running.pop(run).returncode for run in ended}
         self._look(ended)
-        return {run.name: f"ended with code {code}" for run, code in codes.items() if code}
+        failed = {run: _why(code) for run, code in codes.items() if code}
+        for run, why in failed.items():
+            self._rows[run] = {**(self._rows.get(run) or NOTHING | run._asdict()), "state": "failed", "reason": why}
+            print(f"{run.name} {why}", file=self.log, flush=True)
+        if failed:
+            store.put(self.out, runs=list(self._rows.values()))
+        return {run.name: why for run, why in failed.items()}
 
     def state(self) -> str:
         """`done` once every task and profile has a complete run."""
@@ -114,6 +123,10 @@ class Scores:
         if news:
             self._rows |= news
             store.put(self.out, runs=list(self._rows.values()))
+
+
+def _why(code: int) -> str:
+    return f"ended with code {code}" if code > 0 else f"was killed by {signal.Signals(-code).name}"
 
 
 def row_of(run: Run, folder: Path) -> dict[str, Any] | None:
