@@ -1,4 +1,4 @@
-"""What a person looks at after a day: learning curves, reconstructions, and the policies that fit."""
+"""Draws learning curves and reconstructions, and zips the policies that fit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an update asks of a machine, and how much of it the machine has."""
+"""Counts the operations and bytes of an update, and measures the rates of matrix products and copies."""
 
 from __future__ import annotations
 

@@ -130,7 +130,7 @@ def _why(code: int) -> str:
 
 
 def row_of(run: Run, folder: Path) -> dict[str, Any] | None:
-    """What a run has come to by now; None before its first number. A row under way has `state: running`."""
+    """Reads the newest numbers of a run; None before its first one. A row under way has `state: running`."""
     try:
         evaluations, rows = metrics.read(folder / "eval.csv"), metrics.read(folder / "train.csv")
     except ValueError:  # a line that is being written

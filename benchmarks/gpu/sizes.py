@@ -1,4 +1,4 @@
-"""What is measured: the published sizes, or small ones for a rehearsal."""
+"""Training configs of what is measured: at the published sizes, or at small ones for a rehearsal."""
 
 from __future__ import annotations
 

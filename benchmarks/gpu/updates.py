@@ -72,7 +72,7 @@ class Bench:
         return Learner(config, SacAeAgent(config, ACTIONS), self._replays[n_step], rng, self._folder).update
 
     def cost(self, variant: Variant) -> costs.Cost:
-        """What an update of it needs."""
+        """Operations and bytes of one update of it."""
         return costs.cost(self.config(variant, "cpu"), ACTIONS, variant.batch)
 
 

@@ -1,4 +1,4 @@
-"""What is given to a node at its start must reach one of its parameters: ROS drops the rest without a word."""
+"""Refuses parameters and parameter files that reach no parameter of the node: ROS drops them without a word."""
 
 from __future__ import annotations
 
