@@ -46,7 +46,7 @@ class CommandMapping:
         self._lengths = {steps: len(walk(template, steps)) for field in self._fields for steps in field.lists}
         self._names = joint_names(template)
         self._template = serialize_message(template)  # to make messages of: twice as fast as copying
-        resting = constants_of_stop(self.message_class, constants, params.stop_constants)
+        resting = constants_of_stop(self.message_class, self._fields, constants, params.stop_constants)
         self._stop = serialize_message(make_template(self.message_class, self._fields, resting, params, period_s))
 
     def check(self, values: Sequence[float] | NDArray[np.float64], title: str) -> None:

@@ -14,6 +14,8 @@ from sac_ae_ros.nodes.command_params import CommandParams
 from sac_ae_ros.nodes.fields import Field, Steps, converted, find, initial, message_class, path
 
 _MOVES = re.compile(r"velocit|effort|twist|linear|angular|speed|torque|force|wrench")
+_STAYS = re.compile(r"position|orientation|accelerat|jerk|angle|covariance")
+_TWIST = re.compile(r"Twist(WithCovariance)?(Stamped)?")
 Constants = Sequence[tuple[Field, Any]]
 
 
@@ -37,24 +39,45 @@ def parse_constants(kind: Any, texts: Sequence[str], title: str = "command.const
     return constants
 
 
-def constants_of_stop(kind: Any, constants: Constants, texts: Sequence[str]) -> list[tuple[Field, Any]]:
+def constants_of_stop(
+    kind: Any, fields: Sequence[Field], constants: Constants, texts: Sequence[str]
+) -> list[tuple[Field, Any]]:
     """The constants as they are in a stop: velocities and efforts are zero, or what `texts` (field=value) say.
 
-    Accelerations and jerks, which limit braking, stay as they are, and so does all else.
+    A Twist's stop is zeros, so nothing may be said for it. Accelerations and jerks, which limit braking, stay as they
+    are, and so does all else. A number beside those of the actions whose field does not tell what it is, such as
+    `data[2]`, must be zero or be among `texts`.
 
     Raises:
-        ConfigError: a text does not fit, or names a field that is not among the constants that move something.
+        ConfigError: a text does not fit or is for a Twist, or a number's part in a stop is unclear.
     """
+    if texts and _TWIST.fullmatch(kind.__name__):
+        raise ConfigError(f"command.stop_constants: expected none for a {kind.__name__}, whose stop is zeros")
     given = {field.steps: value for field, value in parse_constants(kind, texts, "command.stop_constants")}
     moving = {field.steps for field, _ in constants if _MOVES.search(path(field.steps))}
-    if not given.keys() <= moving:
-        wrong = ", ".join(sorted(path(steps) for steps in given.keys() - moving))
+    unclear = {field.steps for field, value in constants if _is_unclear(field, value, fields)} - moving
+    if not given.keys() <= moving | unclear:
+        wrong = ", ".join(sorted(path(steps) for steps in given.keys() - moving - unclear))
         raise ConfigError(
             f"command.stop_constants: expected fields of command.constants that are velocities or efforts, got {wrong}"
         )
+    if unclear - given.keys():
+        wrong = ", ".join(sorted(path(steps) for steps in unclear - given.keys()))
+        raise ConfigError(
+            f"command.stop_constants: expected a value for {wrong} in a stop, as the field's name does not tell whether"
+            " it moves the robot, got none; add one, such as 'data[2]=0'"
+        )
+    moving |= unclear
     return [
         (field, given.get(field.steps, _zero(value)) if field.steps in moving else value) for field, value in constants
     ]
+
+
+def _is_unclear(field: Field, value: Any, actions: Sequence[Field]) -> bool:
+    """Whether a number other than zero stands beside one of the actions' and its name does not tell what it is."""
+    beside = any(field.steps[:-1] == action.steps[:-1] for action in actions)
+    number = isinstance(value, float | int) and not isinstance(value, bool) and value != 0
+    return beside and number and not _STAYS.search(path(field.steps))
 
 
 def _zero(value: Any) -> Any:

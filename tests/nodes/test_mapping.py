@@ -1,12 +1,13 @@
 """The mapping of actions to the fields of a command message, and what a stop is."""
 
+import re
 import threading
 import time
 
 import numpy as np
 import pytest
 from builtin_interfaces.msg import Time
-from geometry_msgs.msg import TwistWithCovariance
+from geometry_msgs.msg import Twist, TwistWithCovariance
 from hypothesis import given
 from hypothesis import strategies as st
 from rclpy.serialization import deserialize_message, serialize_message
@@ -136,7 +137,9 @@ FRAME = ("header.frame_id=odom",)
 
 
 def test_constants_fill_lists_beside_and_between_the_actions():
-    message = mapping(ARRAY, "data[0]", "data[2]", constants=("data[1]=0.5", "layout.data_offset=3")).message([1, 2], 0)
+    message = mapping(
+        ARRAY, "data[0]", "data[2]", constants=("data[1]=0.5", "layout.data_offset=3"), stop_constants=("data[1]=0",)
+    ).message([1, 2], 0)
     assert message.data.tolist() == [1.0, 0.5, 2.0]
     assert message.layout.data_offset == 3
     named = mapping(JOINTS, "position[0]", "position[1]", constants=("name[1]=y", "name[0]=x", "effort=[1, 2]"))
@@ -237,6 +240,41 @@ def test_stop_constants_say_what_holds_an_arm_and_nothing_else():
             mapping(JOINTS, *fields, constants=named, stop_constants=(text,))
     with pytest.raises(ConfigError, match=r"command\.stop_constants 'effort'\[0\]: expected a finite number"):
         mapping(JOINTS, *fields, constants=named, stop_constants=("effort=[.nan, 2]",))
+
+
+@pytest.mark.parametrize(
+    ("kind", "prefix"),
+    [("Twist", ""), ("TwistStamped", "twist."), ("TwistWithCovarianceStamped", "twist.twist.")],
+)
+def test_the_stop_of_a_twist_is_zeros_whatever_is_asked(kind, prefix):
+    fields, constants = (f"{prefix}linear.x", f"{prefix}angular.z"), (f"{prefix}linear.y=1",)
+    with pytest.raises(ConfigError, match=rf"command\.stop_constants: expected none for a {kind}, whose stop is zeros"):
+        mapping(f"geometry_msgs/msg/{kind}", *fields, constants=constants, stop_constants=(f"{prefix}linear.y=9",))
+    stop = mapping(f"geometry_msgs/msg/{kind}", *fields, constants=constants).stop([0, 0], Time())
+    assert "9" not in str(stop)
+    for name in filter(None, prefix.split(".")):
+        stop = getattr(stop, name)
+    assert stop == Twist()
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields", "constant"),
+    [
+        (ARRAY, ("data[0]", "data[1]"), "data[2]"),
+        ("geometry_msgs/msg/Vector3", ("x", "y"), "z"),
+        ("std_msgs/msg/Int16MultiArray", ("data[0]", "data[1]"), "data[2]"),
+    ],
+)
+def test_a_number_that_may_move_the_robot_needs_a_word_for_stops(kind, fields, constant):
+    with pytest.raises(
+        ConfigError, match=rf"command\.stop_constants: expected a value for {re.escape(constant)} in a stop"
+    ):
+        mapping(kind, *fields, constants=(f"{constant}=7",))
+    mapping(kind, *fields, constants=(f"{constant}=0",))
+    said = mapping(kind, *fields, constants=(f"{constant}=7",), stop_constants=(f"{constant}=3",))
+    assert "7" in str(said.message([0, 0], Time()))
+    assert "3" in str(said.stop([0, 0], Time()))
+    assert "7" not in str(said.stop([0, 0], Time()))
 
 
 @pytest.mark.parametrize("value", [".nan", ".inf", "-.inf"])
