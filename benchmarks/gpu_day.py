@@ -19,14 +19,16 @@ Examples:
 from __future__ import annotations
 
 import argparse
+import contextlib
 import math
+import os
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -36,13 +38,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from gpu import artefacts, checks, child, store, table, updates
 from gpu.scores import Scores, plan
 
+from sac_ae_ros.core.errors import RunError
 from sim_training import machine
 
 LAST_S = 8.0  # kept for pictures, policies and the table
-SHARES_S = {"tests": 60.0, "updates": 26.0, "envs": 14.0, "together": 20.0}
+SHARES_S = {"tests": 60.0, "updates": 30.0, "envs": 12.0, "together": 18.0}
 BFLOAT16_GAIN = 1.2  # scores are learned in bfloat16 if it is that much faster
 SMALL_SHARES_S = {"tests": 30.0, "updates": 25.0, "envs": 15.0, "together": 15.0}
-START_S = 8.0  # until a process has imported torch and set up
+START_S = 5.0  # until a process has imported torch
 
 
 @dataclass
@@ -84,14 +87,13 @@ class Day:
         """Trainings at once."""
         small = ["--counts", "2", "1", "--seconds=1", *self._small()] if self.tiny else []
         precision = ["--bfloat16"] if self._bfloat16() else []
-        return self._part("together", [*small, "--device", self.device, *precision], self.shares("together"))
+        arguments = [*small, "--device", self.device, *precision]
+        return self._part("together", arguments, self.shares("together"), self._renderer())
 
     def scores(self) -> str:
         """The six tasks."""
-        speed = store.read(self.out / "speed.json")
-        envs = speed.get("envs", {})
-        renderer = envs.get("renderers", {}).get(envs.get("default"), {}).get("environment", {})
-        limit = speed.get("together", {}).get("default", 6)
+        renderer = self._renderer()
+        limit = store.read(self.out / "speed.json").get("together", {}).get("default", 6)
         arguments = ["--device", self.device, *(["--bfloat16"] if self._bfloat16() else []), *self._small()]
         least_s = 15.0 if self.tiny else 45.0
         scores = Scores(self.work / "runs", self.out / "scores.json", limit, arguments, renderer, least_s, self.log)
@@ -109,6 +111,11 @@ class Day:
         store.put(self.out / "day.json", policies_left_out=left_out)
         return "done"
 
+    def _renderer(self) -> dict[str, str]:
+        """Environment variables of the renderer that `envs` found to be the faster one."""
+        envs = store.read(self.out / "speed.json").get("envs", {})
+        return dict(envs.get("renderers", {}).get(envs.get("default"), {}).get("environment", {}))
+
     def _small(self) -> list[str]:
         return ["--tiny"] if self.tiny else []
 
@@ -120,10 +127,10 @@ class Day:
         }
         return self.device.startswith("cuda") and len(rates) == 2 and rates[True] > BFLOAT16_GAIN * rates[False]
 
-    def _part(self, module: str, arguments: Sequence[str], until_s: float) -> str:
+    def _part(self, module: str, arguments: Sequence[str], until_s: float, env: Mapping[str, str] | None = None) -> str:
         command = ["-m", f"gpu.{module}", f"--out={self.out / 'speed.json'}", *arguments]
         pipes: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": self.log, "stderr": self.log}
-        code = child.wait(child.start(command, **pipes), until_s)
+        code = child.wait(child.start(command, env=env, **pipes), until_s)
         return "cut" if code is None else "done" if code == 0 else f"failed: gpu.{module} ended with code {code}"
 
 
@@ -192,12 +199,18 @@ def main() -> int:
     started = time.monotonic()
     args = arguments()
     args.out = args.out.absolute()
-    for number in (signal.SIGINT, signal.SIGTERM):  # a shell starts what is in the background with SIGINT ignored
+    # A shell starts what is in the background with SIGINT ignored.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
     facts = {**machine.facts(args.device), "device": args.device, "tiny": args.tiny, "budget_s": args.budget_s}
     facts |= {"driver": machine.driver(), "revision": args.revision or facts["revision"]}
-    store.put(args.out / "day.json", **facts, stages={})
+    try:
+        store.put(args.out / "day.json", **facts, stages={})
+    except (RunError, OSError) as error:
+        print(f"error: --out: {error}", file=sys.stderr)
+        return 2
     work = Path(tempfile.mkdtemp(prefix="gpu_day_"))
+    os.environ["TMPDIR"] = str(work)  # of the children, so that theirs goes too
     try:
         with (args.out / "log.txt").open("a") as log:
             day = Day(args.out, work, args.device, args.tiny, started + args.budget_s, log)
@@ -206,13 +219,22 @@ def main() -> int:
     except KeyboardInterrupt:
         print("stopped; what was measured is stored", file=sys.stderr)
         return 130
+    except (RunError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     finally:
         shutil.rmtree(work, ignore_errors=True)
+    with contextlib.suppress(BrokenPipeError):
+        tell(args, started)
+    return 1 if failed else 0
+
+
+def tell(args: argparse.Namespace, started: float) -> None:
+    """Prints the table and where everything is."""
     print(summary(args.out))
     if args.tiny:
         print("\nA rehearsal at small sizes: its numbers say nothing about the learner.")
-    print(f"\n{time.monotonic() - started:.0f} of {args.budget_s:.0f} s; everything is in {args.out}")
-    return 1 if failed else 0
+    print(f"\n{time.monotonic() - started:.0f} of {args.budget_s:.0f} s; everything is in {args.out}", flush=True)
 
 
 if __name__ == "__main__":

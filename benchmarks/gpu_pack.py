@@ -15,9 +15,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -88,7 +90,10 @@ def repository_bytes() -> int:
         PackError: this is no git checkout.
     """
     command = ["git", "-C", str(ROOT), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        raise PackError("expected git, which says which files are to travel, found none; install it") from None
     if done.returncode:
         raise PackError(f"expected a git checkout in {ROOT}, whose files are to travel, got none")
     names = done.stdout.split("\0")
@@ -184,6 +189,11 @@ def main() -> int:
     parser.add_argument("--torch", default="torch==2.11.0", help="what pip installs for it (default: torch==2.11.0)")
     args = parser.parse_args()
     target = args.out.absolute()
+    if not 0 < args.limit_mib < math.inf:
+        parser.error(f"--limit-mib: expected a positive number, got {args.limit_mib:g}")
+    if target.exists() and not target.is_dir():
+        parser.error(f"--out: expected a folder, {target} is none")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     if target.exists() and any(path.suffix != ".whl" for path in target.iterdir()):
         print(f"error: --out: expected a new folder or an older pack, {target} holds other files", file=sys.stderr)
         return 2
@@ -200,6 +210,9 @@ def main() -> int:
     except PackError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("stopped; an older pack is as it was", file=sys.stderr)
+        return 130
 
 
 if __name__ == "__main__":

@@ -122,12 +122,12 @@ class Trainer:
         """
         result = Returns((float("nan"),))
         name, budget = self.config.env.task, self.config.run.env_steps
-        self._stop_at_s = stop_at_s
+        self.stop_at_s = stop_at_s  # may be moved while the run lasts
         self._progress = Progress(name, budget, self.env_step, self._seconds)
         say = "stopping: this step and a checkpoint are finished first; once more stops at once"
         with self._progress, StopRequest(say) as self._stop, self._saving_what_async_leaves():
             while True:
-                over = self.env_step >= budget or time.monotonic() >= stop_at_s
+                over = self.env_step >= budget or time.monotonic() >= self.stop_at_s
                 if over or not self.collector.overlaps:
                     self._update()
                 if self._evaluation_due(over):
@@ -200,7 +200,7 @@ class Trainer:
     def _update(self) -> None:
         """Does the updates that are owed; a stop leaves the rest for the resumed run."""
         catching_up = self.owed >= self.config.learn.random_steps > 1
-        while self.owed and not self._stop.requested and time.monotonic() < self._stop_at_s:
+        while self.owed and not self._stop.requested and time.monotonic() < self.stop_at_s:
             self.learner.update()
             self._progress.updated()
             self.owed -= 1

@@ -93,6 +93,67 @@ def test_every_variant_is_measured_on_a_gpu_and_the_published_schedule_first():
     assert not any(variant.cuda_graphs for variant in updates.variants("cpu"))
 
 
+@pytest.mark.slow
+def test_setting_up_all_variants_at_full_size_leaves_time_to_measure_them(tmp_path):
+    """As on a GPU, but for the updates, which take their slice of time here; two rounds within the stage's share."""
+    seconds = gpu_day.SHARES_S["updates"] - gpu_day.START_S
+    script = (
+        "import time, pathlib, torch; torch.set_num_threads(1)\n"
+        "from gpu import costs, updates\n"
+        "every = list(updates.variants('cuda'))\n"
+        "updates.variants = lambda device: iter(every)\n"
+        "updates.rate = lambda update, seconds, least, device: time.sleep(seconds) or 100.0\n"
+        "costs.ceilings = lambda device: dict.fromkeys("
+        "('float32_flops_per_s', 'bfloat16_flops_per_s', 'copy_bytes_per_s'), 1e12)\n"
+        f"out = pathlib.Path({str(tmp_path)!r})\n"
+        f"updates.measure(updates.Bench('cpu', False, out), {seconds}, out / 'it')"
+    )
+    assert wait(start(["-c", script]), time.monotonic() + 90) == 0
+    rows = store.read(tmp_path / "it")["updates"]
+    assert len(rows) == 18
+    assert min(row["rounds"] for row in rows) >= 2
+
+
+def test_the_parent_needs_no_simulation():
+    """So that a machine whose renderer or MuJoCo fails still measures the rest."""
+    script = "import sys, gpu_day; sys.exit(any(name in sys.modules for name in ('mujoco', 'dm_control')))"
+    assert wait(start(["-c", script]), time.monotonic() + 60) == 0
+
+
+def test_nothing_starts_beside_the_first_runs_of_best():
+    day = scores.Scores(Path(), Path(), 12, [], {}, 1.0, sys.stderr)
+    best, again, plain = (scores.Run("finger_spin", *rest) for rest in (("best", 1), ("best", 2), ("plain", 1)))
+    assert all(day._may_join(run) for run in (best, again, plain))
+    day._running[best] = None
+    assert [day._may_join(run) for run in (scores.Run("walker_walk", "best", 1), again, plain)] == [True, False, False]
+    day._running = {plain: None}
+    assert day._may_join(again)
+
+
+def test_a_run_that_is_killed_before_its_first_number_has_a_row(tmp_path):
+    with open(tmp_path / "log.txt", "w") as log:
+        day = scores.Scores(tmp_path, tmp_path / "scores.json", 2, ["--device=cpu", "--tiny"], {}, 0.1, log)
+        assert day.run(scores.plan(), time.monotonic() + 0.5) == {}
+    rows = store.read(tmp_path / "scores.json")["runs"]
+    assert [(row["task"], row["state"]) for row in rows] == [(task, "running") for task in sizes.TASKS[:2]]
+    assert day.state().endswith("; never judged: finger_spin-best-seed1, walker_walk-best-seed1")
+
+
+@pytest.mark.slow
+def test_a_run_that_has_little_time_is_judged_within_it(tmp_path):
+    """With images of full size and networks of the published sizes, which a CPU cannot finish."""
+    until_s = time.monotonic() + 60
+    which = ["--task=cartpole_swingup", "--profile=best", "--seed=1", f"--until={until_s}", "--device=cpu"]
+    with open(tmp_path / "log.txt", "w") as log:
+        process = start(["-m", "gpu.train", f"--out={tmp_path / 'run'}", *which], stderr=log)
+        assert wait(process, until_s) == 0, (tmp_path / "log.txt").read_text()[-2000:]
+    result = store.read(tmp_path / "run" / "result.json")
+    assert 0 < result["env_steps"] < result["budget"]
+    assert result["episodes"] == 10
+    assert scores.row_of(scores.Run("cartpole_swingup", "best", 1), tmp_path / "run")["state"] == "cut"
+    assert (tmp_path / "run" / "policy.pt").is_file()
+
+
 def test_ratios_are_of_the_same_round():
     published, best = updates.Variant("published", 128, False, False), updates.Variant("best", 128, False, False)
     seen = {published: [1.0, 2.0, 4.0], best: [3.0, 6.0, 12.0]}
@@ -104,7 +165,7 @@ def test_ratios_are_of_the_same_round():
 
 
 def test_more_runs_at_once_must_gain_something():
-    assert together.most_useful({1: 100.0, 6: 300.0, 12: 303.0}) == 6
+    assert together.most_useful({1: 100.0, 6: 300.0, 12: 313.0}) == 6
     assert together.most_useful({1: 100.0, 6: 300.0, 12: 330.0}) == 12
     assert together.most_useful({6: 5.0}) == 6
 
@@ -129,7 +190,8 @@ def test_runs_that_fail_are_named_and_after_three_none_is_started(tmp_path):
         (task, "failed", "ended with code 2") for task in sizes.TASKS[:3]
     ]
     assert scores._why(-9) == "was killed by SIGKILL"
-    assert day.state() == "cut, 0 of 12 rows have a complete run"
+    never = ", ".join(f"{task}-best-seed1" for task in sizes.TASKS[:3])
+    assert day.state() == f"cut, 0 of 12 rows have a complete run; never judged: {never}"
     assert (tmp_path / "log.txt").read_text().count("unrecognized arguments: --no-such-option") == 3
 
 
@@ -147,6 +209,16 @@ def test_a_worker_that_ends_is_told_and_none_is_left():
     ):
         workers.answers(1, 20)
     assert all(worker.returncode is not None for worker in workers._workers)
+
+
+def test_what_libraries_print_is_no_answer_and_an_ended_worker_is_told():
+    with open(os.devnull, "w") as log, Pool("gpu.no_such_module", 0, [], log) as workers:
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        workers._workers = [start(["-c", "print('hello'); print('{\"count\": 1}')"], **pipes)]
+        assert workers.answers(1, 20) == [{"count": 1}]
+        workers._workers[0].wait()
+        with pytest.raises(RuntimeError, match="a worker has ended"):
+            workers.work(1, 0.1)
 
 
 RUN = {
@@ -220,7 +292,7 @@ def test_the_page_names_card_driver_versions_and_revision(tmp_path):
     assert text in results.page(tmp_path)
 
 
-@pytest.mark.parametrize("text", ["{", "[1]", '{"device": "cuda", "tiny": false}'])
+@pytest.mark.parametrize("text", ["{", "[1]", '[["ab", "cd"]]', '{"device": "cuda", "tiny": false}'])
 def test_damaged_results_are_named(tmp_path, text):
     folder = tmp_path / "gpu" / "damaged"
     folder.mkdir(parents=True)
@@ -240,6 +312,19 @@ def test_outcomes_are_read_by_name(tmp_path):
         "tests.a::two": {"outcome": "failed", "reason": "was 3"},
         "tests.a::three": {"outcome": "skipped", "reason": "no GPU"},
     }
+
+
+def test_outcomes_of_a_cut_are_read_from_what_was_printed():
+    path = "tests/sim_training/test_cuda.py"
+    words = ("test_a[1-ram] PASSED   [ 8%]", "test_b FAILED [ 9%]", "test_c SKIPPED (needs a GPU) [10%]", "test_d ")
+    printed = "\n".join(f"{path}::{word}" for word in words)
+    found = {name: row["outcome"] for name, row in checks.so_far(printed).items()}
+    names = {"test_a[1-ram]": "passed", "test_b": "failed", "test_c": "skipped"}
+    assert found == {f"tests.sim_training.test_cuda::{name}": outcome for name, outcome in names.items()}
+
+
+def test_cells_cannot_break_a_table():
+    assert table.markdown([["a", "b"], ["x|y", "one\ntwo"]]).splitlines()[2] == r"| x\|y | one two |"
 
 
 def test_policies_that_do_not_fit_are_named(tmp_path, monkeypatch):

@@ -17,7 +17,7 @@ from published import published
 
 from gpu import sizes
 from gpu.scores import PROFILES
-from gpu.train import POLICY
+from gpu.store import POLICY
 
 POLICIES_BYTES = 16_000_000
 CARD = """Policies of one measurement, as benchmarks/gpu_day.py left them; day.json says on which machine.

@@ -62,8 +62,15 @@ class Pool:
         self, module: str, count: int, arguments: Sequence[str], log: IO[str], env: Mapping[str, str] | None = None
     ) -> None:
         """Starts `count` processes `python -m MODULE`, whose stderr goes to `log`."""
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": log}
-        self._workers = [start(["-m", module, *arguments], env=env, **pipes) for _ in range(count)]
+        self._command, self._log, self._env = ["-m", module, *arguments], log, env
+        self._workers: list[subprocess.Popen[str]] = []
+        self.grow(count)
+
+    def grow(self, count: int) -> None:
+        """Starts more workers until there are `count`; `answers` says when they are ready."""
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": self._log}
+        while len(self._workers) < count:
+            self._workers.append(start(self._command, env=self._env, **pipes))
 
     def __enter__(self) -> Pool:
         return self
@@ -74,27 +81,32 @@ class Pool:
         for worker in self._workers:
             worker.wait()
 
-    def answers(self, count: int, timeout_s: float) -> list[dict[str, Any]]:
-        """One answer of each of the first `count` workers.
+    def answers(self, count: int, timeout_s: float, begin: int = 0) -> list[dict[str, Any]]:
+        """One answer of each of the workers `begin` to `count`, an object in a line; other lines are skipped.
 
         Raises:
             RuntimeError: a worker ended, or did not answer in time.
         """
         deadline_s = time.monotonic() + timeout_s
-        return [_answer(worker, deadline_s) for worker in self._workers[:count]]
+        return [_answer(worker, deadline_s) for worker in self._workers[begin:count]]
 
     def work(self, count: int, seconds: float) -> list[dict[str, Any]]:
         """Has the first `count` workers work for so long, all at the same time; errors as in `answers`."""
         for worker in self._workers[:count]:
             assert worker.stdin is not None
-            print(seconds, file=worker.stdin, flush=True)
+            try:
+                print(seconds, file=worker.stdin, flush=True)
+            except OSError as error:
+                raise RuntimeError(f"a worker has ended ({error.strerror}); log.txt has its messages") from None
         return self.answers(count, seconds + 30)
 
 
 def _answer(worker: subprocess.Popen[str], deadline_s: float) -> dict[str, Any]:
     assert worker.stdout is not None
-    readable, _, _ = select.select([worker.stdout], [], [], max(0.0, deadline_s - time.monotonic()))
-    line = worker.stdout.readline() if readable else ""
+    line = "-"
+    while line and not line.startswith("{"):  # libraries print, too
+        readable, _, _ = select.select([worker.stdout], [], [], max(0.0, deadline_s - time.monotonic()))
+        line = worker.stdout.readline() if readable else ""
     if not line:
         how = f"ended with code {worker.wait()}" if readable else "did not answer in time"
         raise RuntimeError(f"a worker {how}; log.txt has its messages")

@@ -20,8 +20,8 @@ KINDS: dict[str, tuple[dict[str, str], ...]] = {
     ),
 }
 IN_SOFTWARE = ("llvmpipe", "softpipe", "swrast", "software")
-START_S = 20.0  # a renderer that takes longer to start is left out
-SHARE = 0.2  # of the time, for each of a kind's two counts and each of its two rounds
+START_S = 6.0  # a renderer that takes longer to start is left out
+SHARE = 0.25  # of the time, for each of a kind's two counts and each of its two rounds
 
 
 def measure(kind: str, count: int, size: int, seconds: float) -> dict[str, Any]:
@@ -37,12 +37,10 @@ def measure(kind: str, count: int, size: int, seconds: float) -> dict[str, Any]:
 
 def _measure(kind: str, env: dict[str, str], count: int, size: int, seconds: float) -> dict[str, Any]:
     arguments = [f"--size={size}"]
-    with Pool("gpu.env_worker", 1, arguments, sys.stderr, env) as probe:
-        name = probe.answers(1, START_S)[0]["renderer"]
+    with Pool("gpu.env_worker", count, arguments, sys.stderr, env) as pool:
+        name = pool.answers(count, START_S)[0]["renderer"]
         if (kind == "cpu") != any(word in name.lower() for word in IN_SOFTWARE):
             raise RuntimeError(f"{name} came, which does not draw on the {kind.upper()}")
-    with Pool("gpu.env_worker", count, arguments, sys.stderr, env) as pool:
-        pool.answers(count, START_S)
         rates: dict[int, list[float]] = {1: [], count: []}
         for _ in range(2):
             for workers, found in rates.items():
@@ -60,7 +58,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, required=True, help="speed.json")
     parser.add_argument("--count", type=int, default=16, help="processes side by side (default: 16)")
     parser.add_argument("--size", type=int, default=84, help="pixels (default: 84)")
-    parser.add_argument("--seconds", type=float, default=5, help="measured for each renderer (default: 5)")
+    parser.add_argument("--seconds", type=float, default=2.4, help="measured for each renderer (default: 2.4)")
     args = parser.parse_args()
     found: dict[str, dict[str, Any]] = {}
     for kind in KINDS:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from gpu import child, sizes, store
-from gpu.train import RESULT
+from gpu.store import RESULT
 from sim_training import metrics
 
 PROFILES = ("best", "plain")
@@ -76,7 +76,7 @@ class Scores:
         try:
             while time.monotonic() < until_s:
                 may_start = until_s - time.monotonic() >= self.least_s and len(failed) < MOST_FAILURES
-                while waiting and may_start and len(self._running) < self.limit:
+                while waiting and may_start and len(self._running) < self.limit and self._may_join(waiting[0]):
                     self._start(waiting.popleft(), until_s)
                 self._look()
                 failed |= self._collect_ended()
@@ -89,7 +89,15 @@ class Scores:
             for process in self._running.values():
                 process.wait()
         self._look()
+        for run in self._running:
+            self._rows.setdefault(run, {**NOTHING, **run._asdict(), "state": "running"})
+        store.put(self.out, runs=list(self._rows.values()))
         return failed
+
+    def _may_join(self, run: Run) -> bool:
+        """Whether a run may start beside those under way: nothing slows down the first six, which matter most."""
+        first = [each for each in self._running if (each.profile, each.seed) == (PROFILES[0], 1)]
+        return not first or (run.profile, run.seed) == (PROFILES[0], 1)
 
     def _start(self, run: Run, until_s: float) -> None:
         which = [f"--task={run.task}", f"--profile={run.profile}", f"--seed={run.seed}", f"--until={until_s}"]
@@ -114,7 +122,10 @@ class Scores:
         """`done` once every task and profile has a complete run."""
         complete = {(run.task, run.profile) for run, row in self._rows.items() if row["state"] == "complete"}
         wanted = len(sizes.TASKS) * len(PROFILES)
-        return "done" if len(complete) == wanted else f"cut, {len(complete)} of {wanted} rows have a complete run"
+        unjudged = [run.name for run, row in self._rows.items() if "mean" not in row]
+        never = f"; never judged: {', '.join(unjudged)}" if unjudged else ""
+        text = "done" if len(complete) == wanted else f"cut, {len(complete)} of {wanted} rows have a complete run"
+        return text + never
 
     def _look(self, also: list[Run] | None = None) -> None:
         """Reads the runs under way, and stores what has changed."""

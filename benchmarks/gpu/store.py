@@ -10,6 +10,7 @@ from sac_ae_ros.core.errors import RunError
 from sim_training.config import write_text
 
 SCHEMA_VERSION = 1
+RESULT, POLICY = "result.json", "policy.pt"  # of one training, in its run folder
 FILES = ("day.json", "tests.json", "speed.json", "scores.json")  # what docs/results.md is drawn from
 
 
@@ -19,10 +20,15 @@ def read(path: Path) -> dict[str, Any]:
     Raises:
         RunError: it holds something else.
     """
+    if not path.exists():
+        return {}
     try:
-        return dict(json.loads(path.read_text())) if path.exists() else {}
-    except (OSError, ValueError, TypeError) as error:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
         raise RunError(f"gpu: expected a JSON object in {path}, got something else ({error})") from None
+    if not isinstance(content, dict):
+        raise RunError(f"gpu: expected a JSON object in {path}, got a {type(content).__name__}")
+    return content
 
 
 def put(path: Path, **values: object) -> None:

@@ -112,4 +112,5 @@ def markdown(rows: Rows) -> str:
     """As a Markdown table."""
     head, *body = rows
     ruler = ["---:" if i and _number(rows, i) else "---" for i in range(len(head))]
-    return "\n".join(f"| {' | '.join(row)} |" for row in [head, ruler, *body])
+    cells = [[" ".join(cell.split()).replace("|", "\\|") for cell in row] for row in [head, ruler, *body]]
+    return "\n".join(f"| {' | '.join(row)} |" for row in cells)

@@ -10,33 +10,71 @@ from pathlib import Path
 import torch
 
 from gpu import sizes, store
+from gpu.store import POLICY, RESULT
 from sim_training.agent import SacAeAgent
-from sim_training.evaluate import EVAL_SEED, to_physical
+from sim_training.config import TrainConfig
+from sim_training.evaluate import EVAL_SEED, Returns
 from sim_training.trainer import Trainer
 
-RESULT, POLICY = "result.json", "policy.pt"
 PROBE_STEPS = 20
 MARGIN, MARGIN_S = 1.5, 2.0  # on what an evaluation is expected to take
 
 
 class JudgedTrainer(Trainer):
-    """A trainer whose only checkpoint is its policy: a gigabyte of frames on disk would cost more than it tells."""
+    """A trainer that leaves itself time for its last evaluation, and whose only checkpoint is its policy.
+
+    How long an evaluation will take is measured again at every row of the log, as others share the GPU, and is
+    taken from the last evaluation once there was one. A whole checkpoint would be a gigabyte of frames.
+    """
+
+    def __init__(self, config: TrainConfig, run_dir: Path, until_s: float) -> None:
+        """`until_s`: reading of time.monotonic by which all must be done."""
+        super().__init__(config, run_dir)
+        self._until_s = until_s
+        self.stop_at_s = until_s
+        self._env_step_s = self._probe_env_s()
+        self._reserve(self._expected_s())
+
+    def train(self) -> Returns:
+        """Trains and judges; see Trainer.run."""
+        return self.run(stop_at_s=self.stop_at_s)
+
+    def _probe_env_s(self) -> float:
+        """Seconds of one agent step of the simulation."""
+        self.env.reset(seed=EVAL_SEED)
+        self.env.step(self.env.action_space.sample())
+        started = time.monotonic()
+        for _ in range(PROBE_STEPS):
+            self._seen, *_ = self.env.step(self.env.action_space.sample())
+        return (time.monotonic() - started) / PROBE_STEPS
+
+    def _expected_s(self) -> float:
+        """Seconds of an evaluation, by the policy's speed at this moment."""
+        self.agent.act(self._seen, sample=False)  # waits for updates under way, and loads libraries at first
+        started = time.monotonic()
+        for _ in range(PROBE_STEPS):
+            self.agent.act(self._seen, sample=False)
+        act_s = (time.monotonic() - started) / PROBE_STEPS
+        steps = self.config.run.eval_episodes * self.env.task.episode_steps / self.config.env.action_repeat
+        return steps * (act_s + self._env_step_s)
+
+    def _reserve(self, seconds: float) -> None:
+        self.stop_at_s = self._until_s - MARGIN * seconds - MARGIN_S
+
+    def _log(self) -> None:
+        super()._log()
+        if not self._evaluated:
+            self._reserve(self._expected_s())
+
+    def _evaluate(self) -> Returns | None:
+        started = time.monotonic()
+        result = super()._evaluate()
+        self._reserve(time.monotonic() - started)
+        return result
 
     def _checkpoint(self) -> None:
         self.learner.check_parameters()
         save_policy(self.agent, self.run_dir / POLICY)
-
-    def evaluation_s(self) -> float:
-        """Seconds that an evaluation will take, with a margin; measured on a few steps of one."""
-        self.env.reset(seed=EVAL_SEED)
-        obs, *_ = self.env.step(self.env.action_space.sample())
-        self.agent.act(obs, sample=False)  # the first one loads libraries
-        started = time.monotonic()
-        for _ in range(PROBE_STEPS):
-            obs, *_ = self.env.step(to_physical(self.env, self.agent.act(obs, sample=False)))
-        step_s = (time.monotonic() - started) / PROBE_STEPS
-        steps = self.config.run.eval_episodes * self.env.task.episode_steps / self.config.env.action_repeat
-        return MARGIN * steps * step_s + MARGIN_S
 
 
 def save_policy(agent: SacAeAgent, path: Path) -> None:
@@ -70,9 +108,9 @@ def main() -> None:
         device=args.device,
         tiny=args.tiny,
     )
-    trainer = JudgedTrainer(config, args.out)
+    trainer = JudgedTrainer(config, args.out, args.until)
     try:
-        returns = trainer.run(stop_at_s=args.until - trainer.evaluation_s())
+        returns = trainer.train()
         store.put(
             args.out / RESULT,
             env_steps=trainer.env_step,
