@@ -215,6 +215,10 @@ class Network:
     def trigger(self, name: str) -> Trigger.Response:
         return self.call(Trigger, name, Trigger.Request())
 
+    def arm(self) -> None:
+        """Arms policy_node as soon as it has used the frames that this asks for."""
+        self.until(lambda: self.trigger("policy_node/arm").success, 10, "arming")
+
     def change(self, *transitions: int) -> bool:
         """Drives policy_node; whether the last transition succeeded."""
         success = True

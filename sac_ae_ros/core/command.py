@@ -33,6 +33,7 @@ class Stop(StrEnum):
     HUNG = "hung"  # inference does not come back
     CAMERA = "camera"  # camera_info contradicts the policy, where that is refused
     JOINTS = "joints"  # measured positions, which a stop would hold, are missing
+    RIVAL = "rival"  # another node commands the same robot, where that stops it
 
 
 CLEARED_BY_EDGE = frozenset({Stop.STALE, Stop.ENABLE})
@@ -150,6 +151,11 @@ class SafetyGate:
         with self._lock:
             self._arm()
 
+    def check_arming(self) -> None:
+        """Raises ArmError where `arm` would, for a cause that lasts or a gate that is closed; arms nothing."""
+        with self._lock:
+            self._check_arming()
+
     def arm_by_edge(self) -> None:
         """Arms as the enable topic does: only stale and enable stops are cleared by it.
 
@@ -177,24 +183,40 @@ class SafetyGate:
         with self._lock:
             return self._report(cause, lasts)
 
-    def pass_on(self, action: NDArray[np.float32], send: Callable[[Values], None]) -> Verdict:
+    def pass_on(
+        self,
+        action: NDArray[np.float32],
+        send: Callable[[Values], None],
+        late: Callable[[], Stop | None] = lambda: None,
+    ) -> Verdict:
         """Maps an action [A] in [-1, 1] to physical values and calls `send` with them if they may pass.
 
         What is sent is also shaped: filtered, and limited in slew and jerk against what was sent before, and
         against rest after a stop. `send` runs under the gate's lock, so that no command can follow a stop that
-        another thread has just latched.
+        another thread has just latched. `late` is asked under the lock, immediately before and after `send`, for a
+        reason to stop: a process that was paused there stops the robot. It must not use the gate.
         """
         with self._lock:
-            finite = bool(np.isfinite(action).all())
-            self._report(Stop.NAN, not finite)
-            if not finite:
+            values = _physical(action, self._policy_low, self._policy_high)
+            self._report(Stop.NAN, values is None)
+            if values is None:
                 return Verdict(None, False)
-            values = to_physical(action, self._policy_low, self._policy_high)
-            if not self._armed or self._stop is not None:
+            if not self._is_moving():
                 return Verdict(np.clip(values, self.low, self.high), False)
             values = self._shaper.step(values)
+            self._report_late(late())
+            if not self._is_moving():
+                return Verdict(values, False)
             send(values)
+            self._report_late(late())
             return Verdict(values, True)
+
+    def _is_moving(self) -> bool:
+        return self._armed and self._stop is None
+
+    def _report_late(self, cause: Stop | None) -> None:
+        if cause is not None:
+            self._report(cause, True)
 
     def _disarm(self) -> bool:
         if self._armed and self._stop is None:
@@ -203,11 +225,14 @@ class SafetyGate:
         self._stop, self._latched = None, frozenset()
         return was_armed
 
-    def _arm(self) -> None:
+    def _check_arming(self) -> None:
         if self._closed:
             raise ArmError("arm refused: expected an active node, but this one is being deactivated")
         if self._causes:
             raise ArmError(f"arm refused: expected no cause to stop, but this lasts: {_list(self._causes)}")
+
+    def _arm(self) -> None:
+        self._check_arming()
         if not self._armed or self._stop is not None:  # a robot that moves goes on from its last command
             self._shaper.reset(self._start())
         self._armed, self._stop = True, None
@@ -255,6 +280,15 @@ class SafetyGate:
 def to_physical(action: NDArray[np.float32], low: Values, high: Values) -> Values:
     """Maps an action [A] in [-1, 1] onto low..high [A]; training and robot share this line."""
     return np.asarray(low + (np.clip(action.astype(np.float64), -1, 1) + 1) / 2 * (high - low), np.float64)
+
+
+def _physical(action: NDArray[np.float32], low: Values, high: Values) -> Values | None:
+    """As `to_physical`; None where the action, or what it stands for, is not finite."""
+    if not np.isfinite(action).all():
+        return None
+    with np.errstate(over="ignore", invalid="ignore"):  # a range of +-1e308 is wider than a float64
+        values = to_physical(action, low, high)
+    return values if np.isfinite(values).all() else None
 
 
 def from_physical(values: Values, low: Values, high: Values) -> NDArray[np.float32]:

@@ -48,7 +48,8 @@ class Watching:
 
     view: what of the camera's image counts. freeze_timeout_s: identical pixels for this long count as no frame.
     novelty_every: measures novelty on every n-th tick, 0: never. novelty: judges it. probes: keeps some stacks.
-    before_command: called after inference, so that one which took too long can stop the robot first.
+    before_command: called after inference. late: asked under the gate's lock, when the command is sent, for a reason
+    to stop instead; see SafetyGate.pass_on.
     """
 
     view: View = FULL_VIEW
@@ -57,6 +58,7 @@ class Watching:
     novelty: NoveltyGuard | None = None
     probes: Probes | None = None
     before_command: Callable[[], None] = lambda: None
+    late: Callable[[], Stop | None] = lambda: None
 
 
 class ImageToCommand:
@@ -110,7 +112,7 @@ class ImageToCommand:
         self._ticks += 1
         reading = self._judge(output, frame)
         self._watching.before_command()
-        verdict = self._gate.pass_on(output.action, self._send)
+        verdict = self._gate.pass_on(output.action, self._send, self._watching.late)
         restarted = due is Due.RESTART
         return Step(stamp_ns, output.action, verdict.values, verdict.sent, output.novelty, reading, restarted)
 

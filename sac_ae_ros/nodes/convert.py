@@ -50,8 +50,9 @@ def to_intrinsics(message: CameraInfo) -> Intrinsics:
         raise ImageError(f"camera_info: expected the image's size, got {message.height}x{message.width} pixels")
     fx, cx, fy, cy = (float(message.k[i]) for i in (0, 2, 4, 5))
     if not (fx > 0 and fy > 0 and all(map(math.isfinite, (fx, fy, cx, cy)))):
+        uncalibrated = "the camera is uncalibrated: " if not any(message.k) else ""  # as CameraInfo.msg has it
         raise ImageError(
-            f"camera_info: expected focal lengths, got {fx:g} and {fy:g}; calibrate the camera,"
+            f"camera_info: {uncalibrated}expected focal lengths, got {fx:g} and {fy:g}; calibrate the camera,"
             " or set camera_info.check: off"
         )
     return Intrinsics(height, width, fx / across, fy / down, (cx - roi.x_offset) / across, (cy - roi.y_offset) / down)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
@@ -15,7 +16,7 @@ from sac_ae_ros.core.pipeline import ImageToCommand, Step, Watching
 from sac_ae_ros.core.policy import OnnxPolicy
 from sac_ae_ros.core.trial import Probes
 from sac_ae_ros.nodes.heartbeat import Heartbeat
-from sac_ae_ros.nodes.input_watch import InputWatch
+from sac_ae_ros.nodes.input_watch import FEWEST_TICKS, InputWatch
 from sac_ae_ros.nodes.policy_params import PolicyParams
 from sac_ae_ros.nodes.watchdog import Watchdog
 
@@ -27,14 +28,15 @@ RELEASED_S = 0.08
 class Links:
     """What a drive is connected to; all may be called from different threads.
 
-    send, stop: where commands and stops go. e_stop: the emergency stop, which outlives the drive. ambiguity: why nobody
-    may arm, or nothing. probes: where recent frames are kept for judging newer policies.
+    send, stop: where commands and stops go. e_stop: the emergency stop, which outlives the drive. obstacle: why the
+    robot must not be armed, as far as the ROS graph tells, or nothing; called before every arming. probes: where recent
+    frames are kept for judging newer policies.
     """
 
     send: Callable[[Values], None]
     stop: Callable[[Values], None]
     e_stop: Heartbeat
-    ambiguity: Callable[[], str] = lambda: ""
+    obstacle: Callable[[], str] = lambda: ""
     probes: Probes | None = None
 
 
@@ -59,8 +61,9 @@ def make_gate(
 ) -> SafetyGate:
     """A disarmed gate with the policy's limits and the robot's own.
 
-    `rest` gives what a stop sends, `held` is what only ~/arm may clear. What an emergency stop said before this node's
-    start may still be under way: it bars arming until it was listened for, but not a simulation that arms itself.
+    `rest` gives what a stop sends, `held` is what only ~/arm may clear. Arming is barred until a frame has been used.
+    What an emergency stop said before this node's start may still be under way: it bars arming until it was listened
+    for, but not a simulation that arms itself.
 
     Raises:
         ConfigError: the limits don't fit the policy.
@@ -68,7 +71,7 @@ def make_gate(
     limits = Limits(**asdict(params.limits))
     spec = policy.spec
     measured = params.command.stop == "hold_measured"
-    causes = {*first_causes(params), *(() if params.arm_on_activate else (Stop.E_STOP,))}
+    causes = {Stop.STALE, *first_causes(params), *(() if params.arm_on_activate else (Stop.E_STOP,))}
     return SafetyGate(
         spec.actions, spec.control_period_s, limits, rest=rest, measured=measured, causes=causes, held=held
     )
@@ -99,12 +102,20 @@ def make_guard(policy: OnnxPolicy, params: PolicyParams) -> NoveltyGuard | None:
     return guard if novelty.every else None
 
 
+def slow_frames(share: float, period_s: float) -> str:
+    """Says that frames come at that share of the policy's rate."""
+    return (
+        f"expected frames at the policy's {1 / period_s:.3g} Hz, got {share / period_s:.3g} Hz: its stack of frames"
+        f" spans {1 / share:.2g} times the time that it was trained with"
+    )
+
+
 class Drive:
     """One activation, from activate to deactivate."""
 
     def __init__(self, policy: OnnxPolicy, params: PolicyParams, gate: SafetyGate, links: Links) -> None:
         """Starts the watchdog; the `gate` is a fresh one from `make_gate`."""
-        period_s = policy.spec.control_period_s
+        self.period_s = period_s = policy.spec.control_period_s
         self._gate, self._params, self._links = gate, params, links
         self._guard = make_guard(policy, params)
         self.novelty: tuple[Reading | None, Level] = None, Level.NORMAL  # replaced whole, for other threads to read
@@ -114,29 +125,40 @@ class Drive:
             novelty_every=params.novelty.every,
             novelty=self._guard,
             probes=links.probes,
-            before_command=lambda: self._watchdog.look_at_frame(),  # made below
+            before_command=self._on_inferred,
+            late=lambda: self._watchdog.late(),  # made below
         )
         self._pipeline = ImageToCommand(policy, gate, links.send, watching)
-        self.input = InputWatch()
+        self.input = InputWatch(period_s)
         self._enable = Heartbeat(Stop.ENABLE, "the enable switch", "is off")
         self._camera = Heartbeat(Stop.CAMERA, "camera_info", "contradicts the policy")
         self._joints = Heartbeat(Stop.JOINTS, "joint_states", "lack a joint")
+        self.rivals = Heartbeat(Stop.RIVAL, "the command topic", "is shared", listen_s=0.0)
         self._enable.attach(gate, params.enable_timeout_s)
         self._camera.attach(gate, None)
         self._joints.attach(gate, params.command.joint_timeout_s)
+        self.rivals.attach(gate, None)
         links.e_stop.attach(gate, params.e_stop_timeout_s if params.e_stop_required else None)
         self.paused = ""  # how long the clock has stood still, in words
         self.disarms = 0
+        self.trouble_at_start = ""  # why it did not arm by itself
+        self._arms_itself = params.arm_on_activate  # at the first used frame, unless disarmed before
+        self._arming = threading.Lock()  # between whoever arms and whoever disarms
         self._clock = ""  # what was last wrong with it
         self._released_s: float | None = None  # since when enable has said false
         self.timeout_s = timeout_s(params, period_s)
-        self._beats = (self._enable, links.e_stop, self._camera, self._joints)
+        self._beats = (self._enable, links.e_stop, self._camera, self._joints, self.rivals)
         self._watchdog = Watchdog(gate, links.stop, self._beats, period_s=period_s, timeout_s=self.timeout_s)
 
     @property
     def state(self) -> GateState:
         """The gate's state at this moment."""
         return self._gate.state
+
+    @property
+    def arms_itself(self) -> bool:
+        """Whether the first used frame is going to arm it."""
+        return self._arms_itself
 
     @property
     def trouble(self) -> str | None:
@@ -195,19 +217,23 @@ class Drive:
         if not edge or self._is_moving():
             return ""
         try:
-            self._refuse_ambiguity()
-            self._gate.arm_by_edge()
+            self._arm(self._gate.arm_by_edge, self.disarms)
         except ArmError as error:
             return str(error)
         return "armed by enable"
+
+    def doubt_enable(self, why: str) -> None:
+        """Takes the deadman for released while there is a reason not to believe it; an empty one ends that."""
+        if self._params.enable_required:
+            self._enable.doubt(why)
 
     def heard_joints(self, all_fresh: bool) -> None:
         """Hears measured positions, once those of every joint are known."""
         self._joints.heard(all_fresh)
 
-    def heard_camera(self, fits: bool) -> None:
-        """Hears camera_info, where one that contradicts the policy keeps the robot from moving."""
-        self._camera.heard(fits)
+    def heard_camera(self, fits: bool, why: str = "") -> None:
+        """Hears camera_info, where one that contradicts the policy, or `why`, keeps the robot from moving."""
+        self._camera.heard(fits, why)
 
     def clock_jumped(self, by_s: float) -> None:
         """Stops the robot: nobody knows how old the frames are. The cause is over at once, the latch is not."""
@@ -222,25 +248,36 @@ class Drive:
             self._clock = self.paused
             self._watchdog.blame(Stop.CLOCK)
 
-    def arm(self) -> None:
-        """Lets commands pass. Raises ArmError while the cause of a stop lasts."""
-        self._refuse_ambiguity()
-        self._gate.arm()
+    def arm(self, disarms: int | None = None) -> None:
+        """Lets commands pass.
+
+        `disarms`: what that was when arming was asked for, if it takes a while; None: asked for now.
+
+        Raises:
+            ArmError: no frame has been used yet, frames come too slowly, the cause of a stop lasts, the ROS graph has
+                an obstacle, or the robot was disarmed since.
+        """
+        disarms = self.disarms if disarms is None else disarms
+        self._arm(self._gate.arm, disarms)
         self._clock = ""
 
     def disarm(self) -> bool:
         """Lets nothing pass; stops follow for half a second if the gate was armed, which is returned."""
-        self.disarms += 1
-        was_armed = self._gate.disarm()
-        if was_armed:
-            self._watchdog.last_stops()
-        return was_armed
+        with self._arming:
+            self._arms_itself = False
+            self.disarms += 1
+            was_armed = self._gate.disarm()
+            if was_armed:
+                self._watchdog.last_stops()
+            return was_armed
 
     def end(self) -> None:
         """Disarms for good, waits until the last stops are sent, and ends the watchdog."""
         self._links.e_stop.detach()
-        if self._gate.close():
-            self._watchdog.last_stops()
+        with self._arming:
+            self._arms_itself = False
+            if self._gate.close():
+                self._watchdog.last_stops()
         self._watchdog.wait_last_stops()
         self._watchdog.end()
 
@@ -266,10 +303,56 @@ class Drive:
             return self.input.why_unused(now_s, self.timeout_s)
         return ""
 
-    def _refuse_ambiguity(self) -> None:
-        ambiguity = self._links.ambiguity()
-        if ambiguity:
-            raise ArmError(f"arm refused: {ambiguity}")
+    def _on_inferred(self) -> None:
+        """Arms at the first frame that is used in time, if it is to do so by itself."""
+        if not self._watchdog.frame_inferred() or not self._arms_itself:
+            return
+        obstacle = self._links.obstacle()
+        with self._arming:
+            if not self._take_own_arming():  # disarmed meanwhile
+                return
+            try:
+                if obstacle:
+                    raise ArmError(f"arm refused: {obstacle}")
+                self._gate.arm()
+            except ArmError as error:
+                self.trouble_at_start = self._with_reasons(error)
+
+    def _take_own_arming(self) -> bool:
+        asked, self._arms_itself = self._arms_itself, False
+        return asked
+
+    def _arm(self, arm: Callable[[], None], disarms: int) -> None:
+        obstacle = self._links.obstacle()
+        if obstacle:
+            raise ArmError(f"arm refused: {obstacle}")
+        slowness = self._slowness()
+        with self._arming:
+            if disarms != self.disarms:
+                raise ArmError("arm refused: the robot was disarmed meanwhile; arm it again")
+            try:
+                if slowness:
+                    self._gate.check_arming()  # which has the better reasons
+                    raise ArmError(f"arm refused: {slowness}")
+                arm()
+            except ArmError as error:
+                raise ArmError(self._with_reasons(error)) from None
+
+    def _with_reasons(self, error: ArmError) -> str:
+        why = self.explain(self.state.causes)
+        return f"{error} ({why})" if why else str(error)
+
+    def _slowness(self) -> str:
+        """Why frames come too slowly to arm; empty if they do not."""
+        least, share = self._params.image.min_rate_share, self.input.facts(time.monotonic()).share
+        if not least or (share is not None and share >= least):
+            return ""
+        if share is None:
+            gap_s = GAP_PERIODS * self.period_s
+            return (
+                f"expected {FEWEST_TICKS} frames, none over {gap_s:.3g} s after the last, got fewer so far; try again"
+            )
+        return f"{slow_frames(share, self.period_s)}; set the camera to that rate, or image.min_rate_share"
 
     def _is_moving(self) -> bool:
         state = self._gate.state

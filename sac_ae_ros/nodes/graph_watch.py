@@ -16,6 +16,7 @@ from rclpy.topic_endpoint_info import TopicEndpointInfo
 
 IMAGE, COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
 BOOL = "std_msgs/msg/Bool"
+KILLED_S = 20.0  # so long the graph goes on to have a process that was killed
 PARTICIPANT_BYTES = 12  # of a DDS endpoint's id
 UNNAMED = "an unnamed node"
 SUGGESTED = 3
@@ -76,7 +77,7 @@ class GraphWatch:
         complaints = [text for info in others if (text := self._mismatch(info, qos))]
         if not others:
             complaints.append(self._nobody())
-        if self._commands or self._type in (IMAGE, COMPRESSED, BOOL):
+        if not self._commands and self._type in (IMAGE, COMPRESSED, BOOL):
             complaints += self._mixed(publishers)
         return Seen(_endpoints(publishers), _endpoints(subscribers), tuple(dict.fromkeys(complaints)))
 
@@ -128,7 +129,6 @@ class GraphWatch:
         if len(names) < 2:
             return []
         what = "they may contradict each other" if self._type == BOOL else "frames of all are mixed"
-        what = "the robot gets commands of all" if self._commands else what
         return [f"{len(names)} publishers on {self._name}: {', '.join(names)}: {what}; give each a topic of its own"]
 
 

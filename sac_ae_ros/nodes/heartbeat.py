@@ -30,6 +30,8 @@ class Heartbeat:
         self._gate: SafetyGate | None = None
         self._timeout_s: float | None = None
         self._good = True
+        self._why = ""  # it is bad, where more is known than `bad`
+        self._doubt = ""  # why it cannot be believed, whatever it says
         self._was_bad = False  # since it was last told to a gate
         self._bad_until_s = 0.0
         self._heard_s: float | None = None
@@ -49,15 +51,22 @@ class Heartbeat:
         with self._lock:
             self._gate = None
 
-    def heard(self, good: bool) -> None:
-        """Notes the signal; a bad one stops the robot at once."""
+    def heard(self, good: bool, why: str = "") -> None:
+        """Notes the signal; a bad one stops the robot at once. `why` says more than `bad` in the constructor."""
         with self._lock:
             now_s = time.monotonic()
-            self._good, self._heard_s = good, now_s
+            self._good, self._heard_s, self._why = good, now_s, why
             if not good:
                 self._bad_until_s = now_s + self._settle_s
                 self._was_bad |= self._gate is None
             self._report(now_s)
+
+    def doubt(self, why: str) -> None:
+        """Counts it as bad from now on, whatever it says, and for that reason; with an empty one no longer."""
+        with self._lock:
+            had, self._doubt = self._doubt, why
+            if why or had:
+                self._report(time.monotonic())
 
     def look(self, now_s: float) -> float:
         """Reports whether it is bad or silent; returns the seconds after which that may change."""
@@ -78,22 +87,24 @@ class Heartbeat:
     def text(self, now_s: float) -> str:
         """What is wrong with it, in words; empty if nothing is."""
         with self._lock:
+            if self._doubt:
+                return self._doubt
             if self._heard_s is None:
                 return f"{self._title}: nothing heard yet"
             if self._is_bad(now_s):
-                return f"{self._title} {self._bad}"
+                return f"{self._title} {self._why or self._bad}"
             return f"{self._title}: silent for {now_s - self._heard_s:.2f} s" if self._is_late(now_s) else ""
 
     def _report(self, now_s: float) -> None:
         if self._gate is None:
             return
-        if self._heard_s is not None:
+        if self._heard_s is not None or self._doubt:
             self._gate.report(self.cause, self._is_bad(now_s) or self._is_late(now_s))
         elif self._timeout_s is None and now_s >= self._listen_until_s:
             self._gate.report(self.cause, False)
 
     def _is_bad(self, now_s: float) -> bool:
-        return not self._good or now_s < self._bad_until_s
+        return bool(self._doubt) or not self._good or now_s < self._bad_until_s
 
     def _is_late(self, now_s: float) -> bool:
         return self._timeout_s is not None and self._heard_s is not None and now_s - self._heard_s > self._timeout_s

@@ -6,7 +6,13 @@ import threading
 from collections import deque
 from dataclasses import dataclass
 
+from sac_ae_ros.core.frames import GAP_PERIODS
+
 RATE_OVER_S = 5.0
+# The rate at which the policy gets frames is judged over so many of its periods, and a second at least.
+TICKS = 10
+TICKS_S = 1.0
+FEWEST_TICKS = 3
 
 
 @dataclass(frozen=True)
@@ -14,6 +20,7 @@ class InputFacts:
     """Images since activation. rate_hz: over the last 5 s; age_s: of the frame used last, when its command was out.
 
     received: all that came; used: those that a tick needed; refused: due, but not usable; silent_s: since one came.
+    share: at which part of the policy's rate it gets frames, by the time that dates them; None: too few to tell.
     """
 
     received: int
@@ -22,13 +29,18 @@ class InputFacts:
     rate_hz: float
     age_s: float | None
     silent_s: float | None
+    share: float | None
 
 
 class InputWatch:
     """Counts images; one thread tells it, another asks."""
 
-    def __init__(self) -> None:
-        """Starts without a past."""
+    def __init__(self, period_s: float) -> None:
+        """Starts without a past. `period_s`: the policy's."""
+        self.topic = "the image topic"
+        self._period_ns = period_s * 1e9
+        self._window_ns = max(TICKS * self._period_ns, TICKS_S * 1e9)
+        self._ticks_ns: deque[int] = deque()
         self._lock = threading.Lock()
         self._arrivals_s: deque[float] = deque(maxlen=1000)
         self._received = self._used = self._refused = 0
@@ -39,19 +51,24 @@ class InputWatch:
         self._stamp_ns: int | None = None
         self._stamp_moved_s = 0.0
 
-    def received(self, now_s: float, stamp_ns: int) -> None:
-        """An image came, stamped so; seconds by the steady clock."""
+    def received(self, now_s: float, stamp_ns: int | None) -> None:
+        """An image came, stamped so; None where stamps do not count. Seconds by the steady clock."""
         with self._lock:
             self._received += 1
             self._arrivals_s.append(now_s)
-            if stamp_ns != self._stamp_ns:
+            if stamp_ns is None or stamp_ns != self._stamp_ns:
                 self._stamp_ns, self._stamp_moved_s = stamp_ns, now_s
 
-    def used(self, now_s: float, age_s: float) -> None:
-        """A frame went through the policy; `age_s`: from its stamp until its command was out."""
+    def used(self, now_s: float, age_s: float, stamp_ns: int) -> None:
+        """A frame went through the policy; `age_s`: from `stamp_ns`, which dates it, until its command was out."""
         with self._lock:
             self._used += 1
             self._used_s, self._age_s = now_s, age_s
+            if self._ticks_ns and not 0 < stamp_ns - self._ticks_ns[-1] <= GAP_PERIODS * self._period_ns:
+                self._ticks_ns.clear()  # the stack has restarted, too
+            self._ticks_ns.append(stamp_ns)
+            while stamp_ns - self._ticks_ns[0] > self._window_ns:
+                self._ticks_ns.popleft()
 
     def refused(self, now_s: float, reason: str) -> None:
         """A frame could not be used."""
@@ -69,7 +86,14 @@ class InputWatch:
             silent_s = now_s - self._arrivals_s[-1] if self._arrivals_s else None
             if silent_s is not None and silent_s > 1.0 and silent_s * rate_hz > 3:
                 rate_hz = 0.0
-            return InputFacts(self._received, self._used, self._refused, rate_hz, self._age_s, silent_s)
+            share = self._share()
+            return InputFacts(self._received, self._used, self._refused, rate_hz, self._age_s, silent_s, share)
+
+    def _share(self) -> float | None:
+        count = len(self._ticks_ns)
+        if count < FEWEST_TICKS:
+            return None
+        return (count - 1) * self._period_ns / (self._ticks_ns[-1] - self._ticks_ns[0])
 
     def why_unused(self, now_s: float, within_s: float) -> str:
         """Why no frame was used for `within_s` seconds; empty if one was."""
@@ -77,12 +101,13 @@ class InputWatch:
             if self._used_s is not None and now_s - self._used_s <= within_s:
                 return ""
             if not self._arrivals_s:
-                return "no image has come yet"
+                return f"no image has come yet on {self.topic}"
             silent_s = now_s - self._arrivals_s[-1]
             still_s = now_s - self._stamp_moved_s
             if still_s > within_s and self._arrivals_s[-1] - self._stamp_moved_s > within_s / 2:
                 return f"image stamps have stood still for {still_s:.2f} s; restart the camera driver"
-            if self._refusal and now_s - self._refused_s <= within_s:
+            recent = now_s - self._refused_s <= within_s
+            if self._refusal and (recent or (self._used_s is None and silent_s <= within_s)):
                 return self._refusal
             if silent_s > within_s / 2:
                 return f"no image for {silent_s:.2f} s"

@@ -24,6 +24,7 @@ BEST_EFFORT = ReliabilityPolicy.BEST_EFFORT
 # Matches every publisher.
 NEWEST = QoSProfile(depth=1, reliability=BEST_EFFORT)
 MATCH_EVERY_S = 1.0
+CAMERA_INFO = "camera_info: "
 
 OnImage = Callable[[Image | CompressedImage], None]
 
@@ -51,6 +52,7 @@ class Inputs:
         # remapping `image` moves it along
         self._topic = node.resolve_topic_name("image") + ("/compressed" if self._compressed else "")
         self._type = CompressedImage if self._compressed else Image
+        drive.input.topic = self._topic
         self._qos = NEWEST
         self._images = node.create_subscription(self._type, self._topic, on_image, self._qos)
         self.image_watch = self._image_watch()
@@ -94,16 +96,18 @@ class Inputs:
         if self._judged is not None and _same_optics(self._judged, message):
             return
         self._judged = message
+        why = ""
         try:
             camera = self._loaded.policy.spec.camera
             found = differences(camera, to_intrinsics(message), self._view, self._params.camera_info.tolerance)
         except ImageError as error:
-            found = [str(error)]
-        self.camera_complaints = tuple(f"camera_info: {text}" for text in found)
+            why = str(error).removeprefix(CAMERA_INFO)
+            found = [why]
+        self.camera_complaints = tuple(f"{CAMERA_INFO}{text}" for text in found)
         for text in self.camera_complaints:
             self._node.get_logger().warning(text)
         if self._params.camera_info.check == "refuse":
-            self._drive.heard_camera(not found)
+            self._drive.heard_camera(not found, why)
 
 
 def _same_optics(a: CameraInfo, b: CameraInfo) -> bool:

@@ -25,9 +25,11 @@ from sac_ae_ros.nodes.fields import type_name
 from sac_ae_ros.nodes.heartbeat import Heartbeat
 from sac_ae_ros.nodes.mapping import CommandMapping, HeldJoints, stop_policy
 from sac_ae_ros.nodes.policy_params import PolicyParams
+from sac_ae_ros.nodes.rivals import Rivals
 
 NEWEST_COMMAND = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
 RECEIPT_S = 0.5
+FAR_S = 3600.0  # no clock that is merely not synchronised is off by so much
 COMMAND_TOPICS = {"command": "cmd_vel", "shadow": "~/shadow_cmd"}
 
 
@@ -57,6 +59,7 @@ class LoadedPolicy:
         self._warn_if_slow()
         self._commands = node.create_publisher(self.command_class, COMMAND_TOPICS[params.output], NEWEST_COMMAND)
         self.command_topic = str(self._commands.topic_name)
+        self.rivals = Rivals(node, self.command_topic, params.command.allow_publishers)
         self._executed = node.create_publisher(JointState, "~/executed", 10)
         self._novelty = node.create_publisher(Float64, "~/novelty", 10)
         node.get_logger().info(
@@ -74,9 +77,9 @@ class LoadedPolicy:
         """Its name, such as geometry_msgs/msg/Twist."""
         return type_name(self.command_class)
 
-    def drive(self, e_stop: Heartbeat, ambiguity: Callable[[], str], held: Iterable[Stop]) -> Drive:
+    def drive(self, e_stop: Heartbeat, obstacle: Callable[[], str], held: Iterable[Stop]) -> Drive:
         """A fresh activation, disarmed; `held` is what the one before left for ~/arm to clear."""
-        links = Links(self.send, self.send_stop, e_stop, ambiguity, self.probes)
+        links = Links(self.send, self.send_stop, e_stop, obstacle, self.probes)
         return Drive(self.policy, self.params, self._gate(held), links)
 
     def close(self) -> None:
@@ -111,21 +114,39 @@ class LoadedPolicy:
             StampError: its stamp lies in the future.
         """
         now_ns = self._now().nanoseconds
-        if self.params.stamp_source == "arrival":
+        if not self.dated_by_header:
             return int(now_ns)
         stamp_ns = to_ns(header.stamp)
         age_s = (now_ns - stamp_ns) * 1e-9
         if age_s > self._max_age_s:
             raise ImageError(
-                f"expected a stamp at most {self._max_age_s:g} s old, got one of {age_s:.3f} s;"
-                " synchronise the camera's clock or set stamp_source: arrival"
+                f"expected a stamp at most {self._max_age_s:g} s old, got {_stamp(stamp_ns, age_s)};"
+                f" {self._way_out(stamp_ns, age_s)}"
             )
         if -age_s > self._max_future_s:
             raise StampError(
-                f"expected a stamp at most {self._max_future_s:g} s ahead, got one of {-age_s:.3f} s;"
-                " synchronise the camera's clock or set stamp_source: arrival"
+                f"expected a stamp at most {self._max_future_s:g} s ahead, got {_stamp(stamp_ns, -age_s)};"
+                f" {self._way_out(stamp_ns, age_s)}"
             )
         return stamp_ns
+
+    @property
+    def dated_by_header(self) -> bool:
+        """Whether its header dates a frame, or its arrival."""
+        return self.params.stamp_source == "header"
+
+    def _way_out(self, stamp_ns: int, age_s: float) -> str:
+        """What to do about a stamp of that age."""
+        if stamp_ns == 0:
+            return "the camera driver sets none: set stamp_source: arrival"
+        simulated = self._node.get_clock().ros_time_is_active  # type: ignore[attr-defined]
+        if simulated and not self._now().nanoseconds:
+            return "use_sim_time is true and no /clock has come yet"
+        if age_s > FAR_S and not simulated:
+            return "for a simulation or a recording start the node with use_sim_time:=true"
+        if -age_s > FAR_S and simulated:
+            return "this camera does not follow /clock: start the node with use_sim_time:=false"
+        return "synchronise the camera's clock or set stamp_source: arrival"
 
     def age_s(self, stamp_ns: int) -> float:
         """How old a frame is now."""
@@ -177,3 +198,7 @@ class LoadedPolicy:
 
     def _now(self) -> Any:
         return self._node.get_clock().now()
+
+
+def _stamp(stamp_ns: int, off_s: float) -> str:
+    return "a stamp of 0" if stamp_ns == 0 else f"one of {off_s:.3f} s"

@@ -38,6 +38,7 @@ from sac_ae_ros.nodes.switches import Switches
 
 LOG_EVERY_S = 2.0
 LOOK_EVERY_S = 0.05
+GRAPH_EVERY_S = 1.0
 NO_POLICY_DIR = "expected the parameter policy_dir, a folder of policy versions, got none; launch the node with it"
 
 Transition = Callable[["PolicyNode", LifecycleState], None]
@@ -77,7 +78,9 @@ class PolicyNode(LifecycleNode):
         self._end_lock = threading.Lock()
         self._idle_lock = threading.Lock()  # between an activation and a version that takes over without one
         declare(self, PolicyParams, self._locked, arguments)
-        self._switches = Switches(self)
+        self._switches = Switches(self, self._disarm)
+        self._graph_s = 0.0  # when it was looked at last
+        self._rivals = ""
         self._held: frozenset[Stop] = frozenset()  # what only ~/arm clears, from one activation to the next
         self._reporter = Reporter(self, read(self, PolicyParams).hardware_id)
         self._bridge = CvBridge()
@@ -87,7 +90,6 @@ class PolicyNode(LifecycleNode):
         apart = [MutuallyExclusiveCallbackGroup() for _ in range(2)]
         self.create_service(Trigger, "~/arm", self._on_arm, callback_group=apart[0])
         self.create_service(Trigger, "~/reload", self._on_reload, callback_group=apart[1])
-        self.create_service(Trigger, "~/disarm", self._on_disarm)
         self.create_service(Trigger, "~/rollback", self._on_rollback)
 
     @_transition
@@ -100,14 +102,12 @@ class PolicyNode(LifecycleNode):
 
     @_transition
     def on_activate(self, _: LifecycleState) -> None:
-        """Starts inference; arms only if the parameter arm_on_activate says so."""
+        """Starts inference; with arm_on_activate the first used frame arms."""
         loaded = self._ready()
         with self._idle_lock:
-            drive = self._drive = loaded.drive(self._switches.e_stop, self._ambiguity, self._held)
+            drive = self._drive = loaded.drive(self._switches.e_stop, self._obstacle, self._held)
         if self._ending:  # asked only now, so that either this or end_for_good sees the other
             raise RunError("expected a node that goes on, but this one is about to end")
-        if loaded.params.arm_on_activate:
-            drive.arm()
         self._clock_watch = ClockWatch(
             simulated=self.get_clock().ros_time_is_active,  # type: ignore[attr-defined]
             max_jump_s=loaded.params.max_clock_jump_s,
@@ -116,7 +116,7 @@ class PolicyNode(LifecycleNode):
         self._inputs = Inputs(self, loaded, drive, self._on_image, self._on_episode_end)
         self._switches.connect(drive)
         where = "" if loaded.params.output == "command" else f"; commands go to {loaded.command_topic} only"
-        armed = "armed" if loaded.params.arm_on_activate else "not armed: call ~/arm"
+        armed = "arms at the first frame" if drive.arms_itself else "not armed: call ~/arm"
         self.get_logger().info(f"active and {armed}{where}")
 
     @_transition
@@ -175,8 +175,22 @@ class PolicyNode(LifecycleNode):
         drive, clock_watch = self._drive, self._clock_watch
         if drive is not None and clock_watch is not None:
             self._look_at_clock(drive, clock_watch)
+        if drive is not None and time.monotonic() - self._graph_s > GRAPH_EVERY_S:
+            self._look_at_graph(drive)
         lifecycle = self._state_machine.current_state[1]
-        self._reporter.tell(Parts(lifecycle, self._loaded, drive, self._inputs, self._reloader, self._switches))
+        parts = Parts(lifecycle, self._loaded, drive, self._inputs, self._reloader, self._switches, self._rivals)
+        self._reporter.tell(parts)
+
+    def _look_at_graph(self, drive: Drive) -> None:
+        """Looks for what the graph alone tells: switches that cannot be believed, and others that command the robot."""
+        loaded = self._loaded
+        if loaded is None:
+            return
+        self._switches.look(enable_required=loaded.params.enable_required)
+        self._rivals = loaded.rivals.look()
+        if loaded.params.command.other_publishers == "stop":
+            drive.rivals.doubt(self._rivals)
+        self._graph_s = time.monotonic()
 
     def _look_at_clock(self, drive: Drive, watch: ClockWatch) -> None:
         now_s = time.monotonic()
@@ -216,7 +230,7 @@ class PolicyNode(LifecycleNode):
         drive, loaded = self._drive, self._loaded
         if drive is None or loaded is None:
             return
-        drive.input.received(time.monotonic(), to_ns(message.header.stamp))
+        drive.input.received(time.monotonic(), to_ns(message.header.stamp) if loaded.dated_by_header else None)
         if self._reloader is not None and self._reloader.at_next_frame:
             self._swap(loaded, drive)
         try:
@@ -227,7 +241,7 @@ class PolicyNode(LifecycleNode):
             self.get_logger().warning(f"frame not used: {error}", throttle_duration_sec=LOG_EVERY_S)
             return
         if step is not None:
-            drive.input.used(time.monotonic(), loaded.age_s(stamp_ns))
+            drive.input.used(time.monotonic(), loaded.age_s(stamp_ns), stamp_ns)
             loaded.publish(step, message.header)
 
     def _known(self, message: Image | CompressedImage) -> Image | CompressedImage:
@@ -273,9 +287,16 @@ class PolicyNode(LifecycleNode):
         response.success = False
         return response
 
-    def _ambiguity(self) -> str:
+    def _obstacle(self) -> str:
+        """Why the robot must not be armed, as the graph has it at this moment."""
         loaded = self._loaded
-        return self._switches.ambiguity(enable_required=loaded.params.enable_required) if loaded is not None else ""
+        if loaded is None:
+            return ""
+        return self._switches.doubts(enable_required=loaded.params.enable_required) or loaded.rivals.look()
+
+    def _disarm(self) -> bool:
+        drive = self._drive
+        return drive is not None and drive.disarm()
 
     async def _listen_for_e_stop(self) -> None:
         """Waits, soon after the node's start, until an emergency stop that was pressed before it would be known."""
@@ -296,22 +317,23 @@ class PolicyNode(LifecycleNode):
             return response
         disarms = drive.disarms
         await self._listen_for_e_stop()
-        if self._drive is not drive or drive.disarms != disarms:
-            response.message = "arm refused: the node was disarmed or deactivated meanwhile; call ~/arm again"
+        if self._drive is not drive:
+            response.message = "arm refused: the node was deactivated meanwhile; call ~/arm again"
             return response
         try:
-            drive.arm()
+            drive.arm(disarms)
         except SacAeError as error:
-            why = drive.explain(drive.state.causes)
-            response.message = f"{error} ({why})" if why else str(error)
+            response.message = "; ".join([str(error), *self._missing_images(drive)])
             return response
         response.success, response.message = True, "armed"
         return response
 
-    def _on_disarm(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        was_armed = self._drive.disarm() if self._drive is not None else False
-        response.success, response.message = True, "disarmed" if was_armed else "was not armed"
-        return response
+    def _missing_images(self, drive: Drive) -> tuple[str, ...]:
+        """What the graph says of an image topic from which no frame is used."""
+        inputs = self._inputs
+        if inputs is None or Stop.STALE not in drive.state.causes:
+            return ()
+        return inputs.image_watch.look().complaints[:1]
 
     async def _on_reload(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         if self._reloader is None:

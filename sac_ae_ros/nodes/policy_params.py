@@ -30,6 +30,12 @@ class ImageParams:
     value_range: tuple[float, ...] = parameter(
         (), "16UC1 and 32FC1: the samples that become black and white; unset: 0..65535, and 0..1"
     )
+    min_rate_share: float = parameter(
+        0.8,
+        "arming is refused while frames come at less than this share of the policy's rate; 0: never",
+        low=0.0,
+        high=1.0,
+    )
     freeze_timeout_s: float = parameter(
         2.0,
         "images whose pixels have been identical for this long count as none, s; 0: never. Simulated cameras need 0",
@@ -135,7 +141,9 @@ class PolicyParams:
         low=0.0,
         high=HOUR_S,
     )
-    arm_on_activate: bool = parameter(False, "arm unasked when activated: for simulation only")
+    arm_on_activate: bool = parameter(
+        False, "arm unasked at the first frame that is used, unless disarmed before: for simulation only"
+    )
     enable_required: bool = parameter(
         False, "move only while `enable` (Bool) is true and keeps coming; false, then true also arms"
     )

@@ -18,7 +18,7 @@ from std_msgs.msg import String
 
 from sac_ae_ros.core.command import CLEARED_BY_EDGE, GateState, Stop
 from sac_ae_ros.core.novelty import Level
-from sac_ae_ros.nodes.drive import Drive
+from sac_ae_ros.nodes.drive import Drive, slow_frames
 from sac_ae_ros.nodes.graph_watch import GraphWatch
 from sac_ae_ros.nodes.inputs import Inputs
 from sac_ae_ros.nodes.loaded_policy import COMMAND_TOPICS, LoadedPolicy
@@ -27,6 +27,7 @@ from sac_ae_ros.nodes.switches import Switches
 
 DIAGNOSTICS_EVERY_S = 1.0
 LOG_EVERY_S = 2.0
+SLOW_SHARE = 0.9  # of the policy's rate; frames that come at less are warned of
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 OK, WARN, ERROR, STALE = (
     DiagnosticStatus.OK,
@@ -46,6 +47,7 @@ class Parts:
     inputs: Inputs | None
     reloader: Reloader | None
     switches: Switches
+    rivals: str
 
 
 class Reporter:
@@ -88,6 +90,9 @@ class Reporter:
             log.error(f"stopped: {reason}; call ~/arm{way} once the cause has ended")
         elif gate.stop is None:
             self._detail = ""
+        if drive is not None and drive.trouble_at_start:
+            log.error(f"not armed by itself: {drive.trouble_at_start}; call ~/arm")
+            drive.trouble_at_start = ""
         for cause in sorted(gate.latched - told.latched - {gate.stop}):
             why = drive.explain([cause]) if drive else ""
             log.error(f"stopped also by {cause.value}: {why}".removesuffix(": "))
@@ -127,7 +132,7 @@ class Reporter:
         array.header.stamp = self._node.get_clock().now().to_msg()
         array.status = [self._safety(parts, gate)]
         if parts.loaded is not None:
-            array.status += [self._policy(parts, parts.loaded), self._command(parts.loaded)]
+            array.status += [self._policy(parts, parts.loaded), self._command(parts.loaded, parts.rivals)]
         if parts.drive is not None and parts.inputs is not None:
             array.status.append(self._images(parts.drive, parts.inputs))
         return array
@@ -167,7 +172,9 @@ class Reporter:
         now_s = time.monotonic()
         facts, seen = drive.input.facts(now_s), inputs.image_watch.look()
         why = drive.paused or drive.input.why_unused(now_s, drive.timeout_s)
-        complaints = (*seen.complaints, *inputs.camera_complaints)
+        share = facts.share
+        slowness = (slow_frames(share, drive.period_s),) if share is not None and share < SLOW_SHARE else ()
+        complaints = (*seen.complaints, *inputs.camera_complaints, *slowness)
         level, text = OK, f"{facts.rate_hz:.1f} Hz"
         if complaints:
             level, text = WARN, complaints[0]
@@ -208,12 +215,14 @@ class Reporter:
         }
         return self._status("policy", level, text, values)
 
-    def _command(self, loaded: LoadedPolicy) -> DiagnosticStatus:
+    def _command(self, loaded: LoadedPolicy, rivals: str) -> DiagnosticStatus:
         topic = COMMAND_TOPICS[loaded.params.output]
         seen = GraphWatch(self._node, topic, loaded.command_type, commands=True).look()
         shadow = loaded.params.output == "shadow"  # need not be listened to
         complaints = () if shadow and not seen.subscribers else seen.complaints
         level, text = (WARN, complaints[0]) if complaints else (OK, loaded.command_topic)
+        if rivals:
+            level, text, complaints = ERROR, rivals, (rivals, *complaints)
         values = {
             "topic": loaded.command_topic,
             "type": loaded.command_type,

@@ -1,19 +1,21 @@
-"""Switches: `e_stop` and `enable`, heard from the node's start on in a thread that inference cannot hang."""
+"""Switches: `e_stop`, `enable` and `~/disarm`, heard from the node's start on, in a thread that nothing can hang."""
 
 from __future__ import annotations
 
 import threading
 import traceback
+from collections.abc import Callable
 
 from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from std_msgs.msg import Bool
+from std_srvs.srv import Trigger
 
 from sac_ae_ros.core.command import Stop
 from sac_ae_ros.nodes.drive import Drive
-from sac_ae_ros.nodes.graph_watch import GraphWatch
+from sac_ae_ros.nodes.graph_watch import KILLED_S, GraphWatch
 from sac_ae_ros.nodes.heartbeat import Heartbeat
 
 BOOL = "std_msgs/msg/Bool"
@@ -35,8 +37,8 @@ SETTLE_S = 0.25
 class Switches:
     """A node beside policy_node, with an executor of its own; it lives as long."""
 
-    def __init__(self, node: Node) -> None:
-        """Begins to listen on the topics as `node` has them remapped."""
+    def __init__(self, node: Node, disarm: Callable[[], bool]) -> None:
+        """Begins to listen on the topics as `node` has them remapped; `disarm` returns whether the robot was armed."""
         self._log = node.get_logger()
         self.e_stop = Heartbeat(Stop.E_STOP, "the emergency stop", "is pressed", settle_s=SETTLE_S, listen_s=LISTEN_S)
         self._drive: Drive | None = None
@@ -57,6 +59,8 @@ class Switches:
             self._node.create_subscription(Bool, topic, self._on_e_stop, qos, event_callbacks=quiet)
         topic = node.resolve_topic_name("enable")
         self._node.create_subscription(Bool, topic, self._on_enable, REPEATED, event_callbacks=quiet)
+        self._disarm = disarm
+        self._node.create_service(Trigger, node.resolve_service_name("~/disarm"), self._on_disarm)
         self._executor = SingleThreadedExecutor(context=node.context)
         self._executor.add_node(self._node)
         self._thread = threading.Thread(target=self._spin, name="switches", daemon=True)
@@ -80,18 +84,48 @@ class Switches:
             text for name, seen in looks.items() if required[name] or seen.publishers for text in seen.complaints
         )
 
-    def ambiguity(self, *, enable_required: bool) -> str:
-        """Why nobody may arm, since several nodes say different things on one topic; empty if not; asks the graph."""
-        for name in ("e_stop", "enable") if enable_required else ("e_stop",):
-            publishers = [each for each in self._watches[name].look().publishers if each.type == BOOL]
-            nodes = sorted({(each.node, each.participant) for each in publishers})
-            if len(nodes) > 1:
-                listed = ", ".join(node for node, _ in nodes)
-                return f"expected one node that publishes {name}, got {listed}; let one node say it"
-        return ""
+    def doubts(self, *, enable_required: bool) -> str:
+        """Why the robot must not be armed, since a switch cannot be believed; empty if both can; asks the graph."""
+        names = ("e_stop", "enable") if enable_required else ("e_stop",)
+        return next(filter(None, (self._unheard(name) or self._contradiction(name) for name in names)), "")
+
+    def look(self, *, enable_required: bool) -> None:
+        """Stops the robot while a switch is not heard, or several nodes say whether a person enables it.
+
+        An emergency stop that several nodes say can still be believed when it is pressed: it only bars arming.
+        """
+        self.e_stop.doubt(self._unheard("e_stop"))
+        drive = self._drive
+        if drive is not None and enable_required:
+            drive.doubt_enable(self._unheard("enable") or self._contradiction("enable"))
+
+    def _unheard(self, name: str) -> str:
+        """Names the nodes that publish what cannot be heard as this switch."""
+        others = [each for each in self._watches[name].look().publishers if each.type != BOOL]
+        if not others:
+            return ""
+        listed = ", ".join(f"{each.node} ({each.type})" for each in others)
+        return f"{name}: expected only publishers of {BOOL}, got {listed}, which nobody hears; remap that topic"
+
+    def _contradiction(self, name: str) -> str:
+        """Names the nodes that may contradict each other."""
+        publishers = [each for each in self._watches[name].look().publishers if each.type == BOOL]
+        nodes = sorted({(each.node, each.participant) for each in publishers})
+        if len(nodes) < 2:
+            return ""
+        listed = ", ".join(node for node, _ in nodes)
+        return (
+            f"{name}: expected one node that publishes it, got {listed}; let one node say it"
+            f" (a node that was killed counts for up to {KILLED_S:.0f} s)"
+        )
 
     def _on_e_stop(self, message: Bool) -> None:
         self.e_stop.heard(not message.data)
+
+    def _on_disarm(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        was_armed = self._disarm()
+        response.success, response.message = True, "disarmed" if was_armed else "was not armed"
+        return response
 
     def _on_enable(self, message: Bool) -> None:
         drive = self._drive

@@ -40,7 +40,8 @@ class Watchdog:
         """
         self._gate, self._stop, self._heartbeats = gate, stop, heartbeats
         self._period_s, self._timeout_s = period_s, timeout_s
-        self._used_s: float | None = None  # None until the first frame has begun
+        self._since_s: float | None = None  # when a frame was used last, or the first one began; None before that
+        self._seen = False  # whether a frame has gone through the policy yet
         self._begun_s: float | None = None  # None while no frame is being worked on
         self._blame = Stop.STALE
         self._frames_lock = threading.Lock()
@@ -65,23 +66,41 @@ class Watchdog:
     def frame_begun(self) -> None:
         """Notes that a frame is about to be worked on: the first one starts the clock, since even it may hang."""
         now_s = time.monotonic()
-        if self._used_s is None:
-            self._used_s = now_s
+        if self._since_s is None:
+            self._since_s = now_s
         self._look_at_frames(now_s)  # this process may have slept: a late frame moves nothing
         self._begun_s = now_s
 
-    def look_at_frame(self) -> None:
-        """Looks at once whether the frame that is worked on is late, before its command may pass."""
-        self._look_at_frames(time.monotonic())
+    def frame_inferred(self) -> bool:
+        """Notes that the policy has seen the frame that is worked on; returns whether that was in time."""
+        now_s = time.monotonic()
+        in_time = self._look_at_frames(now_s) != float("inf")
+        with self._frames_lock:
+            if in_time and not self._seen:
+                self._seen = True
+                self._gate.report(Stop.STALE, False)
+        return in_time
+
+    def late(self) -> Stop | None:
+        """What a command that is sent at this moment is too late for; takes no lock, since the gate's is held."""
+        since_s, begun_s, now_s = self._since_s, self._begun_s, time.monotonic()
+        if since_s is None or now_s - since_s < self._timeout_s:
+            return None
+        return Stop.HUNG if begun_s is not None and now_s - begun_s > self._period_s else self._blame
 
     def frame_ended(self) -> None:
         """Notes that the frame is done with, whether it was used or not."""
         self._begun_s = None
 
     def frame_used(self) -> None:
-        """Notes that a frame has gone through the policy: ends the causes of a late frame, not the latch."""
+        """Notes that a frame has gone through the policy: ends the causes of a late frame, not the latch.
+
+        If it comes late all the same, as after a pause of the whole process, the robot is stopped first.
+        """
+        now_s = time.monotonic()
+        self._look_at_frames(now_s)
         with self._frames_lock:
-            self._used_s, self._blame = time.monotonic(), Stop.STALE
+            self._since_s, self._blame, self._seen = now_s, Stop.STALE, True
             for cause in ABOUT_FRAMES:
                 self._gate.report(cause, False)
 
@@ -130,17 +149,21 @@ class Watchdog:
         return min(wait_s, left_s)
 
     def _look_at_frames(self, now_s: float) -> float:
-        """Reports what makes frames late; returns the seconds until they would be."""
+        """Reports what makes frames late; returns the seconds until they would be, infinity if they are."""
         with self._frames_lock:
-            used_s, begun_s = self._used_s, self._begun_s
-            if used_s is None:
+            since_s, begun_s = self._since_s, self._begun_s
+            if since_s is None:
                 return self._period_s
-            left_s = self._timeout_s - (now_s - used_s)
+            left_s = self._timeout_s - (now_s - since_s)
             late = left_s <= 0
             hung = late and begun_s is not None and now_s - begun_s > self._period_s
-            self._gate.report(Stop.HUNG, hung)
-            for cause in (Stop.STALE, Stop.CLOCK):
-                self._gate.report(cause, late and not hung and cause is self._blame)
+            cause = Stop.HUNG if hung else self._blame
+            if late:  # before another cause ends, so that arming is barred all the time
+                self._gate.report(cause, True)
+            for other in ABOUT_FRAMES:
+                # a gate that is made with a cause keeps it until a frame has been used
+                if not (late and other is cause) and (late or self._seen):
+                    self._gate.report(other, False)
             return left_s if left_s > 0 else float("inf")
 
     def _is_stopping(self, now_s: float) -> tuple[bool, float]:

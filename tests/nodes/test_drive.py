@@ -1,5 +1,6 @@
 """Drive: pipeline, gate and watchdog together, without ROS."""
 
+import dataclasses
 import threading
 import time
 from pathlib import Path
@@ -11,10 +12,13 @@ from tiny_policy import SPEC, write_policy
 from sac_ae_ros.core.command import Stop
 from sac_ae_ros.core.errors import ArmError, ImageError
 from sac_ae_ros.core.image import Image
+from sac_ae_ros.core.pipeline import Step
 from sac_ae_ros.core.policy import OnnxPolicy
+from sac_ae_ros.core.shaping import CommandShaper
 from sac_ae_ros.nodes.drive import RELEASED_S, Drive, Links, make_gate
 from sac_ae_ros.nodes.heartbeat import Heartbeat
-from sac_ae_ros.nodes.policy_params import PolicyParams
+from sac_ae_ros.nodes.input_watch import FEWEST_TICKS
+from sac_ae_ros.nodes.policy_params import ImageParams, PolicyParams
 
 TIMEOUT_S = 2.5 * SPEC.control_period_s
 IMAGE = Image(8, 8, "rgb8", 24, False, bytes([140]) * 192)
@@ -27,11 +31,21 @@ class Rig:
         self.sent: list[np.ndarray | None] = []
         rest = lambda: np.zeros(2)  # noqa: E731
         self.e_stop = Heartbeat(Stop.E_STOP, "the button", "is pressed", listen_s=0.0)
-        self.ambiguity = ""
-        links = Links(self.sent.append, lambda _: self.sent.append(None), self.e_stop, lambda: self.ambiguity)
+        self.obstacle = ""
+        links = Links(self.sent.append, lambda _: self.sent.append(None), self.e_stop, lambda: self.obstacle)
         self.drive = Drive(policy, params, make_gate(policy, params, rest), links)
-        if not params.enable_required:
-            self.drive.arm()
+        self.seen = 0
+
+    def see(self, frames: int = 1, every_s: float = SPEC.control_period_s) -> Step:
+        """Frames, dated so far apart."""
+        for _ in range(frames):
+            self.seen += 1
+            stamp_ns = round(self.seen * every_s * 1e9)
+            pixels = bytes([140 + self.seen % 2]) * 192  # a camera has noise
+            step = self.drive.process(dataclasses.replace(IMAGE, data=pixels), stamp_ns)
+            self.drive.input.used(time.monotonic(), 0.0, stamp_ns)
+        assert step is not None
+        return step
 
 
 @pytest.fixture
@@ -46,41 +60,126 @@ def rig(policy: OnnxPolicy, request: pytest.FixtureRequest):
     rig.drive.end()
 
 
-def test_a_first_inference_that_hangs_is_stopped_and_its_command_is_not_sent(rig, policy, monkeypatch):
+@pytest.fixture
+def armed(rig: Rig) -> Rig:
+    """It has seen what arming asks for."""
+    rig.see(FEWEST_TICKS)
+    rig.drive.arm()
+    return rig
+
+
+def slow(policy: OnnxPolicy, monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    """Every inference takes so long from now on."""
     act = policy.act
 
-    def slow(*args: object) -> object:
-        time.sleep(TIMEOUT_S + 2 * SPEC.control_period_s)
+    def later(*args: object) -> object:
+        time.sleep(seconds)
         return act(*args)
 
-    monkeypatch.setattr(policy, "act", slow)
-    step = rig.drive.process(IMAGE, 1)
-    assert step is not None
-    assert not step.sent
-    assert rig.drive.state.stop is Stop.HUNG
-    assert rig.sent
-    assert all(sent is None for sent in rig.sent)
+    monkeypatch.setattr(policy, "act", later)
+
+
+ITSELF = PolicyParams(arm_on_activate=True)
+
+
+def test_nothing_arms_before_a_frame_was_used(rig):
+    with pytest.raises(ArmError, match=r"stale .no image has come yet on"):
+        rig.drive.arm()
+    with pytest.raises(ImageError) as error:
+        rig.drive.process(Image(8, 8, "rgb8", 24, False, b"short"), 1)
+    rig.drive.input.received(time.monotonic(), 1)
+    rig.drive.refuse(error.value)
+    time.sleep(0.9 * TIMEOUT_S)
+    with pytest.raises(ArmError, match=r"stale .image 8x8 rgb8: expected"):
+        rig.drive.arm()
+    assert not rig.see(FEWEST_TICKS).sent
+    rig.drive.arm()
+    assert rig.see().sent
+
+
+def test_a_frame_that_was_used_too_long_ago_arms_nothing(rig):
+    rig.see(FEWEST_TICKS)
+    time.sleep(TIMEOUT_S + SPEC.control_period_s)
+    with pytest.raises(ArmError, match="stale"):
+        rig.drive.arm()
+
+
+@pytest.mark.parametrize("rig", [ITSELF], indirect=True)
+def test_what_arms_by_itself_does_so_at_the_first_frame_and_never_again(rig):
+    assert not rig.drive.state.armed
+    assert rig.see().sent, "the very frame that arms"
+    rig.drive.disarm()
+    assert not rig.see(3).sent
+
+
+@pytest.mark.parametrize("rig", [ITSELF], indirect=True)
+def test_disarming_before_the_first_frame_keeps_it_from_arming_by_itself(rig):
+    assert not rig.drive.disarm()
+    assert not rig.see(3).sent
+    assert not rig.drive.state.armed
+
+
+@pytest.mark.parametrize("rig", [ITSELF], indirect=True)
+def test_an_obstacle_keeps_it_from_arming_by_itself_and_is_told(rig):
+    rig.obstacle = "expected no other node"
+    assert not rig.see().sent
+    rig.obstacle = ""
+    assert not rig.see(3).sent, "that a person must do now"
+    assert "expected no other node" in rig.drive.trouble_at_start
+
+
+@pytest.mark.parametrize("rig", [ITSELF], indirect=True)
+def test_a_first_inference_that_hangs_arms_nothing(rig, policy, monkeypatch):
+    slow(policy, monkeypatch, TIMEOUT_S + 2 * SPEC.control_period_s)
+    assert not rig.see().sent
+    assert not rig.drive.state.armed
+    assert Stop.HUNG in rig.drive.state.held
+    assert not rig.sent
+
+
+def test_frames_of_a_camera_slower_than_the_policy_do_not_arm(rig):
+    rig.see(FEWEST_TICKS - 1)
+    with pytest.raises(ArmError, match=f"expected {FEWEST_TICKS} frames, none over 0.25 s after"):
+        rig.drive.arm()
+    rig.see(20, every_s=2 * SPEC.control_period_s)
+    with pytest.raises(ArmError, match=r"expected frames at the policy's 10 Hz, got 5 Hz.* 2 times .*min_rate_share"):
+        rig.drive.arm()
+    rig.seen *= 2
+    rig.see(20)
+    rig.drive.arm()
+
+
+@pytest.mark.parametrize("rig", [PolicyParams(image=ImageParams(min_rate_share=0.0))], indirect=True)
+def test_their_rate_need_not_matter(rig):
+    rig.see()
+    rig.drive.arm()
+
+
+def test_whoever_disarms_while_arming_is_under_way_wins(rig):
+    rig.see(FEWEST_TICKS)
+    before = rig.drive.disarms
+    rig.drive.disarm()
+    with pytest.raises(ArmError, match="disarmed meanwhile"):
+        rig.drive.arm(before)
 
 
 @pytest.mark.parametrize("rig", [PolicyParams(max_age_s=60.0)], indirect=True)
-def test_a_tolerant_max_age_leaves_the_watchdog_alone(rig):
-    assert rig.drive.process(IMAGE, 1).sent
+def test_a_tolerant_max_age_leaves_the_watchdog_alone(armed):
+    assert armed.see().sent
     time.sleep(TIMEOUT_S + 2 * SPEC.control_period_s)
-    assert rig.drive.state.stop is Stop.STALE
-
-
-def test_undecodable_first_frames_start_the_watchdog_too(rig):
-    with pytest.raises(ImageError):
-        rig.drive.process(Image(8, 8, "rgb8", 24, False, b"short"), 1)
-    time.sleep(TIMEOUT_S + 2 * SPEC.control_period_s)
-    assert rig.drive.state.stop is Stop.STALE
+    assert armed.drive.state.stop is Stop.STALE
 
 
 ENABLED = PolicyParams(enable_required=True)
+ANY_RATE = PolicyParams(image=ImageParams(min_rate_share=0.0))
 
 
 @pytest.mark.parametrize("rig", [ENABLED], indirect=True)
 def test_an_enable_edge_arms_and_anything_less_does_not(rig):
+    rig.drive.heard_enable(False)
+    time.sleep(1.5 * RELEASED_S)
+    assert "no image has come yet" in rig.drive.heard_enable(True)
+    rig.see(FEWEST_TICKS)
     assert rig.drive.heard_enable(True) == "", "no false before"
     for _ in range(5):  # a loose contact
         rig.drive.heard_enable(False)
@@ -94,7 +193,8 @@ def test_an_enable_edge_arms_and_anything_less_does_not(rig):
 
 @pytest.mark.parametrize("rig", [ENABLED], indirect=True)
 def test_nobody_arms_while_it_is_not_clear_who_says_stop(rig):
-    rig.ambiguity = "expected one publisher"
+    rig.see(FEWEST_TICKS)
+    rig.obstacle = "expected one publisher"
     rig.drive.heard_enable(False)
     time.sleep(1.5 * RELEASED_S)
     assert "expected one publisher" in rig.drive.heard_enable(True)
@@ -102,14 +202,39 @@ def test_nobody_arms_while_it_is_not_clear_who_says_stop(rig):
         rig.drive.arm()
 
 
-def test_a_pressed_emergency_stop_outlives_the_drive(rig, policy):
+@pytest.mark.parametrize("rig", [ENABLED], indirect=True)
+def test_a_deadman_that_cannot_be_believed_stops_with_that_reason(rig):
+    rig.drive.heard_enable(False)
+    rig.see(FEWEST_TICKS)
+    time.sleep(1.5 * RELEASED_S)
+    assert rig.drive.heard_enable(True) == "armed by enable"
+    rig.drive.doubt_enable("two nodes say so")
+    rig.drive.heard_enable(True)
+    assert rig.drive.state.stop is Stop.ENABLE
+    assert rig.drive.explain([Stop.ENABLE]) == "two nodes say so"
+    rig.drive.doubt_enable("")
+    assert not rig.drive.state.causes
+
+
+def test_another_node_that_commands_the_robot_stops_it_where_that_is_wanted(armed):
+    armed.drive.rivals.doubt("expected no other node")
+    assert armed.drive.state.stop is Stop.RIVAL
+    with pytest.raises(ArmError, match=r"rival .expected no other node"):
+        armed.drive.arm()
+    armed.drive.rivals.doubt("")
+    armed.drive.arm()
+
+
+def test_a_pressed_emergency_stop_outlives_the_drive(armed, policy):
+    rig = armed
     rig.e_stop.heard(False)
     assert rig.drive.state.stop is Stop.E_STOP
     rig.drive.end()
     rest = lambda: np.zeros(2)  # noqa: E731
-    gate = make_gate(policy, PolicyParams(), rest, rig.drive.state.held)
-    later = Drive(policy, PolicyParams(), gate, Links(rig.sent.append, rig.sent.append, rig.e_stop))
+    gate = make_gate(policy, ANY_RATE, rest, rig.drive.state.held)
+    later = Drive(policy, ANY_RATE, gate, Links(rig.sent.append, rig.sent.append, rig.e_stop))
     try:
+        later.process(IMAGE, 1)
         with pytest.raises(ArmError, match="e_stop"):
             later.arm()
         rig.e_stop.heard(True)
@@ -120,8 +245,8 @@ def test_a_pressed_emergency_stop_outlives_the_drive(rig, policy):
         later.end()
 
 
-def test_a_drive_that_ends_cannot_be_armed_and_sends_all_its_last_stops(rig):
-    refused = []
+def test_a_drive_that_ends_cannot_be_armed_and_sends_all_its_last_stops(armed):
+    rig, refused = armed, []
 
     def arm() -> None:
         with pytest.raises(ArmError) as error:
@@ -140,9 +265,10 @@ def test_an_emergency_stop_that_was_released_between_two_drives_still_needs_armi
     rig.drive.end()
     rig.e_stop.heard(False)
     rig.e_stop.heard(True)
-    gate = make_gate(policy, PolicyParams(), lambda: np.zeros(2))
-    later = Drive(policy, PolicyParams(), gate, Links(rig.sent.append, rig.sent.append, rig.e_stop))
+    gate = make_gate(policy, ANY_RATE, lambda: np.zeros(2))
+    later = Drive(policy, ANY_RATE, gate, Links(rig.sent.append, rig.sent.append, rig.e_stop))
     try:
+        later.process(IMAGE, 1)
         with pytest.raises(ArmError, match="call ~/arm: e_stop"):
             gate.arm_by_edge()
         later.arm()
@@ -150,15 +276,41 @@ def test_an_emergency_stop_that_was_released_between_two_drives_still_needs_armi
         later.end()
 
 
-def test_a_command_that_comes_too_late_is_not_sent_even_if_the_whole_process_slept(rig, policy, monkeypatch):
-    assert rig.drive.process(IMAGE, 1).sent
-    rig.drive._watchdog.end()  # as asleep as the process can be
-    act = policy.act
+def test_a_command_that_comes_too_late_is_not_sent_even_if_the_whole_process_slept(armed, policy, monkeypatch):
+    assert armed.see().sent
+    armed.drive._watchdog.end()  # as asleep as the process can be
+    slow(policy, monkeypatch, TIMEOUT_S + SPEC.control_period_s)
+    assert not armed.see().sent
+    assert armed.drive.state.stop is Stop.HUNG
 
-    def slow(*args: object) -> object:
+
+def test_a_pause_between_the_last_look_and_sending_lets_nothing_out(armed, monkeypatch):
+    assert armed.see().sent
+    armed.drive._watchdog.end()
+    step = CommandShaper.step
+
+    def paused(self: CommandShaper, target: np.ndarray) -> np.ndarray:
         time.sleep(TIMEOUT_S + SPEC.control_period_s)
-        return act(*args)
+        return step(self, target)
 
-    monkeypatch.setattr(policy, "act", slow)
-    assert not rig.drive.process(IMAGE, 1 + SPEC.control_period_ns).sent
-    assert rig.drive.state.stop is Stop.HUNG
+    monkeypatch.setattr(CommandShaper, "step", paused)
+    count = len(armed.sent)
+    assert not armed.see().sent
+    assert len(armed.sent) == count
+    assert armed.drive.state.stop is Stop.HUNG
+
+
+@pytest.mark.parametrize("rig", [PolicyParams()], indirect=True)
+def test_a_pause_while_a_command_is_sent_stops_the_robot_right_after_it(armed, policy):
+    armed.drive._watchdog.end()
+    sent = []
+
+    def paused(values: np.ndarray) -> None:
+        sent.append(values)
+        time.sleep(TIMEOUT_S + SPEC.control_period_s)
+
+    armed.drive._pipeline._send = paused
+    armed.see()
+    assert len(sent) == 1
+    assert armed.drive.state.stop is Stop.HUNG
+    assert not armed.see().sent

@@ -187,19 +187,6 @@ def test_commands_against_the_qos_that_the_graph_has_of_this_node(shared_network
     assert "nothing gets through (subscription deadline is less than publisher deadline)" in complaint
 
 
-def test_others_who_command_the_same_robot(shared_network, other):
-    shared_network.node.create_publisher(Twist, "cmd_fought", SURE)
-    teleop = other("teleop")
-    teleop.create_publisher(Twist, "/tested/cmd_fought", SURE)
-    teleop.create_subscription(Twist, "/tested/cmd_fought", print, 1)
-    watch = GraphWatch(shared_network.node, "cmd_fought", "geometry_msgs/msg/Twist", commands=True)
-    seen = soon(watch, lambda seen: len(seen.publishers) == 2 and seen.subscribers)
-    assert seen.complaints == (
-        "2 publishers on /tested/cmd_fought: /other/teleop, /tested/test: the robot gets commands of all;"
-        " give each a topic of its own",
-    )
-
-
 def test_commands_that_are_taken_are_fine(shared_network, other):
     shared_network.node.create_publisher(Twist, "cmd_fine", SURE)
     other("base").create_subscription(Twist, "/tested/cmd_fine", print, 1)

@@ -36,7 +36,7 @@ def test_a_reader_that_has_stopped_silences_no_stop(network, tmp_path):
         sent, camera = network.hear(Twist, "cmd_vel"), Camera(network)
         assert network.change(CONFIGURE, ACTIVATE)
         with camera.running():
-            assert network.trigger("policy_node/arm").success
+            network.arm()
             network.until(lambda: sent, 10, "commands")
             os.set_blocking(write, False)
             fill(write)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import cv2
 import numpy as np
 import pytest
+from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import Twist
 from rcl_interfaces.srv import DescribeParameters
 from ros_network import ACTIVATE, CLEANUP, CONFIGURE, DEACTIVATE, Camera, Network, Process
@@ -139,13 +140,76 @@ def test_stale_stops_repeat_until_armed_again(robot):
     assert robot.new_log().count("stopped: stale") >= 1
 
 
-def test_before_the_first_frame_an_armed_node_waits_and_says_nothing(robot):
+def test_what_arms_by_itself_does_so_at_the_first_frame(robot):
     robot.activate(arm_on_activate=True)
     start_s = time.monotonic()
     time.sleep(0.8)
     assert not robot.commands.since(start_s)
     with robot.camera.running():
         robot.network.until(lambda: robot.moves_since(start_s), 10, "commands without another arming")
+
+
+def test_disarming_before_the_first_frame_keeps_it_from_arming_by_itself(robot):
+    robot.activate(arm_on_activate=True)
+    assert robot.network.trigger("policy_node/disarm").success
+    start_s = time.monotonic()
+    with robot.camera.running():
+        time.sleep(1.0)
+        assert not robot.commands.since(start_s)
+        robot.network.arm()
+
+
+def unstamped(image):
+    image.header.stamp.sec = image.header.stamp.nanosec = 0
+
+
+def of_1970(image):
+    image.header.stamp.sec = 1000
+
+
+def spelled_otherwise(image):
+    image.encoding = "RGB8"
+
+
+@pytest.mark.parametrize(
+    ("harm", "says"),
+    [
+        (None, "no image has come yet on /tested/image"),
+        (unstamped, "got a stamp of 0; the camera driver sets none: set stamp_source: arrival"),
+        (of_1970, "start the node with use_sim_time:=true"),
+        (spelled_otherwise, "'RGB8'"),
+    ],
+)
+def test_nothing_arms_before_a_frame_was_used_and_a_camera_that_wakes_moves_nothing(robot, harm, says):
+    robot.activate()
+    start_s = time.monotonic()
+    if harm is not None:
+        robot.camera.change = harm
+        robot.camera.start()
+    refused = lambda: robot.network.trigger("policy_node/arm").message  # noqa: E731
+    robot.network.until(lambda: "stale" in refused() and says in refused(), 10, f"a refusal that says {says!r}")
+    robot.camera.change = lambda image: None
+    robot.camera.stop()
+    with robot.camera.running():
+        time.sleep(1.0)
+        assert not robot.commands.since(start_s), "it was refused, and nobody asked again"
+        assert robot.network.trigger("policy_node/arm").success
+
+
+def test_a_camera_slower_than_the_policy_is_told_and_not_armed(robot):
+    slow = Camera(robot.network, rate_hz=5.0)
+    robot.activate()
+    diagnostics = robot.network.hear(DiagnosticArray, "/diagnostics")
+    with slow.running():
+        why = "got 5"
+        robot.network.until(lambda: why in robot.network.trigger("policy_node/arm").message, 10, "a refusal")
+
+        def warned() -> bool:  # two cameras on one topic come first
+            statuses = [status for _, array in list(diagnostics) for status in array.status]
+            return any(why in pair.value for status in statuses for pair in status.values)
+
+        robot.network.until(warned, 10, "a warning")
+    slow.close()
 
 
 def test_nan_stops_at_once_and_needs_arming(robot):
@@ -229,7 +293,7 @@ def test_undecodable_images_are_named_count_as_no_frame_and_kill_nothing(robot):
     assert "expected" in lines[-1]
     assert len(lines) <= 2, "throttled"
     robot.camera.change = lambda image: None
-    robot.network.until(lambda: robot.network.trigger("policy_node/arm").success, 10, "arming")
+    robot.network.arm()
     good_s = time.monotonic()
     robot.network.until(lambda: robot.moves_since(good_s), 10, "commands")
 
@@ -242,7 +306,7 @@ def test_old_stamps_are_refused_unless_arrival_counts(robot):
     robot.activate(arm_on_activate=True)
     start_s = time.monotonic()
     with robot.camera.running():
-        robot.network.until(lambda: "stamp_source: arrival" in robot.process.log, 10, "a hint")
+        robot.network.until(lambda: "set stamp_source: arrival" in robot.process.log, 10, "a hint")
         assert not robot.commands.since(start_s)
         assert robot.network.change(DEACTIVATE, CLEANUP)
         robot.activate(arm_on_activate=True, stamp_source="arrival")

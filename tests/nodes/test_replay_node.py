@@ -65,9 +65,9 @@ def replay(network: Network, bag: Path, *remaps: str, **params: object) -> Proce
 def armed(network: Network, policy: Path, **params: object) -> Heard:
     """A policy node that waits for its first frame; returns what it will have sent."""
     executed = network.hear(JointState, "policy_node/executed")
-    network.start("policy_node", {"policy": str(policy), "use_sim_time": True, **PATIENT, **params})
+    settings = {"policy": str(policy), "use_sim_time": True, "arm_on_activate": True, **PATIENT, **params}
+    network.start("policy_node", settings)
     assert network.change(CONFIGURE, ACTIVATE)
-    assert network.trigger("policy_node/arm").success
     network.until(lambda: network.node.count_publishers("policy_node/executed") == 1)
     return executed
 

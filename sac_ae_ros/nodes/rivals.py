@@ -1,0 +1,56 @@
+"""Rivals: other nodes that command the same robot, or answer to the same `~/arm`, as the ROS graph has them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from rclpy.node import Node
+from rclpy.topic_endpoint_info import TopicEndpointInfo
+
+from sac_ae_ros.core.errors import ConfigError
+from sac_ae_ros.nodes.graph_watch import KILLED_S, full_name
+
+
+class Rivals:
+    """Looks for whoever else could move the robot that this node commands."""
+
+    def __init__(self, node: Node, topic: str, allowed: Collection[str]) -> None:
+        """Looks at nothing yet.
+
+        Args:
+            node: the one that commands, as the only one of its name.
+            topic: of its commands, in full; it has one publisher there.
+            allowed: full names of nodes that may publish there as well.
+
+        Raises:
+            ConfigError: one of `allowed` is no full name.
+        """
+        relative = [name for name in allowed if not name.startswith("/")]
+        if relative:
+            raise ConfigError(
+                f"command.allow_publishers: expected full names of nodes, such as /teleop, got {', '.join(relative)}"
+            )
+        self._node, self._topic, self._allowed = node, topic, frozenset(allowed)
+        self._me = node.get_fully_qualified_name()
+        self._arm = node.resolve_service_name("~/arm")
+
+    def look(self) -> str:
+        """Names them, and says what to do; empty if there are none."""
+        publishers = self._node.get_publishers_info_by_topic(self._topic)
+        names = [full_name(info) for info in publishers]
+        killed = f"a process that was killed counts for up to {KILLED_S:.0f} s"
+        if names.count(self._me) > 1 or self._node.count_services(self._arm) > 1:
+            return (
+                f"expected one node that offers {self._arm}, got another process that does: both would drive the"
+                f" robot; end one, or give it a name of its own ({killed})"
+            )
+        others = sorted({f"{full_name(info)} ({info.topic_type})" for info in publishers if self._is_rival(info)})
+        if not others:
+            return ""
+        return (
+            f"expected no other node that publishes {self._topic}, got {', '.join(others)}: the robot would get the"
+            f" commands of all; end it, remap one, or list it in command.allow_publishers ({killed})"
+        )
+
+    def _is_rival(self, info: TopicEndpointInfo) -> bool:
+        return full_name(info) not in {self._me, *self._allowed}
