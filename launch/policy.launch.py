@@ -58,7 +58,9 @@ def generate_launch_description() -> LaunchDescription:
         DeclareLaunchArgument("use_sim_time", default_value="", description="true: take the time from /clock"),
         DeclareLaunchArgument("autostart", default_value="true", description="configure and activate the node"),
         DeclareLaunchArgument("use_respawn", default_value="false", description="start the node anew when it dies"),
-        DeclareLaunchArgument("arm_on_activate", default_value="false", description="arm unasked at the first used frame: for simulation only"),
+        DeclareLaunchArgument(
+            "arm_on_activate", default_value="false", description="arm unasked at the first frame: for simulation only"
+        ),
         DeclareLaunchArgument("log_level", default_value="info", description="debug, info, warn or error"),
     ]
     if not DDS_PROFILE_VARIABLES & os.environ.keys():

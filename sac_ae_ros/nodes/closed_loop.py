@@ -107,6 +107,7 @@ def _parameters(request: Request, spec: PolicySpec) -> dict[str, Any]:
     policy: dict[str, Any] = {
         "policy": str(request.policy.resolve()),
         "use_sim_time": True,
+        "arm_on_activate": True,
         "image": {"freeze_timeout_s": 0.0},  # a simulated camera has no noise: where nothing moves, no pixel changes
         "max_future_s": 2 * CARRIED_BACK_NS * 1e-9,  # at an episode's end an image may come before /clock
         "watchdog_timeout_s": max(WATCHDOG_TIMEOUT_S, 5 * spec.control_period_s / request.real_time_factor),

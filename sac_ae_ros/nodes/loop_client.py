@@ -52,11 +52,10 @@ class ClosedLoop:
         self._scorer = Scorer(self._node, images=images)
 
     def start(self) -> None:
-        """Configures, activates and arms the policy node once both nodes are there."""
+        """Configures and activates the policy node, which arms by itself, once both nodes are there."""
         self._call(ChangeState, "policy_node/change_state", _transition(Transition.TRANSITION_CONFIGURE))
         self._wait_for_service(Trigger, "sim_robot_node/reset")
         self._call(ChangeState, "policy_node/change_state", _transition(Transition.TRANSITION_ACTIVATE))
-        self._call(Trigger, "policy_node/arm", Trigger.Request())
         commands = self._scorer.recording.commands
         self._wait(lambda: bool(commands), START_TIMEOUT_S, "the first command of policy_node")
 

@@ -130,6 +130,7 @@ def test_commands_move_it_and_their_end_stops_it(network):
 def test_a_killed_policy_node_lets_the_robot_stop_by_its_own_timeout(network, tmp_path: Path):
     policy = write_policy(tmp_path / "tiny.onnx")
     params = {"policy": str(policy), "arm_on_activate": True, "use_sim_time": True}
+    params["command"] = {"allow_publishers": ["/tested/test"]}
     robot = SimulatedRobot(network, real_time_factor=1.0)
     node = network.start("policy_node", params)
     assert network.change(CONFIGURE, ACTIVATE)
