@@ -104,10 +104,11 @@ class InputWatch:
                 return f"no image has come yet on {self.topic}"
             silent_s = now_s - self._arrivals_s[-1]
             still_s = now_s - self._stamp_moved_s
-            if still_s > within_s and self._arrivals_s[-1] - self._stamp_moved_s > within_s / 2:
+            unstamped = self._stamp_ns == 0 and self._refusal  # which says what to do
+            if not unstamped and still_s > within_s and self._arrivals_s[-1] - self._stamp_moved_s > within_s / 2:
                 return f"image stamps have stood still for {still_s:.2f} s; restart the camera driver"
             recent = now_s - self._refused_s <= within_s
-            if self._refusal and (recent or (self._used_s is None and silent_s <= within_s)):
+            if self._refusal and (recent or unstamped or (self._used_s is None and silent_s <= within_s)):
                 return self._refusal
             if silent_s > within_s / 2:
                 return f"no image for {silent_s:.2f} s"

@@ -152,6 +152,13 @@ def test_a_second_cause_that_needs_arming_keeps_an_edge_from_clearing_the_first(
         stopped.arm_by_edge()
 
 
+def test_an_action_that_stands_for_no_number_stops_as_one_that_is_none():
+    wide = SafetyGate([ActionSpec("turn", "rad/s", -1e308, 1e308)], 0.1)
+    wide.arm()
+    assert not passed(wide, -1)
+    assert wide.state.stop is Stop.NAN
+
+
 def test_what_must_be_heard_first_bars_arming_but_needs_no_arming_of_its_own():
     waiting = SafetyGate(ACTIONS, 0.1, causes=[Stop.E_STOP])
     with pytest.raises(ArmError, match="e_stop"):

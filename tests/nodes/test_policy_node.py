@@ -313,6 +313,19 @@ def test_old_stamps_are_refused_unless_arrival_counts(robot):
         robot.network.until(lambda: robot.moves_since(start_s), 10, "commands")
 
 
+def test_where_arrival_counts_no_reason_is_about_stamps(robot):
+    robot.camera.change = unstamped
+    robot.activate(stamp_source="arrival")
+    diagnostics = robot.network.hear(DiagnosticArray, "/diagnostics")
+    with robot.camera.running():
+        robot.network.arm()
+        time.sleep(1.5)
+    robot.network.until(lambda: "stopped: stale: no image for" in robot.new_log(), 5, "a stop with its reason")
+    texts = [status.message for _, array in diagnostics for status in array.status]
+    assert texts
+    assert not [text for text in texts if "stamp" in text]
+
+
 def test_the_stack_restarts_at_an_episodes_end(robot):
     ends = robot.network.node.create_publisher(Bool, "episode_end", 10)
     robot.activate(arm_on_activate=True)
