@@ -135,6 +135,7 @@ def row(case: Case, outcomes: Sequence[Outcome], failures: Sequence[str], folder
         "happens": case.happens,
         "within_s": case.within_s,
         "cleared": case.cleared,
+        "bars": case.bars is not None,
         "reasons": sorted({outcome.reason or "" for outcome in outcomes}),
         "stop_s": each("stop_s"),
         "diagnosed_s": each("diagnosed_s"),

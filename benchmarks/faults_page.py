@@ -14,6 +14,7 @@ STORED = ROOT / "benchmarks" / "results" / "faults"
 PAGE = ROOT / "docs" / "faults.md"
 NOTE = "<!-- Written by benchmarks/faults.py --page; edit benchmarks/results/faults/page.md instead. -->\n"
 MOST_CHARS = 130
+MOST_CHARS_REFUSED = 220
 
 
 def page(stored: Path = STORED) -> str:
@@ -23,7 +24,8 @@ def page(stored: Path = STORED) -> str:
     rows = result["rows"]
     return NOTE + template.substitute(
         stops=_stops({name: row for name, row in rows.items() if row["within_s"] is not None}, result["period_s"]),
-        others=_others({name: row for name, row in rows.items() if row["within_s"] is None}),
+        bars=_bars({name: row for name, row in rows.items() if row["bars"]}),
+        others=_others({name: row for name, row in rows.items() if row["within_s"] is None and not row["bars"]}),
         rounds=result["rounds"],
         machine=_machine(result),
         reloads=_reloads(result["reloads"]),
@@ -48,8 +50,15 @@ def _stops(rows: dict[str, Any], period_s: float) -> str:
 def _others(rows: dict[str, Any]) -> str:
     lines = ["| fault | what happened | longest time between two commands | /diagnostics |", "|---|---|---|---|"]
     for name, row in rows.items():
-        gap = f"{1e3 * row['gap_s']:.0f} ms" if row["gap_s"] else "never armed"
-        lines.append(_line(name, row["happens"], gap, _said(row["diagnosis"])))
+        lines.append(_line(name, row["happens"], f"{1e3 * row['gap_s']:.0f} ms", _said(row["diagnosis"])))
+    return "\n".join(lines)
+
+
+def _bars(rows: dict[str, Any]) -> str:
+    lines = ["| fault | what happened | what the node says | /diagnostics |", "|---|---|---|---|"]
+    for name, row in rows.items():
+        said = _said(row["refused"], MOST_CHARS_REFUSED)
+        lines.append(_line(name, row["happens"], said, _said(row["diagnosis"])))
     return "\n".join(lines)
 
 
@@ -61,9 +70,9 @@ def _time(seconds: float, period_s: float) -> str:
     return f"{1e3 * seconds:.0f} ms ({seconds / period_s:.1f})" if seconds else "at once"
 
 
-def _said(text: str) -> str:
-    short = re.sub(r"FOLDER/\w+/", "", text.split("; ")[0])
-    return f"`{short if len(short) <= MOST_CHARS else short[: MOST_CHARS - 1] + '…'}`" if short else "–"
+def _said(text: str, most_chars: int = MOST_CHARS) -> str:
+    short = re.sub(r"FOLDER/\w+/", "", text if most_chars > MOST_CHARS else text.split("; ")[0])
+    return f"`{short if len(short) <= most_chars else short[: most_chars - 1] + '…'}`" if short else "–"
 
 
 def _gaps(gaps_s: dict[str, float]) -> str:

@@ -41,6 +41,7 @@ class Case:
 
     within_s: after this the stop must be on its way; None: the robot must go on. says: which status of /diagnostics
     names the cause, and some words of it. cleared: by what a stop is. lasts: the cause bars arming until it has ended.
+    bars: it keeps the robot from being armed at all, and this is what the node says; words, parted by " … ".
     alone: it needs a process of its own, and gets a Network and a folder instead of a Rig. slow: for
     `make test-slow`.
     """
@@ -52,6 +53,7 @@ class Case:
     says: tuple[str, str] | None = None
     cleared: str = ""
     lasts: bool = True
+    bars: str | None = None
     alone: bool = False
     slow: bool = False
     latched: tuple[str, ...] = ()

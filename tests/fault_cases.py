@@ -5,6 +5,7 @@ tests/nodes/test_faults.py runs each once and judges it; benchmarks/faults.py ru
 
 from functools import partial
 
+import fault_arming
 import fault_control
 import fault_senses
 from fault_case import Case
@@ -14,6 +15,7 @@ from tiny_policy import NAN_PIXEL, SLOW_PIXEL
 
 STALE_S = 2.5 * PERIOD_S
 SILENT_S = 0.5
+GRAPH_S = 1.0  # between two looks at who publishes
 JUMP_S = 0.05 + 1 / CLOCK_HZ  # until the next /clock, and the next look at it
 EDGE_OR_ARM = "`~/arm`, or `enable` false, then true"
 ARM = "`~/arm`"
@@ -197,14 +199,139 @@ CASES: dict[str, Case] = {
         )
         for kind in fault_control.QOS
     },
+    "e_stop of another type": Case(
+        fault_arming.e_stop_of_another_type,
+        "a publisher of std_msgs/Int8 appears on `e_stop`, which nobody hears",
+        GRAPH_S,
+        "e_stop",
+        ("safety", "stopped: e_stop … /tested/button (std_msgs/msg/Int8)"),
+        ARM,
+    ),
+    "second deadman": Case(
+        fault_arming.second_deadman,
+        "`enable_required`; a second node publishes `enable`",
+        GRAPH_S,
+        "enable",
+        ("safety", "stopped: enable … got /tested/second_deadman, /tested/test"),
+        EDGE_OR_ARM,
+    ),
+    "second commander": Case(
+        fault_arming.commander_appears,
+        "another node publishes commands; `command.other_publishers: stop`",
+        GRAPH_S,
+        "rival",
+        ("command", "ERROR … /tested/teleop"),
+        ARM,
+    ),
+    "paused process": Case(
+        fault_arming.paused,
+        f"SIGSTOP for {fault_arming.PAUSE_S:g} s; times are from SIGCONT on",
+        0.0,
+        "stale",
+        ("safety", "stopped: stale"),
+        EDGE_OR_ARM,
+        lasts=False,  # frames come again at once
+    ),
+    "constant velocity": Case(
+        fault_arming.constant_velocity,
+        "no image comes any more; `command.constants: [linear.y=0.5]`, of which no stop has anything",
+        STALE_S,
+        "stale",
+        ("images", "no image for"),
+        EDGE_OR_ARM,
+        alone=True,
+    ),
     "e_stop before the start": Case(
         fault_control.e_stop_before_start,
-        "pressed, transient local, before the node starts: never armed",
+        "pressed, transient local, before the node starts",
         None,
         None,
         ("safety", "armed … e_stop"),
         ARM,
         alone=True,
+        bars="e_stop",
+    ),
+    "no camera": Case(
+        fault_arming.no_camera,
+        "no image has come since the node was activated",
+        None,
+        None,
+        ("safety", "not armed, and cannot be: stale"),
+        ARM,
+        bars="stale … no image has come yet on /tested/image",
+    ),
+    "stamps of 0": Case(
+        partial(fault_arming.harmed_camera, fault_arming.unstamped),
+        "a camera driver that sets no stamps",
+        None,
+        None,
+        ("images", "a stamp of 0"),
+        ARM,
+        bars="stale … set stamp_source: arrival",
+    ),
+    "stamps of another time": Case(
+        partial(fault_arming.harmed_camera, fault_arming.of_another_time),
+        "a simulation or a recording, without `use_sim_time`",
+        None,
+        None,
+        ("images", "expected a stamp"),
+        ARM,
+        bars="stale … use_sim_time:=true",
+    ),
+    "encoding RGB8": Case(
+        partial(fault_arming.harmed_camera, fault_arming.spelled_otherwise),
+        "an encoding that is spelled otherwise",
+        None,
+        None,
+        ("images", "image encoding: expected"),
+        ARM,
+        bars="stale … got 'RGB8'",
+    ),
+    "slow camera": Case(
+        fault_arming.slow_camera,
+        f"{fault_arming.SLOW_HZ:g} Hz for a policy of {1 / PERIOD_S:g} Hz",
+        None,
+        None,
+        ("images", "2 times the time that it was trained with"),
+        ARM,
+        bars="got 5 Hz",
+    ),
+    "uncalibrated camera": Case(
+        fault_arming.uncalibrated,
+        "`camera_info` of zeros; `camera_info.check: refuse`",
+        None,
+        None,
+        ("images", "camera_info: the camera is uncalibrated"),
+        ARM,
+        bars="camera … the camera is uncalibrated",
+    ),
+    "another commander": Case(
+        fault_arming.another_commander,
+        "another node publishes commands already",
+        None,
+        None,
+        ("command", "ERROR … /tested/teleop"),
+        ARM,
+        bars="/tested/teleop (geometry_msgs/msg/Twist) … command.allow_publishers",
+    ),
+    "two nodes of one name": Case(
+        fault_arming.namesake,
+        "a second process offers the same `~/arm`",
+        None,
+        None,
+        ("command", "ERROR … another process"),
+        ARM,
+        alone=True,
+        bars="another process",
+    ),
+    "misspelt parameter": Case(
+        fault_arming.misspelt,
+        "`e_stop_requierd: true`: the node does not start, exit code 2",
+        None,
+        None,
+        cleared="start it right, `~/arm`",
+        alone=True,
+        bars="did you mean 'e_stop_required'?",
     ),
     "e_stop silent": Case(
         fault_control.e_stop_silent,

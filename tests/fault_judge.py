@@ -14,7 +14,10 @@ def judge(case: Case, outcome: Outcome) -> None:
     assert outcome.moved == 0, "nothing moves between a stop and what clears it"
     assert outcome.reason == case.reason
     assert set(case.latched) <= set(outcome.latched)
-    if case.within_s is None:
+    if case.bars is not None:
+        assert outcome.stop_s is None
+        assert all(some in outcome.refused for some in case.bars.split(" … "))
+    elif case.within_s is None:
         assert outcome.stop_s is None
         assert outcome.gap_s < PERIOD_S + SLACK_S
     else:
@@ -23,6 +26,6 @@ def judge(case: Case, outcome: Outcome) -> None:
         assert outcome.gap_s < 2 * PERIOD_S + SLACK_S / 2, "a stop each period"
     if case.says:
         assert outcome.diagnosed_s is not None
-        assert outcome.diagnosed_s < (case.within_s or 0) + DIAGNOSED_WITHIN_S
+        assert case.bars is not None or outcome.diagnosed_s < (case.within_s or 0) + DIAGNOSED_WITHIN_S
     if case.lasts and case.reason:
         assert "arm refused" in outcome.refused

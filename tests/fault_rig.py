@@ -40,6 +40,7 @@ DEFAULTS: dict[str, Any] = {
     "e_stop_required": False,
     "novelty__every": 5,
     "novelty__stop": 0.0,
+    "command__other_publishers": "report",
 }
 
 
@@ -52,15 +53,15 @@ class Rig:
         """`nimble`: with a policy that neither fails nor hangs. `stop`: what one is, unless it is a zero Twist."""
         self.network, self.folder = network, folder
         traps: dict[str, Any] = {} if nimble else {"nan": True, "slow": 60}
-        self._policy = write_policy(folder / "tiny.onnx", spec=SPEC, **traps)
-        self._policy_bytes = self._policy.read_bytes()
+        self.policy = write_policy(folder / "tiny.onnx", spec=SPEC, **traps)
+        self._policy_bytes = self.policy.read_bytes()
         self.store = ModelStore(folder / "versions")
         self.store.folder.mkdir()
         self.stop = stop or Twist()
         self.commands = network.hear(type(self.stop), "cmd_vel")
         self.states = network.hear(String, "policy_node/state", qos=LATCHED)
         self.diagnostics = network.hear(DiagnosticArray, "/diagnostics")
-        files = {"policy": str(self._policy), "policy_dir": str(self.store.folder)}
+        files = {"policy": str(self.policy), "policy_dir": str(self.store.folder)}
         self.process = network.start("policy_node", {**files, **params})
         self._open = contextlib.ExitStack()
         self.lens = self.opened(Lens(network.node))
@@ -87,7 +88,7 @@ class Rig:
     def lose_disk(self) -> None:
         """The launched policy's file and the versions are gone."""
         shutil.rmtree(self.store.folder)
-        self._policy.unlink()
+        self.policy.unlink()
 
     def restore(self) -> None:
         """Unconfigured, with a camera, a disk and a clock as at first."""
@@ -95,7 +96,7 @@ class Rig:
         self.lens = self.opened(Lens(self.network.node))
         transitions = {"active": (DEACTIVATE, CLEANUP), "inactive": (CLEANUP,), "unconfigured": ()}
         assert self.network.change(*transitions[self.network.state()])
-        self._policy.write_bytes(self._policy_bytes)
+        self.policy.write_bytes(self._policy_bytes)
         shutil.rmtree(self.store.folder, ignore_errors=True)
         self.store.folder.mkdir()
 
