@@ -167,7 +167,7 @@ class Reporter:
         now_s = time.monotonic()
         facts, seen = drive.input.facts(now_s), inputs.image_watch.look()
         why = drive.paused or drive.input.why_unused(now_s, drive.timeout_s)
-        complaints = (*seen.complaints, *inputs.camera_complaints)
+        complaints = (*seen.complaints, *inputs.camera_complaints, *inputs.image_complaints)
         level, text = OK, f"{facts.rate_hz:.1f} Hz"
         if complaints:
             level, text = WARN, complaints[0]
