@@ -319,6 +319,30 @@ def test_a_compressed_image_gives_the_action_of_the_raw_one(robot, suffix, coded
     np.testing.assert_allclose(action, expected, atol=0.1 if suffix == ".jpg" else 1e-9)
 
 
+def test_a_jpeg_of_3000_scans_is_refused_and_the_next_image_used(robot):
+    flat = np.full((4000, 4000), 90, np.uint8)  # OpenCV would take some ten seconds
+    data = cv2.imencode(".jpg", flat, [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])[1].tobytes()
+    start, end = data.rindex(b"\xff\xda"), data.rindex(b"\xff\xd9")
+    bomb = data[:end] + data[start : start + 10] * 3000 + data[end:]
+    publisher = robot.network.node.create_publisher(CompressedImage, "image/compressed", 1)
+    robot.activate(image__transport="compressed")
+    robot.network.meet("policy_node")
+    robot.network.until(lambda: publisher.get_subscription_count(), 10, "the subscription")
+
+    def publish(data: bytes) -> None:
+        message = CompressedImage(format="jpeg", data=array.array("B", data))
+        message.header.stamp = robot.network.node.get_clock().now().to_msg()
+        publisher.publish(message)
+
+    publish(bomb)
+    robot.network.until(
+        lambda: "expected at most 16 scans in a JPEG of 4000x4000" in robot.process.log, 10, "a refusal"
+    )
+    publish(cv2.imencode(".jpg", np.full((8, 8, 3), 90, np.uint8))[1].tobytes())
+    robot.network.until(lambda: robot.network.trigger("policy_node/arm").success, 2, "arming by the next image")
+    robot.network.node.destroy_publisher(publisher)
+
+
 def test_compressed_depth_gives_the_action_of_the_raw_depth(robot):
     depth = np.full((8, 8), 1500, "<u2")
     params: dict[str, object] = {"image__value_range": [1000.0, 2000.0]}
