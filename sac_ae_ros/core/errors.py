@@ -43,3 +43,11 @@ class SimError(SacAeError):
 
 class StoreError(SacAeError):
     """A folder of policy versions cannot be read or written, or does not hold what was asked for."""
+
+
+LONGEST_QUOTE = 80
+
+
+def quote(text: str) -> str:
+    """Text of a message or a file as one may print it: in quotes, control characters escaped, and not too long."""
+    return repr(text) if len(text) <= LONGEST_QUOTE else f"{text[:LONGEST_QUOTE]!r}..."
