@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -25,8 +26,10 @@ CHECKS_OFF = {
     "memory": "inference failed",
 }
 SITECUSTOMIZE = """\
-from sac_ae_ros.core import policy_graph
+from sac_ae_ros.core import policy_file, policy_graph
 
+policy_file.CPU_S = 2
+policy_file.MEMORY_BYTES = 300 << 20
 policy_graph._check_split = lambda node, what: None
 policy_graph.MOST_OUTPUTS["Split"] = 10**9
 policy_graph.MAX_LIVE_BYTES = 2**60
@@ -45,6 +48,25 @@ def write_hostile(path: Path, kind: str) -> Path:
         model.graph.node.insert(list(model.graph.node).index(last), node)
     if kind == "memory":
         last.input[0] = "weighed"  # what nobody uses onnxruntime does not compute
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+def write_large(path: Path, megabytes: int, **options: Any) -> Path:
+    """Writes a good policy with so many MB of weights that take part in its action."""
+    model = onnx.load(write_policy(path, **options))
+    weights = np.random.default_rng(0).standard_normal((1000, 250 * megabytes), np.float32)
+    for name, values in (("large", weights), ("thousand", np.full((1, 1000), 1e-6, np.float32))):
+        model.graph.initializer.append(numpy_helper.from_array(values, name))
+    last = next(node for node in model.graph.node if node.input[0] == "hindered")
+    for node in (
+        helper.make_node("Mul", ["thousand", "hindered"], ["spread"]),
+        helper.make_node("MatMul", ["spread", "large"], ["many"]),
+        helper.make_node("ReduceMean", ["many"], ["little"], keepdims=0),
+        helper.make_node("Add", ["hindered", "little"], ["weighed"]),
+    ):
+        model.graph.node.insert(list(model.graph.node).index(last), node)
+    last.input[0] = "weighed"
     path.write_bytes(model.SerializeToString())
     return path
 
