@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from sac_ae_ros.core.policy_file import signature
+from sac_ae_ros.core.policy_graph import signature
 from sac_ae_ros.core.spec import (
     METADATA_KEY,
     ActionSpec,
