@@ -414,8 +414,14 @@ def test_a_jpeg_of_3000_scans_is_refused_and_the_next_image_used(robot):
     robot.network.until(
         lambda: "expected at most 16 scans in a JPEG of 4000x4000" in robot.process.log, 10, "a refusal"
     )
-    publish(cv2.imencode(".jpg", np.full((8, 8, 3), 90, np.uint8))[1].tobytes())
-    robot.network.until(lambda: robot.network.trigger("policy_node/arm").success, 2, "arming by the next image")
+    good = cv2.imencode(".jpg", np.full((8, 8, 3), 90, np.uint8))[1].tobytes()
+
+    def armed() -> bool:
+        publish(good)
+        time.sleep(PERIOD_S / 2)
+        return robot.network.trigger("policy_node/arm").success
+
+    robot.network.until(armed, 5, "arming by the images after it")
     robot.network.node.destroy_publisher(publisher)
 
 
