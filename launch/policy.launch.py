@@ -26,6 +26,8 @@ from lifecycle_msgs.srv import ChangeState, GetState
 from rclpy.client import Client
 
 SHARE = Path(get_package_share_directory("sac_ae_ros"))
+# launch that is killed, also by SIGTERM, leaves its processes running: the node sees to its own end then
+END_WITH_LAUNCH = {"SAC_AE_ROS_LAUNCH_PID": str(os.getpid())}
 SHIPPED_POLICY = str(SHARE / "models" / "rover_chase_ball.onnx")
 DDS_PROFILE = str(SHARE / "config" / "dds" / "fastdds_shm.xml")
 DDS_PROFILE_VARIABLES = {"FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE"}
@@ -101,6 +103,7 @@ def start_policy_node(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         name="policy_node",
         namespace=LaunchConfiguration("namespace"),
         output="screen",
+        additional_env=END_WITH_LAUNCH,
         # a params file arms nobody
         parameters=[
             Parameter("policy", SHIPPED_POLICY),

@@ -12,6 +12,8 @@ from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
 SHARE = Path(get_package_share_directory("sac_ae_ros"))
+# launch that is killed, also by SIGTERM, leaves its processes running: the node sees to its own end then
+END_WITH_LAUNCH = {"SAC_AE_ROS_LAUNCH_PID": str(os.getpid())}
 DDS_PROFILE = str(SHARE / "config" / "dds" / "fastdds_shm.xml")
 DDS_PROFILE_VARIABLES = {"FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE"}
 # arguments that are the node's parameters
@@ -60,6 +62,7 @@ def start_record_node(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         name="record_node",
         namespace=LaunchConfiguration("namespace"),
         output="screen",
+        additional_env=END_WITH_LAUNCH,
         parameters=[
             {name: ParameterValue(LaunchConfiguration(name), value_type=type_) for name, type_ in TYPES.items()},
             *([{"topics": more}] if more else []),

@@ -1,5 +1,6 @@
 """A simulated robot and an armed policy node, on this machine only and in a namespace and domain of their own."""
 
+import os
 from pathlib import Path
 
 from ament_index_python.packages import get_package_share_directory
@@ -17,6 +18,8 @@ from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
 SHARE = Path(get_package_share_directory("sac_ae_ros"))
+# launch that is killed, also by SIGTERM, leaves its processes running: the node sees to its own end then
+END_WITH_LAUNCH = {"SAC_AE_ROS_LAUNCH_PID": str(os.getpid())}
 WAYS_OUT = ("ROS_STATIC_PEERS", "ROS_DISCOVERY_SERVER")
 
 
@@ -53,6 +56,7 @@ def generate_launch_description() -> LaunchDescription:
         name="sim_robot_node",
         namespace=LaunchConfiguration("namespace"),
         output="screen",
+        additional_env=END_WITH_LAUNCH,
         parameters=[
             str(SHARE / "config" / "sim_robot.yaml"),
             {

@@ -293,7 +293,6 @@ def _publish_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _publish(args: argparse.Namespace, _: list[str]) -> int:
     from sac_ae_ros.core import model_store, policy_file
-    from sac_ae_ros.core.policy import OnnxPolicy
 
     store = model_store.ModelStore(args.policy_dir)
     if args.list:
@@ -302,7 +301,6 @@ def _publish(args: argparse.Namespace, _: list[str]) -> int:
         version, done = store.rollback(), "is the newest again"
     else:
         data = policy_file.read_bytes(args.policy)
-        OnnxPolicy(data, str(args.policy))  # what cannot be run is not published either
         version, done = store.publish(data, str(args.policy)), "is the newest"
     if args.json:
         print(model_store.to_json(version))

@@ -22,8 +22,7 @@ def _bag_eval_arguments(parser: argparse.ArgumentParser) -> None:
         "--command-field", action="append", default=[], metavar="PATH", help="where each action is, in their order"
     )
     parser.add_argument("--stamp-source", choices=("header", "log"), default="header", help="(default: header)")
-    parser.add_argument("--roi", type=int, nargs=4, metavar=("X", "Y", "W", "H"), default=(), help="as image.roi")
-    parser.add_argument("--rotate-deg", type=int, default=0, metavar="DEG", help="as image.rotate_deg")
+    _view_arguments(parser)
     parser.add_argument("--freeze-timeout", type=gate, default=0.0, metavar="S", help="as image.freeze_timeout_s")
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder for numbers, page, videos and a recording")
     parser.add_argument("--no-video", action="store_true", help="with --out: no overlay.mp4, and none in report.html")
@@ -41,7 +40,7 @@ def _bag_eval(args: argparse.Namespace, _: list[str]) -> int:
     from sac_ae_ros.bag.evaluate import Options
     from sac_ae_ros.core.image import View
 
-    view = View.of(args.roi, args.rotate_deg)
+    view = View.of(args.roi, args.rotate_deg, args.value_range)
     names = args.image_topic, args.command_topic, tuple(args.command_field)
     options = Options(*names, view, args.freeze_timeout, stamp_source=args.stamp_source)
     gates = score.Gates(args.max_mae, args.max_novelty, args.max_age)
@@ -74,6 +73,13 @@ def _bag_eval(args: argparse.Namespace, _: list[str]) -> int:
     return BAD_INPUT if any(each.error for each in found) else FAILED if exceeded else 0
 
 
+def _view_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--roi", type=int, nargs=4, metavar=("X", "Y", "W", "H"), default=(), help="as image.roi")
+    parser.add_argument("--rotate-deg", type=int, default=0, metavar="DEG", help="as image.rotate_deg")
+    ends = ("BLACK", "WHITE")
+    parser.add_argument("--value-range", type=float, nargs=2, metavar=ends, default=(), help="as image.value_range")
+
+
 def _bag_to_replay_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("bags", type=Path, nargs="+", metavar="BAG", help="a recording: a folder, .mcap, .db3 or .bag")
     parser.add_argument("--policy", type=Path, required=True, metavar="FILE", help="whose frames and actions are meant")
@@ -85,8 +91,7 @@ def _bag_to_replay_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--reward-topic", default="", metavar="TOPIC", help="(default: the only one called `reward`)")
     parser.add_argument("--episode-end-topic", default="", metavar="TOPIC", help="(default: any called `episode_end`)")
     parser.add_argument("--stamp-source", choices=("header", "log"), default="header", help="(default: header)")
-    parser.add_argument("--roi", type=int, nargs=4, metavar=("X", "Y", "W", "H"), default=(), help="as image.roi")
-    parser.add_argument("--rotate-deg", type=int, default=0, metavar="DEG", help="as image.rotate_deg")
+    _view_arguments(parser)
     parser.add_argument("--force", action="store_true", help="replace the recorded transitions in --out")
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
 
@@ -100,7 +105,7 @@ def _bag_to_replay(args: argparse.Namespace, _: list[str]) -> int:
 
     policy = OnnxPolicy.load(args.policy)
     topics = args.image_topic, args.executed_topic, args.reward_topic, args.episode_end_topic
-    sources = Sources(*topics, View.of(args.roi, args.rotate_deg), args.stamp_source)
+    sources = Sources(*topics, View.of(args.roi, args.rotate_deg, args.value_range), args.stamp_source)
     with ReplayWriter(args.out, policy.spec, force=args.force) as writer:
         summaries = [fill(writer, bag, policy.spec, sources) for bag in args.bags]
         facts = to_dict(args.bags, summaries)

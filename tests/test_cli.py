@@ -8,11 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 import tiny_bag
 from onnx import TensorProto
-from tiny_policy import write_policy
+from tiny_policy import expected_values, write_policy
 
 from sac_ae_ros.cli import main
 from sac_ae_ros.core.spec import NoveltyStats, PolicySpec
@@ -204,6 +205,19 @@ def test_bag_eval_scores_several_side_by_side_and_goes_on_later(bag, policy, tmp
     assert "exists already, of other files or options" in capsys.readouterr().err
 
 
+def test_bag_eval_maps_depth_as_the_node_does(policy, tmp_path, capsys):
+    depth, text = np.full((8, 8), 1500, np.uint16), "16UC1; png compressed "
+    at = tiny_bag.START_NS
+    bag = tiny_bag.write(tmp_path / "depth", [(at, "/image", tiny_bag.coded_image(at, depth, ".png", text))])
+    command = ["bag-eval", str(bag), "--policy", str(policy), "--out", str(tmp_path / "out"), "--metrics-only"]
+    assert main([*command, "--value-range", "1000", "2000"]) == 0
+    with (tmp_path / "out/frames.csv").open() as file:
+        (row,) = csv.DictReader(file)
+    assert [float(row[f"policy.{name}"]) for name in TINY_NAMES] == pytest.approx(
+        expected_values(128).tolist(), abs=1e-5
+    )
+
+
 def test_bag_eval_refuses_in_one_line(bag, policy, tmp_path, refused):
     refused("bag-eval", tmp_path / "none", "--policy", policy, says="none")
     refused("bag-eval", bag, "--policy", policy, "--image-topic", "/cmd_vel", says="expected sensor_msgs/msg/Image")
@@ -211,6 +225,7 @@ def test_bag_eval_refuses_in_one_line(bag, policy, tmp_path, refused):
     refused("bag-eval", bag, "--policy", policy, "--command-field", "linear.x", says="one for each action")
     refused("bag-eval", bag, "--policy", policy, "--max-mae", "-1", says="a number from 0 on")
     refused("bag-eval", bag, "--policy", policy, "--roi", "0", "0", "0", "4", says="image.roi")
+    refused("bag-eval", bag, "--policy", policy, "--value-range", "9", "3", says="image.value_range")
     (tmp_path / "out").mkdir()
     (tmp_path / "out/metrics.json").write_text("mine")
     refused("bag-eval", bag, "--policy", policy, "--out", tmp_path / "out", says="exists already")
@@ -262,6 +277,7 @@ def test_bag_to_replay_refuses_in_one_line_and_leaves_nothing(rewarded, bag, pol
         "bag-to-replay", rewarded, *command, "--roi", "4", "4", "8", "8", says="not one transition came of 80 images"
     )
     refused("bag-to-replay", rewarded, *command, "--rotate-deg", "45", says="image.rotate_deg")
+    refused("bag-to-replay", rewarded, *command, "--value-range", "9", "3", says="image.value_range")
     refused("bag-to-replay", rewarded, "--policy", policy, says="--out")
     mine.mkdir()
     (mine / "thesis.txt").write_text("mine")

@@ -35,6 +35,16 @@ def png(stamp_ns: int, grey: int) -> Any:
     return make("sensor_msgs/msg/CompressedImage", header(stamp_ns), "png", data)
 
 
+def rgb_image(stamp_ns: int, rgb: np.ndarray) -> Any:
+    return make("sensor_msgs/msg/Image", header(stamp_ns), *rgb.shape[:2], "rgb8", 0, 3 * rgb.shape[1], rgb.ravel())
+
+
+def coded_image(stamp_ns: int, coded: np.ndarray, suffix: str, text: str) -> Any:
+    """What OpenCV makes of the array, which it takes for blue, green, red, with that format text."""
+    data = cv2.imencode(suffix, coded, [cv2.IMWRITE_JPEG_QUALITY, 100])[1].ravel()
+    return make("sensor_msgs/msg/CompressedImage", header(stamp_ns), text, data)
+
+
 def twist(linear: float, angular: float) -> Any:
     vectors = [make("geometry_msgs/msg/Vector3", *v) for v in ((linear, 0.0, 0.0), (0.0, 0.0, angular))]
     return make("geometry_msgs/msg/Twist", *vectors)

@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from sac_ae_ros.core.policy_file import signature
+from sac_ae_ros.core.policy_graph import signature
 from sac_ae_ros.core.spec import (
     METADATA_KEY,
     ActionSpec,
@@ -58,6 +58,7 @@ def write_policy(
     slow: int = 0,
     slow_always: int = 0,
     gain: float = GAIN,
+    channel: int | None = None,
     spec: dict[str, Any] | None = None,
 ) -> Path:
     """Writes a policy file.
@@ -68,19 +69,23 @@ def write_policy(
         slow: frames whose pixels are all SLOW_PIXEL take that many products of large matrices, 20 ms each.
         slow_always: every frame takes that many of them.
         gain: instead of 12; another one answers otherwise.
+        channel: only that of red, green and blue (0, 1, 2) counts.
         spec: fields of PolicySpec to replace.
     """
     contract = dataclasses.replace(SPEC, **(spec or {}))
-    model = _model(contract, nan=nan, slow=slow or slow_always, always=slow_always > 0, gain=gain)
+    model = _model(contract, nan=nan, slow=slow or slow_always, always=slow_always > 0, gain=gain, channel=channel)
     path.write_bytes(model.SerializeToString())
     return path
 
 
-def _model(spec: PolicySpec, *, nan: bool, slow: int, always: bool, gain: float) -> onnx.ModelProto:
+def _model(
+    spec: PolicySpec, *, nan: bool, slow: int, always: bool, gain: float, channel: int | None
+) -> onnx.ModelProto:
     inputs, outputs = signature(spec)
     shape = inputs["frames"][1]
     weights = {
         "scale": np.float32(255.0),
+        "counts": _counting(channel, shape[1]),
         "half": np.float32(0.5),
         "signs": np.array([[gain * (-1) ** i for i in range(len(spec.actions))]], np.float32),
         "zeros": np.zeros((1, len(spec.actions)), np.float32),
@@ -92,7 +97,8 @@ def _model(spec: PolicySpec, *, nan: bool, slow: int, always: bool, gain: float)
     }
     nodes = [
         helper.make_node("Cast", ["frames"], ["pixels"], to=TensorProto.FLOAT),
-        helper.make_node("ReduceMean", ["pixels"], ["mean4"], keepdims=1),
+        helper.make_node("Mul", ["pixels", "counts"], ["counted"]),
+        helper.make_node("ReduceMean", ["counted"], ["mean4"], keepdims=1),
         helper.make_node("Flatten", ["mean4"], ["mean"]),
         helper.make_node("Div", ["mean", "scale"], ["bright"]),
         helper.make_node("Sub", ["bright", "half"], ["centred"]),
@@ -118,6 +124,12 @@ def _model(spec: PolicySpec, *, nan: bool, slow: int, always: bool, gain: float)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
     model.metadata_props.add(key=METADATA_KEY, value=spec.to_json())
     return model
+
+
+def _counting(channel: int | None, planes: int) -> np.ndarray:
+    """Factors [1, 3K, 1, 1] whose products have the counted channels' mean."""
+    counts = [1.0 if channel is None else 3.0 * (plane % 3 == channel) for plane in range(planes)]
+    return np.array(counts, np.float32).reshape(1, planes, 1, 1)
 
 
 def _hindrance(nan: bool, slow: int, fast_if: str) -> list[onnx.NodeProto]:

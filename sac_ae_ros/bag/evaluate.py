@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
@@ -74,10 +75,10 @@ class Evaluation:
     """What came of a bag and a policy. Times are nanoseconds of the frames' stamps.
 
     frames: images on the topic. stale: stamps of frames recorded more than 2.5 periods after them. refused: stamps and
-    reasons of frames that could not be used. gaps: stamps and lengths, seconds. dropped: stamps and how many frames are
-    missing after them. commands: recorded ones that could be read; refused_commands could not. ages_s: greatest and
-    99th percentile of the frames' ages when recorded, None where stamps are of another clock. first_ns: the earliest
-    tick's stamp.
+    reasons of frames that could not be used. doubtful: what is doubtful about images, and on how many ticks. gaps:
+    stamps and lengths, seconds. dropped: stamps and how many frames are missing after them. commands: recorded ones
+    that could be read; refused_commands could not. ages_s: greatest and 99th percentile of the frames' ages when
+    recorded, None where stamps are of another clock. first_ns: the earliest tick's stamp.
     """
 
     spec: PolicySpec
@@ -88,6 +89,7 @@ class Evaluation:
     frames: int = 0
     stale: list[int] = field(default_factory=list)
     refused: list[tuple[int, str]] = field(default_factory=list)
+    doubtful: Counter[str] = field(default_factory=Counter)
     gaps: list[tuple[int, float]] = field(default_factory=list)
     dropped: list[tuple[int, int]] = field(default_factory=list)
     commands: int = 0
@@ -195,6 +197,7 @@ class _Frames:
             return
         if step is None:
             return
+        self._result.doubtful.update(step.complaints)
         latency_s = time.perf_counter() - started_s
         score = None if step.reading is None or self._blind else step.reading.score
         times = stamp_ns, record.stamp_ns

@@ -74,7 +74,7 @@ def camera_picture(image: Image | CompressedImage, view: View) -> NDArray[np.uin
     if isinstance(image, CompressedImage):
         header = read_header(image)
         enough = [by for by in REDUCED if header.width >= by * CAMERA_WIDTH] if header.reducible else []
-        rgb = decode_compressed(image, header, max(enough, default=1))
+        rgb = decode_compressed(image, header, max(enough, default=1), view.value_range)
     else:
         rgb = decode(image, view.value_range)
     for _ in range(view.rotate_deg // 90):

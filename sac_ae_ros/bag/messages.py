@@ -18,7 +18,7 @@ OTHER_CLOCK_S = 3600.0  # a frame cannot be recorded so late; its stamp is of an
 def to_image(message: Any) -> Image | CompressedImage:
     """The pixels of a sensor_msgs Image or CompressedImage as Bag.message gives it; copies nothing."""
     if not hasattr(message, "encoding"):
-        return CompressedImage(message.data)
+        return CompressedImage(message.data, message.format)
     size = message.height, message.width
     return Image(*size, message.encoding, message.step, bool(message.is_bigendian), message.data)
 

@@ -123,6 +123,9 @@ def summary(facts: dict[str, Any]) -> dict[str, str]:
         rows["age when recorded"] = (
             f"{1e3 * facts['age_p99_s']:.0f} ms (99 %), {1e3 * facts['age_max_s']:.0f} ms at most"
         )
+    if facts["doubtful"]:
+        found = [f"{page.count(ticks)} ticks: {text}" for text, ticks in facts["doubtful"].items()]
+        rows["doubtful images"] = "; ".join(found[:5])
     if facts["ticks_not_finite"]:
         rows["not a number"] = f"{page.count(facts['ticks_not_finite'])} ticks"
     return rows

@@ -23,6 +23,7 @@ from sac_ae_ros.core.errors import BagError
 from sac_ae_ros.core.policy import OnnxPolicy
 
 LISTED = 1000  # moments of a kind, so that a broken recording makes no huge file
+MOST_PRINTED = 5
 METRICS, FRAMES = "metrics.json", "frames.csv"
 
 
@@ -121,6 +122,7 @@ def to_dict(result: Evaluation) -> dict[str, Any]:
             "restarts": sum(tick.restarted for tick in result.ticks),
             "stale": {"frames": len(result.stale), "stamps_ns": result.stale[:LISTED]},
             "refused": {"frames": len(result.refused), "moments": _moments(result.refused, "reason")},
+            "doubtful": dict(result.doubtful.most_common(LISTED)),
             "dropped": {
                 "frames": sum(count for _, count in result.dropped),
                 "moments": _moments(result.dropped, "frames"),
@@ -198,6 +200,7 @@ def render(facts: dict[str, Any]) -> str:
         f"frames    {facts['frames']}, {facts['ticks']} ticks, {facts['refused']['frames']} refused,"
         f" {facts['stale']['frames']} stale, {facts['dropped']['frames']} dropped, {facts['gaps']['gaps']} gaps",
     ]
+    lines += [f"doubtful  {count} ticks: {text}" for text, count in list(facts["doubtful"].items())[:MOST_PRINTED]]
     if facts["salvage"]:
         lines.append(f"salvaged  {facts['salvaged']} messages: {facts['salvage']['reason']}")
     for name, errors in facts["actions"].items():

@@ -1,16 +1,20 @@
-"""JPEG and PNG to uint8 RGB; how large they are is known, and bounded, before anything is decoded."""
+"""JPEG, PNG and compressed depth to uint8 RGB; how large they are is known, and bounded, before anything is decoded."""
 
 from __future__ import annotations
 
+import math
+import re
 import struct
+import sys
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sac_ae_ros.core.encodings import check_size
-from sac_ae_ros.core.errors import ImageError
+from sac_ae_ros.core.codestream import PNG_SIGNATURE, Codestream, read_codestream
+from sac_ae_ros.core.encodings import ENCODINGS, Image, decode_raw
+from sac_ae_ros.core.errors import ImageError, quote
 
 MAX_COMPRESSED_BYTES = 256 * 1024 * 1024
 REDUCED = {
@@ -19,85 +23,173 @@ REDUCED = {
     4: cv2.IMREAD_REDUCED_COLOR_4,
     8: cv2.IMREAD_REDUCED_COLOR_8,
 }
-_PNG = b"\x89PNG\r\n\x1a\n"
-_END_OF_JPEG = b"\xff\xd9"
+_AS_CODED = cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH
+# What sensor_msgs/CompressedImage documents of the field `format`: of compressed_image_transport, and of
+# compressed_depth_image_transport, which wrote no codec at first. Drivers also write the codec alone, or nothing.
+_COMPRESSED = re.compile(r"\s*(jpe?g|png) compressed *(\w*)\s*", re.IGNORECASE)
+_COMPRESSED_DEPTH = re.compile(r"\s*compressedDepth *(\w*)\s*")
+_CODECS = {"": "", **dict.fromkeys(("jpeg", "jpg", "mjpeg", "image/jpeg"), "jpeg"), "png": "png", "image/png": "png"}
+_LONGEST_FORMAT = 200
+_DEPTH_HEADER = struct.Struct("<iff")
+_BGR = frozenset({"bgr8", "bgra8", "bgr16", "bgra16"})
+_RGB = frozenset({"rgb8", "rgba8", "rgb16", "rgba16"})
+_SAMPLE_BITS = {"mono8": 8, "8UC1": 8, "mono16": 16, "16UC1": 16, "32FC1": 32}
+_SAMPLE_BITS |= {name: 16 if name.endswith("16") else 8 for name in ENCODINGS if name.startswith("bayer_")}
 
 
 @dataclass(frozen=True)
 class CompressedImage:
-    """The fields of sensor_msgs/CompressedImage; what the format is, the bytes themselves tell."""
+    """The fields of sensor_msgs/CompressedImage that carry pixels.
+
+    `format` tells what the coded samples mean: whether red and blue are swapped, or a depth. The bytes tell the codec.
+    """
 
     data: bytes | bytearray | memoryview | NDArray[np.uint8]
+    format: str = ""
 
 
 @dataclass(frozen=True)
 class Header:
-    """What the first bytes tell: the size in pixels, and whether a smaller picture is cheaper to decode."""
+    """What is known before decoding.
+
+    encoding: of the samples that OpenCV makes of the bytes, as of a raw image: bgr8 for colours in their usual order.
+    reducible: whether a smaller picture is cheaper to decode. complaint: what is doubtful about `format`, or empty.
+    start: of the JPEG or PNG in the bytes. depth: quantisation A and B of compressedDepth in 32FC1.
+    """
 
     height: int
     width: int
+    encoding: str
     reducible: bool
+    complaint: str = ""
+    start: int = 0
+    depth: tuple[float, float] | None = None
 
 
 def read_header(image: CompressedImage) -> Header:
-    """Reads a JPEG's or a PNG's size.
+    """Reads the size of an image, and what its samples mean.
 
     Raises:
-        ImageError: neither of the two, too large, or a JPEG that is cut.
+        ImageError: no JPEG or PNG, too large, cut, more work than core.codestream allows, or a `format` that
+            contradicts the bytes so that nobody knows what they mean.
     """
-    raw = np.frombuffer(image.data, np.uint8)
-    if not 0 < raw.size <= MAX_COMPRESSED_BYTES:
-        raise ImageError(f"compressed image: expected 1..{MAX_COMPRESSED_BYTES} bytes, got {raw.size}")
-    data = raw.tobytes()
-    if data.startswith(_PNG) and len(data) >= 24:
-        width, height = struct.unpack(">II", data[16:24])
-        header = Header(height, width, reducible=False)  # OpenCV decodes all of a PNG, then picks pixels
-    elif data.startswith(b"\xff\xd8"):
-        header = _jpeg_header(data)
-    else:
-        raise ImageError(f"compressed image: expected JPEG or PNG, got bytes that start with {data[:8].hex()}")
-    check_size(header.height, header.width, "compressed image")
-    return header
+    data = np.frombuffer(image.data, np.uint8).data
+    if not 0 < len(data) <= MAX_COMPRESSED_BYTES:
+        raise ImageError(f"compressed image: expected 1..{MAX_COMPRESSED_BYTES} bytes, got {len(data)}")
+    original, _, rest = image.format[:_LONGEST_FORMAT].partition(";")
+    depth = _COMPRESSED_DEPTH.fullmatch(rest)
+    behind = bytes(data[_DEPTH_HEADER.size : _DEPTH_HEADER.size + len(PNG_SIGNATURE)])
+    if depth or (not rest and behind == PNG_SIGNATURE):
+        return _depth_header(data, image.format, original.strip(), depth[1] if depth else "")
+    stream = read_codestream(data)
+    encoding, complaint = _encoding(image.format, stream)
+    reducible = stream.codec == "jpeg" and encoding in ("bgr8", "rgb8", "mono8")
+    return Header(stream.height, stream.width, encoding, reducible, complaint)
 
 
-def decode_compressed(image: CompressedImage, header: Header, reduction: int = 1) -> NDArray[np.uint8]:
+def decode_compressed(
+    image: CompressedImage, header: Header, reduction: int = 1, value_range: tuple[float, float] | None = None
+) -> NDArray[np.uint8]:
     """Decodes to uint8 RGB, each side 1 / `reduction` of the header's, rounded up; reductions: 1, 2, 4, 8.
 
+    Red and blue are as the original image had them. `value_range` maps samples of 16UC1 and 32FC1 as in raw images.
     Rows and columns stay as they were coded: an EXIF orientation is ignored, since calibration and `rotate_deg`
     are about the sensor's own rows, and a picture must not turn because a driver began to write a tag.
 
     Raises:
         ImageError: the bytes do not decode, or not to the size that the header says.
     """
-    raw = np.frombuffer(image.data, np.uint8)
+    colored = header.encoding in ("bgr8", "rgb8", "mono8")
+    samples = _decode(image, header, REDUCED[reduction] if colored else _AS_CODED)
+    height, width = -(-header.height // reduction), -(-header.width // reduction)
+    if samples.shape[:2] != (height, width):
+        raise ImageError(f"compressed image: its header says {height}x{width}, it decodes to {samples.shape[:2]}")
+    if header.encoding == "rgb8":
+        return samples
+    if colored:
+        return np.asarray(cv2.cvtColor(samples, cv2.COLOR_BGR2RGB), np.uint8)
+    if header.depth is not None:
+        samples = _metres(samples, *header.depth)
+    step = width * samples.itemsize
+    return decode_raw(Image(height, width, header.encoding, step, sys.byteorder == "big", samples), value_range)
+
+
+def _decode(image: CompressedImage, header: Header, flags: int) -> NDArray:
+    coded = np.frombuffer(image.data, np.uint8)[header.start :]
     try:
-        bgr = cv2.imdecode(raw, REDUCED[reduction] | cv2.IMREAD_IGNORE_ORIENTATION)
+        samples = cv2.imdecode(coded, flags | cv2.IMREAD_IGNORE_ORIENTATION)
     except cv2.error as error:
         raise ImageError(f"compressed image: OpenCV cannot decode it ({error.err})") from None
-    if bgr is None:
-        raise ImageError(f"compressed image: {raw.size} bytes start like JPEG or PNG but do not decode; is it cut?")
-    height, width = -(-header.height // reduction), -(-header.width // reduction)
-    if bgr.shape != (height, width, 3):
-        raise ImageError(f"compressed image: its header says {height}x{width}, it decodes to {bgr.shape[:2]}")
-    return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)
+    if samples is None:
+        raise ImageError(f"compressed image: {coded.size} bytes start like JPEG or PNG but do not decode; is it cut?")
+    return np.ascontiguousarray(samples)
 
 
-def _jpeg_header(data: bytes) -> Header:
-    """From the frame header, ITU T.81 B.2.2. The end marker must follow it: some OpenCVs decode a cut JPEG to grey."""
-    at = 2
-    while at + 9 <= len(data):
-        marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
-        if data[at] != 0xFF or marker == 0x00:  # a decoder would look for the next marker, and find another size
-            break
-        if marker == 0xFF:  # fill byte
-            at += 1
-        elif marker == 0x01 or 0xD0 <= marker <= 0xD7:  # these stand without a length
-            at += 2
-        elif 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            if data.find(_END_OF_JPEG, at) < 0:
-                raise ImageError(f"compressed image: a JPEG of {len(data)} bytes without its end; is it cut?")
-            height, width = struct.unpack(">HH", data[at + 5 : at + 9])
-            return Header(height, width, reducible=True)
-        else:
-            at += 2 + max(length, 2)
-    raise ImageError("compressed image: a JPEG without a frame header; is it cut?")
+def _encoding(format_text: str, stream: Codestream) -> tuple[str, str]:
+    """The decoded samples' encoding, and what is doubtful about it."""
+    unstated = "bgr8" if stream.channels == 3 else "mono8" if stream.bits == 8 else "16UC1"
+    original, semicolon, rest = format_text[:_LONGEST_FORMAT].partition(";")
+    original, stated = original.strip(), _COMPRESSED.fullmatch(rest)
+    codec = _CODECS.get(original.lower()) if not semicolon else stated and stated[1].lower().replace("jpg", "jpeg")
+    if codec is None:
+        return unstated, f"unknown format {quote(format_text)}; read as {unstated}"
+    doubt = f"format {quote(format_text)}, but the bytes are {stream.codec}" if codec not in ("", stream.codec) else ""
+    if stated is None:
+        return unstated, doubt
+    coded = stated[2].lower()
+    if stream.channels == 3:
+        if coded in _BGR:
+            return "bgr8", doubt
+        if coded in _RGB and original in _BGR | _RGB:
+            return "rgb8", doubt  # they were coded as if they were in the usual order, and come out in theirs
+        raise ImageError(
+            "compressed image: expected the order of its colours in the format, such as"
+            f" 'rgb8; {stream.codec} compressed bgr8', got {quote(format_text)}; have the publisher write that,"
+            f" or '{stream.codec}' alone"
+        )
+    return _grey_encoding(format_text, original, coded, stream, unstated), doubt
+
+
+def _grey_encoding(format_text: str, original: str, coded: str, stream: Codestream, unstated: str) -> str:
+    """The same for one channel, which holds the original's samples unless they were made grey, or of fewer bits."""
+    made_grey = (original.startswith("bayer_") and coded) or (original == "mono16" and stream.bits == 8)
+    if made_grey or original not in _SAMPLE_BITS:
+        return unstated if stream.bits == 8 else "mono16"
+    if _SAMPLE_BITS[original] != stream.bits:
+        raise ImageError(
+            f"compressed image: expected samples as the format {quote(format_text)} says, got {stream.bits} bits;"
+            " have the publisher send PNG, or compressedDepth"
+        )
+    return unstated if original == "8UC1" else original
+
+
+def _depth_header(data: memoryview, format_text: str, original: str, codec: str) -> Header:
+    """Of compressed_depth_image_transport: the quantisation, then a PNG of 16 bits."""
+    if codec not in ("", "png"):
+        raise ImageError(
+            f"compressed depth: expected PNG, got the format {quote(format_text)}, which is not supported; set the"
+            " publisher's parameter IMAGE_TOPIC.compressedDepth.format to png"
+        )
+    if original not in ("16UC1", "mono16", "32FC1") or len(data) <= _DEPTH_HEADER.size:
+        raise ImageError(
+            f"compressed depth: expected a PNG of 16UC1 or 32FC1 behind {_DEPTH_HEADER.size} bytes, got"
+            f" {quote(format_text)} and {len(data)} bytes"
+        )
+    _, a, b = _DEPTH_HEADER.unpack_from(data)
+    stream = read_codestream(data[_DEPTH_HEADER.size :])
+    if (stream.codec, stream.channels, stream.bits) != ("png", 1, 16):
+        raise ImageError(
+            f"compressed depth: expected a grey PNG of 16 bits, got {stream.codec} of {stream.channels} channels and"
+            f" {stream.bits} bits"
+        )
+    depth = (a, b) if original == "32FC1" else None
+    if depth and not (math.isfinite(a) and math.isfinite(b) and a > 0):
+        raise ImageError(f"compressed depth: expected a quantisation of finite numbers, got {a:g} and {b:g}")
+    return Header(stream.height, stream.width, original, False, start=_DEPTH_HEADER.size, depth=depth)
+
+
+def _metres(samples: NDArray[np.uint16], a: float, b: float) -> NDArray[np.float32]:
+    """Undoes the quantisation of inverse depths, A / (sample - B); 0 means that nothing was measured."""
+    with np.errstate(divide="ignore"):
+        metres = np.float32(a) / (samples.astype(np.float32) - np.float32(b))
+    return np.where(samples == 0, np.float32(np.nan), metres)

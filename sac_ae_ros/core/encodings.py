@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sac_ae_ros.core.errors import ImageError
+from sac_ae_ros.core.errors import ImageError, quote
 
 MAX_SIDE_PX = 16384
 MAX_PIXELS = 64_000_000
@@ -96,6 +96,8 @@ _LAYOUTS: dict[str, _Layout] = {
     **{f"bayer_{name}16": _Layout(1, np.uint16, convert) for name, convert in _BAYER.items()},
 }
 ENCODINGS = tuple(sorted(_LAYOUTS))
+RANGED_ENCODINGS = frozenset(name for name, layout in _LAYOUTS.items() if layout.ranged)
+GREY_ENCODINGS = frozenset(name for name, layout in _LAYOUTS.items() if layout.convert is _GRAY)
 
 
 def decode_raw(image: Image, value_range: tuple[float, float] | None = None) -> NDArray[np.uint8]:
@@ -116,7 +118,7 @@ def decode_raw(image: Image, value_range: tuple[float, float] | None = None) -> 
 def unknown_encoding(encoding: str, why: str = "") -> ImageError:
     """The error for an encoding that nobody here decodes; `why` may say what else was tried."""
     return ImageError(
-        f"image encoding: expected one of {', '.join(ENCODINGS)}; got {encoding!r}{why and f', and {why}'};"
+        f"image encoding: expected one of {', '.join(ENCODINGS)}; got {quote(encoding)}{why and f', and {why}'};"
         " set the camera driver to one of these"
     )
 

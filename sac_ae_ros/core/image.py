@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sac_ae_ros.core.compressed import CompressedImage, decode_compressed, read_header
-from sac_ae_ros.core.encodings import ENCODINGS, Image, decode_raw
+from sac_ae_ros.core.encodings import ENCODINGS, GREY_ENCODINGS, RANGED_ENCODINGS, Image, decode_raw
 from sac_ae_ros.core.errors import ConfigError, ImageError
 from sac_ae_ros.core.spec import CameraSpec
 
-__all__ = ["ENCODINGS", "CompressedImage", "Image", "View", "decode", "fit", "see"]
+__all__ = ["ENCODINGS", "CompressedImage", "Image", "View", "complaints", "decode", "fit", "see"]
 
 # From 1280x720 to 84x84, the mean error is 1.5 levels where a reduced JPEG leaves 2.1 pixels on a side for each of the
 # policy's, little more than JPEG's own; where it leaves 1.1 it is 5.8, since averaging over parts of pixels blurs.
@@ -32,7 +32,7 @@ class View:
 
     roi: x_offset, y_offset, width, height in pixels of the image as published; None: all of it.
     rotate_deg: turns that part clockwise; 0, 90, 180 or 270.
-    value_range: the samples of 16UC1 and 32FC1 that become 0 and 255; None: 0..65535, and 0..1.
+    value_range: the samples of 16UC1 and 32FC1, compressed or not, that become 0 and 255; None: 0..65535, and 0..1.
 
     Raises:
         ConfigError: a part without pixels, another angle, a range that is none.
@@ -83,14 +83,32 @@ def decode(image: Image | CompressedImage, value_range: tuple[float, float] | No
 
     8UC3 and 8UC4 are read as BGR and BGRA, as cv_bridge does; mono16 and bayer_*16 keep their high byte. 16UC1 and
     32FC1 are grey levels: `value_range` (0..65535 and 0..1 where None) is cut into 256 equal parts, so that by
-    default 16UC1 keeps its high byte too; what is outside clips, and not a number becomes 0.
+    default 16UC1 keeps its high byte too; what is outside clips, and not a number becomes 0. A compressed image is what
+    the raw one was that its `format` names; without that, a grey PNG of 16 bits is 16UC1.
 
     Raises:
         ImageError: unknown encoding, size out of bounds, too little data for its step, undecodable bytes.
     """
     if isinstance(image, CompressedImage):
-        return decode_compressed(image, read_header(image))
+        return decode_compressed(image, read_header(image), 1, value_range)
     return decode_raw(image, value_range)
+
+
+def complaints(image: Image | CompressedImage, view: View = FULL_VIEW) -> tuple[str, ...]:
+    """What is doubtful about the pixels of an image that can be decoded, for people to judge.
+
+    Raises:
+        ImageError: as `decode`.
+    """
+    found, encoding = [], getattr(image, "encoding", "")
+    if isinstance(image, CompressedImage):
+        header = read_header(image)
+        encoding = header.encoding
+        found += [f"compressed image: {header.complaint}"] if header.complaint else []
+    wanted = view.value_range is not None and encoding in RANGED_ENCODINGS
+    if encoding in GREY_ENCODINGS and not wanted:
+        found.append(f"image: grey ({encoding}), where the policy was trained on colours; have the camera send colours")
+    return tuple(found)
 
 
 def see(image: Image | CompressedImage, camera: CameraSpec, view: View = FULL_VIEW) -> NDArray[np.uint8]:
@@ -107,7 +125,7 @@ def see(image: Image | CompressedImage, camera: CameraSpec, view: View = FULL_VI
         header = read_header(image)
         part = view.part(header.height, header.width)
         reduction = _reduction(part, camera, view.rotate_deg) if header.reducible else 1
-        rgb = decode_compressed(image, header, reduction)
+        rgb = decode_compressed(image, header, reduction, view.value_range)
     else:
         rgb = decode_raw(image, view.value_range)
         part = view.part(*rgb.shape[:2])

@@ -107,7 +107,7 @@ class ModelStore:
         Bytes that are the newest version already stay that version.
 
         Raises:
-            ModelError, SpecError: it is no policy; nothing is stored.
+            ModelError, SpecError: it is no policy, or cannot be run; nothing is stored.
             StoreError: it could not be stored; no version is half there.
         """
         policy_file.vet(data, title)

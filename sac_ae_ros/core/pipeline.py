@@ -12,7 +12,7 @@ from sac_ae_ros.core.command import SafetyGate, Stop, Values
 from sac_ae_ros.core.errors import SacAeError
 from sac_ae_ros.core.frames import Due, FrameSampler, FrameStack
 from sac_ae_ros.core.freeze import FreezeWatch
-from sac_ae_ros.core.image import FULL_VIEW, CompressedImage, Image, View, see
+from sac_ae_ros.core.image import FULL_VIEW, CompressedImage, Image, View, complaints, see
 from sac_ae_ros.core.novelty import Level, NoveltyGuard, Reading
 from sac_ae_ros.core.policy import OnnxPolicy, PolicyOutput
 from sac_ae_ros.core.trial import Probes
@@ -30,7 +30,7 @@ class Step:
     action: float32 [A] in [-1, 1], the policy's own. values: float64 [A] in physical units, None when the
     action was not finite. sent: whether the gate let them pass. novelty: the reconstruction's mean squared error,
     None unless it was measured on this tick. reading: the guard's judgement of it, if there is a guard.
-    restarted: whether the frame stack began anew.
+    restarted: whether the frame stack began anew. complaints: what is doubtful about the image's pixels.
     """
 
     stamp_ns: int
@@ -40,6 +40,7 @@ class Step:
     novelty: float | None
     reading: Reading | None
     restarted: bool
+    complaints: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ class ImageToCommand:
             return None
         if due is Due.RESTART:
             self._stack.reset()
-        frame = self._frame(image, stamp_ns)
+        frame, doubts = self._frame(image, stamp_ns)
         every = self._watching.novelty_every
         want_novelty = every > 0 and self._ticks % every == 0
         stack = self._stack.push(frame)
@@ -114,7 +115,7 @@ class ImageToCommand:
         self._watching.before_command()
         verdict = self._gate.pass_on(output.action, self._send, self._watching.late)
         restarted = due is Due.RESTART
-        return Step(stamp_ns, output.action, verdict.values, verdict.sent, output.novelty, reading, restarted)
+        return Step(stamp_ns, output.action, verdict.values, verdict.sent, output.novelty, reading, restarted, doubts)
 
     def _judge(self, output: PolicyOutput, frame: NDArray[np.uint8]) -> Reading | None:
         """Has novelty stop the robot before this very frame's command could pass."""
@@ -125,11 +126,12 @@ class ImageToCommand:
         self._gate.report(Stop.NOVELTY, guard.level is Level.STOP)
         return reading
 
-    def _frame(self, source: Source, stamp_ns: int) -> NDArray[np.uint8]:
+    def _frame(self, source: Source, stamp_ns: int) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
         try:
             image = source() if callable(source) else source
             self._freeze.check(image, stamp_ns)
-            return see(image, self._policy.spec.camera, self._watching.view)
+            view = self._watching.view
+            return see(image, self._policy.spec.camera, view), complaints(image, view)
         except SacAeError:
             self._sampler.reject()  # a frame that nobody saw fills no tick and bridges no gap
             raise

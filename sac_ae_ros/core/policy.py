@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 from sac_ae_ros.core import policy_file
 from sac_ae_ros.core.errors import ModelError
+from sac_ae_ros.core.policy_file import Vetted, Weight
 from sac_ae_ros.core.spec import PolicySpec
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
@@ -39,22 +41,48 @@ class PolicyOutput:
 class OnnxPolicy:
     """One loaded policy. Not for several threads at once."""
 
-    def __init__(self, data: bytes, title: str, *, provider: str = "cpu", threads: int = 1) -> None:
-        """Vets, loads and warms up the bytes of a policy file.
+    def __init__(
+        self, data: bytes, title: str, *, provider: str = "cpu", threads: int = 1, background: bool = False
+    ) -> None:
+        """Has the bytes of a policy file vetted in a child process, then loads and warms them up here.
 
         Args:
             data: the file's bytes; untrusted.
             title: what errors call it, usually its path.
             provider: "cpu" or "cuda"; asking for cuda fails where it is not really active.
             threads: intra-op threads; more than one slows small policies down.
+            background: whether vetting leaves the processor to others.
 
         Raises:
             ModelError: the file cannot be trusted, loaded or run, or the provider is not active.
             SpecError: its contract is missing, malformed or contradicts its graph.
         """
-        self.spec: PolicySpec = policy_file.vet(data, title)
-        self.sha256 = hashlib.sha256(data).hexdigest()
-        self._session = _session(data, title, provider, threads)
+        self._load(policy_file.vet(data, title, background=background), title, provider, threads)
+
+    @classmethod
+    def of(cls, vetted: Vetted, title: str) -> OnnxPolicy:
+        """Loads and warms up what has been vetted, on the CPU; errors as in the constructor."""
+        policy = cls.__new__(cls)
+        policy._load(vetted, title, "cpu", 1)
+        return policy
+
+    @classmethod
+    def own(cls, data: bytes, title: str) -> OnnxPolicy:
+        """Loads, on the CPU, bytes that this very process has built, and therefore vets them in it.
+
+        Never for bytes from elsewhere: a hostile file can end or hold up this process. Errors as in the constructor.
+        """
+        from sac_ae_ros.core import policy_graph  # onnx, which the constructor does without
+
+        spec, skeleton, weights = policy_graph.vet(data, title)
+        return cls.of(Vetted(spec, skeleton, tuple(weights), data), title)
+
+    def _load(self, vetted: Vetted, title: str, provider: str, threads: int) -> None:
+        self.spec: PolicySpec = vetted.spec
+        self.sha256 = hashlib.sha256(vetted.data).hexdigest()
+        # onnxruntime may read them in place, as long as the session lives
+        self._weights = [_tensor(weight, vetted.data) for weight in vetted.weights]
+        self._session = _session(vetted, self._weights, title, provider, threads)
         self.provider = self._session.get_providers()[0]
         self._warm_up(title)
 
@@ -94,7 +122,16 @@ class OnnxPolicy:
                 raise ModelError(f"{title}: expected a finite novelty, got {output.novelty}")
 
 
-def _session(data: bytes, title: str, provider: str, threads: int) -> ort.InferenceSession:
+def _tensor(weight: Weight, data: bytes) -> ort.OrtValue:
+    """A copy of its own, aligned. Copying large arrays releases the interpreter; parsing them would not."""
+    count = math.prod(weight.shape)
+    flat = np.frombuffer(data, np.dtype(weight.dtype), count, weight.offset)
+    return ort.OrtValue.ortvalue_from_numpy(flat.reshape(weight.shape).copy())
+
+
+def _session(
+    vetted: Vetted, weights: list[ort.OrtValue], title: str, provider: str, threads: int
+) -> ort.InferenceSession:
     if provider not in PROVIDERS:
         raise ModelError(f"inference provider: expected one of {sorted(PROVIDERS)}, got {provider!r}")
     wanted = PROVIDERS[provider]
@@ -106,10 +143,12 @@ def _session(data: bytes, title: str, provider: str, threads: int) -> ort.Infere
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # errors are raised; printed, they would quote the file
+    if weights:
+        options.add_external_initializers([weight.name for weight in vetted.weights], weights)
     chain = [wanted] if provider == "cpu" else [wanted, PROVIDERS["cpu"]]
     try:
-        session = ort.InferenceSession(data, options, providers=chain)
+        session = ort.InferenceSession(vetted.skeleton, options, providers=chain)
     except Exception as error:  # as above: no common class but Exception
         raise ModelError(f"{title}: onnxruntime cannot load it ({str(error)[:200]})") from None
     if session.get_providers()[0] != wanted:

@@ -1,35 +1,56 @@
-"""Vets an untrusted ONNX file before onnxruntime sees a byte of it.
+"""A policy file, untrusted: read whole, then vetted in a child process that may die of it.
 
-A policy may come over a network or a USB stick. Only the ai.onnx domain, a short list of operators, embedded
-weights and statically bounded shapes pass; see docs/architecture.md.
+A file can abort onnx's shape inference, keep it busy for ever or take all memory, and it holds Python's interpreter
+meanwhile. So this process never parses it: `python -m sac_ae_ros.core.vetter` does, tries it once, and answers with the
+contract and a graph of bounded size. See docs/architecture.md.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
+import contextlib
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import onnx
-from google.protobuf.message import DecodeError
-
-from sac_ae_ros.core.errors import ModelError, SpecError
-from sac_ae_ros.core.spec import METADATA_KEY, PolicySpec
+from sac_ae_ros.core.errors import ModelError, SacAeError, SpecError, printable
+from sac_ae_ros.core.share import ROOT
+from sac_ae_ros.core.spec import PolicySpec
 
 MAX_FILE_BYTES = 256 * 1024 * 1024
-MAX_ELEMENTS = 64 * 1024 * 1024
-MAX_NODES = 2000
-MAX_WORK = 100_000_000_000  # some seconds on one core; the published networks take a thousandth
-HEAVY = ("Conv", "ConvTranspose", "Gemm", "MatMul")
-MAX_OPSET = 26
-OPERATORS = frozenset(
-    "Add Cast Clip Concat Constant Conv ConvTranspose Div Flatten Gemm Identity If LayerNormalization MatMul Mul"
-    " ReduceMean Relu Reshape Slice Split Squeeze Sub Tanh Transpose Unsqueeze".split()
-)
-# These stand under the graph's If and have no rows when novelty is not wanted; both branches are bounded.
-MAY_BE_EMPTY = ("latent", "reconstruction", "novelty")
+MAX_ANSWER_BYTES = 16 * 1024 * 1024
+CPU_S = 20  # of the child; warming up a policy of the largest admitted work takes about half of it
+WALL_S = 30.0
+MEMORY_BYTES = 1024**3  # of the child, beside its libraries' and a few copies of the file
+BACKGROUND_NICE = 10
+_ERRORS = {kind.__name__: kind for kind in (ModelError, SpecError)}
 
-_Shape = tuple[int | None, ...] | None
+
+@dataclass(frozen=True)
+class Weight:
+    """A large weight that stays in the file's bytes: NumPy's name of its type, its shape, and the byte it begins at."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    offset: int
+
+
+@dataclass(frozen=True)
+class Vetted:
+    """A file that passed: its contract, the ONNX bytes of its graph without large weights, and its bytes with them."""
+
+    spec: PolicySpec
+    skeleton: bytes
+    weights: tuple[Weight, ...]
+    data: bytes
 
 
 def read_bytes(path: Path) -> bytes:
@@ -43,8 +64,9 @@ def read_bytes(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
             data = file.read(MAX_FILE_BYTES + 1)
-    except OSError as error:
-        raise ModelError(f"policy: cannot read {path} ({error.strerror}); give the path of an ONNX file") from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        reason = getattr(error, "strerror", None) or error
+        raise ModelError(f"policy: cannot read {path} ({reason}); give the path of an ONNX file") from None
     if not data:
         raise ModelError(f"policy: expected an ONNX file, got the empty file {path}; export or copy it again")
     if len(data) > MAX_FILE_BYTES:
@@ -52,188 +74,105 @@ def read_bytes(path: Path) -> bytes:
     return data
 
 
-def vet(data: bytes, title: str) -> PolicySpec:
-    """Checks the bytes of a policy file and returns its contract.
+def vet(data: bytes, title: str, *, background: bool = False) -> Vetted:
+    """Has a child process check the bytes of a policy file, load them and act three times.
+
+    Args:
+        data: the file's bytes; untrusted.
+        title: what errors call it, usually its path.
+        background: whether to leave the processor to others, such as a robot's nodes.
 
     Raises:
-        ModelError: truncated or not ONNX, foreign operators, external data, unbounded or dynamic shapes.
-        SpecError: no PolicySpec, a malformed one, or one that contradicts the graph.
+        ModelError: it is no policy, cannot be run, takes too much time or memory, or ends the process that vets it.
+        SpecError: its contract is missing, malformed or contradicts its graph.
     """
+    answer = os.memfd_create("vetted")
     try:
-        model = _parse(data, title)
-        _check_contents(model, title)
-        spec = _read_spec(model, title)
-        _check_graph(model, spec, title)
-        _check_shapes(model, title)
-    except (UnicodeDecodeError, TypeError, ValueError, OverflowError) as error:  # names that are no text, and the like
-        raise ModelError(f"{title}: expected a valid ONNX file, got one that is damaged ({str(error)[:120]})") from None
-    return spec
+        code = _run(data, answer, title, background)
+        size = os.fstat(answer).st_size
+        reply = os.pread(answer, size, 0) if size <= MAX_ANSWER_BYTES else b""
+    except OSError as error:
+        reason = error.strerror or error
+        raise ModelError(f"{title}: cannot vet it in a process of its own ({reason}); free memory, try again") from None
+    finally:
+        os.close(answer)
+    if code:
+        raise ModelError(f"{title}: expected a policy, got a file {_death(code)}; do not use it, or export it again")
+    return _read(reply, data, title)
 
 
-def _parse(data: bytes, title: str) -> onnx.ModelProto:
-    model = onnx.ModelProto()
-    try:
-        model.ParseFromString(data)
-    except DecodeError:
-        raise ModelError(f"{title}: expected an ONNX file, got {len(data)} bytes that are none; is it cut?") from None
-    if not model.graph.node:
-        raise ModelError(f"{title}: expected an ONNX graph, got a file without one")
-    return model
-
-
-def _graphs(graph: onnx.GraphProto, depth: int = 0) -> Iterator[onnx.GraphProto]:
-    if depth > 2:
-        raise ModelError("policy: expected subgraphs at most 2 deep")
-    yield graph
-    for node in graph.node:
-        for attribute in node.attribute:
-            if attribute.HasField("g"):
-                yield from _graphs(attribute.g, depth + 1)
-            for inner in attribute.graphs:
-                yield from _graphs(inner, depth + 1)
-
-
-def _check_contents(model: onnx.ModelProto, title: str) -> None:
-    foreign = sorted({opset.domain for opset in model.opset_import} - {"", "ai.onnx"})
-    if foreign or model.functions or model.training_info:
-        raise ModelError(f"{title}: expected only the ai.onnx domain, got {foreign or 'functions or training info'}")
-    if not all(1 <= opset.version <= MAX_OPSET for opset in model.opset_import) or not model.opset_import:
-        raise ModelError(f"{title}: expected an opset of 1..{MAX_OPSET}")
-    graphs = list(_graphs(model.graph))
-    nodes = [node for graph in graphs for node in graph.node]
-    if len(nodes) > MAX_NODES:
-        raise ModelError(f"{title}: expected at most {MAX_NODES} operators, got {len(nodes)}")
-    unknown = sorted({node.op_type for node in nodes if node.domain or node.op_type not in OPERATORS})
-    if unknown:
-        raise ModelError(f"{title}: expected only known operators, got {', '.join(unknown)}")
-    attributes = [attribute for node in nodes for attribute in node.attribute]
-    sparse = any(a.HasField("sparse_tensor") or a.sparse_tensors or a.tensors for a in attributes)
-    if sparse or any(graph.sparse_initializer or graph.quantization_annotation for graph in graphs):
-        raise ModelError(f"{title}: expected dense float weights, got sparse, listed or quantised ones")
-    tensors = [tensor for graph in graphs for tensor in graph.initializer]
-    tensors += [attribute.t for attribute in attributes if attribute.HasField("t")]
-    for tensor in tensors:
-        _check_tensor(tensor, title)
-
-
-def _check_tensor(tensor: onnx.TensorProto, title: str) -> None:
-    if tensor.external_data or tensor.data_location == onnx.TensorProto.EXTERNAL:
-        raise ModelError(f"{title}: expected all weights inside the file, got external data for {tensor.name!r}")
-    if any(side < 0 for side in tensor.dims) or math.prod(tensor.dims) > MAX_ELEMENTS:
-        shape = _text(tuple(tensor.dims))
-        raise ModelError(f"{title}: expected at most {MAX_ELEMENTS} elements, got {shape} in {tensor.name!r}")
-
-
-def _read_spec(model: onnx.ModelProto, title: str) -> PolicySpec:
-    values = [entry.value for entry in model.metadata_props if entry.key == METADATA_KEY]
-    if len(values) != 1:
-        raise SpecError(
-            f"{title}: expected one '{METADATA_KEY}' in its metadata, got {len(values)}; export it with `sac-ae export`"
-        )
-    try:
-        return PolicySpec.from_json(values[0])
-    except SpecError as error:
-        raise SpecError(f"{title}: {error}") from None
-
-
-def signature(spec: PolicySpec) -> tuple[dict[str, tuple], dict[str, tuple]]:
-    """The inputs and outputs that a spec demands: name -> (ONNX element type, shape); 0 rows may be empty."""
-    camera, float_ = spec.camera, onnx.TensorProto.FLOAT
-    inputs: dict[str, tuple] = {
-        "frames": (onnx.TensorProto.UINT8, (1, 3 * spec.frame_stack, camera.height, camera.width)),
-        "want_novelty": (onnx.TensorProto.BOOL, ()),
-    }
-    outputs: dict[str, tuple] = {
-        "action": (float_, (1, len(spec.actions))),
-        "log_std": (float_, (1, len(spec.actions))),
-        "latent": (float_, (None, None)),
-        "reconstruction": (float_, (None, 3, camera.height, camera.width)),
-        "novelty": (float_, (None,)),
-    }
-    return inputs, outputs
-
-
-def _check_graph(model: onnx.ModelProto, spec: PolicySpec, title: str) -> None:
-    weights = {tensor.name for tensor in model.graph.initializer}
-    inputs, outputs = signature(spec)
-    given = [value for value in model.graph.input if value.name not in weights]
-    for kind, wanted, values in (("input", inputs, given), ("output", outputs, list(model.graph.output))):
-        names = [value.name for value in values]
-        if sorted(names) != sorted(wanted):
-            raise SpecError(f"{title}: the spec demands the {kind}s {sorted(wanted)}, the graph has {sorted(names)}")
-        for value in values:
-            element, shape = wanted[value.name]
-            came = _shape(value)
-            fits = came is not None and len(came) == len(shape)
-            fits = fits and all(want is None or want == got for want, got in zip(shape, came or (), strict=True))
-            if value.type.tensor_type.elem_type != element or not fits:
-                raise SpecError(
-                    f"{title}: the spec demands {kind} '{value.name}' of {_type_name(element)} {_text(shape)},"
-                    f" the graph has {_type_name(value.type.tensor_type.elem_type)} {_text(came)}"
-                )
-
-
-def _check_shapes(model: onnx.ModelProto, title: str) -> None:
-    """Every tensor's shape follows from the graph and stays bounded."""
-    try:
-        onnx.checker.check_model(model)
-        inferred = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0][:160]
-        raise ModelError(f"{title}: expected a valid ONNX graph, got one that is not ({reason})") from None
-    work = _check_graph_shapes(inferred.graph, {}, title)
-    if work > MAX_WORK:
-        raise ModelError(f"{title}: expected at most {MAX_WORK:.0e} multiplications for an action, got {work:.0e}")
-
-
-def _check_graph_shapes(graph: onnx.GraphProto, outer: dict[str, _Shape], title: str) -> int:
-    """Checks one graph and those inside it; returns how many multiplications all of them take."""
-    shapes = dict(outer)
-    shapes |= {value.name: _shape(value) for value in (*graph.value_info, *graph.input, *graph.output)}
-    shapes |= {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
-    work = 0
-    for node in graph.node:
-        for name in (name for name in node.output if name and name not in MAY_BE_EMPTY):
-            _check_shape(name, shapes.get(name), title)
-        work += _work(node, shapes)
-        for attribute in node.attribute:
-            if attribute.HasField("g"):
-                work += _check_graph_shapes(attribute.g, shapes, title)
-    return work
-
-
-def _check_shape(name: str, shape: _Shape, title: str) -> None:
-    if shape is None or any(side is None or side < 0 for side in shape):
-        raise ModelError(f"{title}: expected static shapes, got {_text(shape)} for the tensor {name!r}")
-    if math.prod(side or 0 for side in shape) > MAX_ELEMENTS:
-        raise ModelError(f"{title}: expected at most {MAX_ELEMENTS} elements, got {_text(shape)} for {name!r}")
-
-
-def _work(node: onnx.NodeProto, shapes: dict[str, _Shape]) -> int:
-    """Multiplications of one operator, from above: as many as there are pairs of what it reads and writes."""
-    read, written = (
-        [math.prod(side or 1 for side in shapes.get(name) or ()) for name in names]
-        for names in (node.input, node.output)
+def _run(data: bytes, answer: int, title: str, background: bool) -> int:
+    """Runs the child; returns its exit code, or minus the signal that ended it."""
+    deadline_s = time.monotonic() + WALL_S
+    numbers = os.getpid(), BACKGROUND_NICE if background else 0, CPU_S, MEMORY_BYTES, len(data)
+    child = subprocess.Popen(
+        [sys.executable, "-P", "-m", "sac_ae_ros.core.vetter", *map(str, numbers), printable(title)],
+        bufsize=0,
+        env=_environment(),
+        stdin=subprocess.PIPE,
+        stdout=answer,
+        stderr=subprocess.DEVNULL,  # what a file makes libraries say is not for a terminal
+        start_new_session=True,  # Ctrl-C reaches the parent alone
     )
-    if node.op_type not in HEAVY:
-        return sum(written)
-    weights = shapes.get(node.input[1]) or (1,)
-    if node.op_type == "Conv":  # each output element reads one filter
-        return written[0] * math.prod(side or 1 for side in weights[1:])
-    if node.op_type == "ConvTranspose":  # each input element writes one filter
-        return read[0] * math.prod(side or 1 for side in weights[1:])
-    return written[0] * max(side or 1 for side in (*weights, *(shapes.get(node.input[0]) or (1,))))
+    assert child.stdin is not None
+    try:
+        with child.stdin:
+            _write(child.stdin.fileno(), data, deadline_s)
+        return child.wait(max(deadline_s - time.monotonic(), 0.0))
+    except subprocess.TimeoutExpired:
+        return -signal.SIGALRM
+    finally:
+        child.kill()
+        child.wait()
 
 
-def _shape(value: onnx.ValueInfoProto) -> _Shape:
-    if not value.type.tensor_type.HasField("shape"):
-        return None
-    return tuple(side.dim_value if side.HasField("dim_value") else None for side in value.type.tensor_type.shape.dim)
+def _write(descriptor: int, data: bytes, deadline_s: float) -> None:
+    """Writes until all is written, the reader is gone or it is too late; what became of the child tells which."""
+    os.set_blocking(descriptor, False)
+    rest = memoryview(data)
+    with contextlib.suppress(BrokenPipeError):
+        while rest and (left_s := deadline_s - time.monotonic()) > 0:
+            if select.select([], [descriptor], [], left_s)[1]:
+                rest = rest[os.write(descriptor, rest) :]
 
 
-def _text(shape: tuple | None) -> str:
-    return "no shape" if shape is None else "[" + ", ".join("?" if side is None else str(side) for side in shape) + "]"
+def _environment() -> dict[str, str]:
+    python_path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    # no other threads, whose stacks and arenas would count
+    single = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "ORT_DISABLE_TELEMETRY": "1"}
+    return {**os.environ, **single, "PYTHONPATH": python_path}
 
 
-def _type_name(element: int) -> str:
-    return onnx.TensorProto.DataType.Name(element).lower()
+def _death(code: int) -> str:
+    """What became of the child, for people."""
+    if code == -signal.SIGALRM:
+        return f"that was not vetted within {WALL_S:g} s"
+    if code == -signal.SIGXCPU:
+        return f"that takes more than {CPU_S} s of processor time to vet"
+    if code < 0:
+        names = {number.value: number.name for number in signal.Signals}
+        return f"that ends the process that vets it ({names.get(-code, f'signal {-code}')})"
+    return f"that ends the process that vets it (exit code {code})"
+
+
+def _read(reply: bytes, data: bytes, title: str) -> Vetted:
+    head, _, skeleton = reply.partition(b"\n")
+    try:
+        value: dict[str, Any] = json.loads(head)
+        if "module" in value:
+            raise ModuleNotFoundError(f"no module named {value['module']!r}", name=value["module"])
+        if "error" in value:
+            raise _ERRORS[value["error"]](value["text"])
+        spec = PolicySpec.from_json(value["spec"])
+        weights = tuple(Weight(n, d, tuple(s), o) for n, d, s, o in value["weights"])
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        if isinstance(error, SacAeError):
+            raise
+        raise ModelError(f"{title}: expected an answer of the process that vets it, got none; try again") from None
+    return Vetted(spec, skeleton, weights, data)
+
+
+def answer_of(spec: PolicySpec, skeleton: bytes, weights: Sequence[Weight]) -> bytes:
+    """What the child writes for a file that passed; `vet` reads it."""
+    listed = [(weight.name, weight.dtype, weight.shape, weight.offset) for weight in weights]
+    return json.dumps({"spec": spec.to_json(), "weights": listed}).encode() + b"\n" + skeleton

@@ -16,7 +16,7 @@ import numpy as np
 from sensor_msgs.msg import Image as ImageMsg
 
 from sac_ae_ros.core.encodings import check_size, unknown_encoding
-from sac_ae_ros.core.errors import ImageError
+from sac_ae_ros.core.errors import ImageError, quote
 from sac_ae_ros.nodes.convert import from_rgb
 
 PROBE_TIMEOUT_S = 30
@@ -69,7 +69,7 @@ class CvBridge:
         Raises:
             ImageError: cv_bridge is absent, broken, still being tried, or cannot convert this; names what is supported.
         """
-        check_size(message.height, message.width, f"image {message.encoding}")
+        check_size(message.height, message.width, f"image {quote(message.encoding)}")
         if self._trial is None:
             self._trial = threading.Thread(target=self._try, name="cv_bridge trial", daemon=True)
             self._trial.start()
@@ -83,7 +83,7 @@ class CvBridge:
             ) from None
         if rgb.dtype != np.uint8 or rgb.shape != (message.height, message.width, 3):
             raise ImageError(
-                f"image {message.encoding}: expected uint8 [{message.height}, {message.width}, 3] of cv_bridge,"
+                f"image {quote(message.encoding)}: expected uint8 [{message.height}, {message.width}, 3] of cv_bridge,"
                 f" got {rgb.dtype} {list(rgb.shape)}"
             )
         return from_rgb(rgb, message.header)

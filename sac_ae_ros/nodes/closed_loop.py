@@ -47,7 +47,7 @@ def run(request: Request) -> list[Episode]:
     Raises:
         SacAeError: the policy is refused, or a node failed.
     """
-    spec = policy_file.vet(policy_file.read_bytes(request.policy), str(request.policy))
+    spec = policy_file.vet(policy_file.read_bytes(request.policy), str(request.policy)).spec
     _isolate(request.domain_id)
     with _children(request, spec) as children:
         rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)

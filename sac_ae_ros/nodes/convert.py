@@ -21,7 +21,7 @@ from sac_ae_ros.core.optics import Intrinsics
 def to_image(message: ImageMsg | CompressedImageMsg) -> Image | CompressedImage:
     """The pixels of either message; copies nothing."""
     if isinstance(message, CompressedImageMsg):
-        return CompressedImage(message.data)
+        return CompressedImage(message.data, message.format)
     size = message.height, message.width
     return Image(*size, message.encoding, message.step, bool(message.is_bigendian), message.data)
 

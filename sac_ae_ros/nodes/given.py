@@ -75,8 +75,9 @@ def _values(arguments: Sequence[str], flags: Collection[str]) -> Iterator[str]:
 
 
 def _read(file: str) -> Any:
+    """The tree of a parameter file; tags count for nothing, as to rcl: launch_ros writes lists as `!!python/tuple`."""
     try:
-        return yaml.safe_load(Path(file).read_text())
+        return yaml.load(Path(file).read_text(), Loader=yaml.BaseLoader)
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise ConfigError(f"{file}: expected parameters as YAML, got {error}") from None
 

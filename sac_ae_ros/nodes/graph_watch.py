@@ -106,9 +106,10 @@ class GraphWatch:
             return f"set image.transport: raw and remap image:={self._name}"
         if (self._type, their_type) != (IMAGE, COMPRESSED):
             return f"remap to a topic of {self._type}"
-        stem = self._name.removesuffix("/compressed")
-        remap = f"{stem}/compressed:={stem}" if stem == self._name else f"image:={stem}"
-        return f"set image.transport: compressed and remap {remap}"
+        transport = "compressedDepth" if self._name.endswith("/compressedDepth") else "compressed"
+        stem = self._name.removesuffix(f"/{transport}")
+        remap = f"{stem}/{transport}:={stem}" if stem == self._name else f"image:={stem}"
+        return f"set image.transport: {transport} and remap {remap}"
 
     def _nobody(self) -> str:
         """That nobody is there and, of images only, on which other topics there are some.

@@ -25,6 +25,7 @@ BEST_EFFORT = ReliabilityPolicy.BEST_EFFORT
 NEWEST = QoSProfile(depth=1, reliability=BEST_EFFORT)
 MATCH_EVERY_S = 1.0
 CAMERA_INFO = "camera_info: "
+MOST_TOLD = 20  # different doubts, since their texts come from outside
 
 OnImage = Callable[[Image | CompressedImage], None]
 
@@ -40,6 +41,8 @@ class Inputs:
         self._params = params = loaded.params
         self._view = make_view(params)
         self.camera_complaints: tuple[str, ...] = ()
+        self.image_complaints: tuple[str, ...] = ()
+        self._told: set[str] = set()
         self._judged: CameraInfo | None = None
         self._subscriptions: list[Any] = []
         if loaded.joints is not None:
@@ -48,9 +51,10 @@ class Inputs:
             self._subscribe(CameraInfo, "camera_info", self._on_camera_info, NEWEST)
         # before the images, so that an episode's end is heard before the next episode's first frame
         self._subscribe(Bool, "episode_end", on_episode_end, QoSProfile(depth=10))
-        self._compressed = params.image.transport == "compressed"
+        transport = params.image.transport
+        self._compressed = transport != "raw"
         # remapping `image` moves it along
-        self._topic = node.resolve_topic_name("image") + ("/compressed" if self._compressed else "")
+        self._topic = node.resolve_topic_name("image") + (f"/{transport}" if self._compressed else "")
         self._type = CompressedImage if self._compressed else Image
         drive.input.topic = self._topic
         self._qos = NEWEST
@@ -59,6 +63,14 @@ class Inputs:
         self._timer = None
         if params.image.reliability == "match":
             self._timer = node.create_timer(MATCH_EVERY_S, self._match, clock=Clock(clock_type=ClockType.STEADY_TIME))
+
+    def judge_image(self, complaints: tuple[str, ...]) -> None:
+        """Takes what is doubtful about the pixels of the frame used last; each doubt is logged once."""
+        self.image_complaints = complaints
+        for text in complaints:
+            if text not in self._told and len(self._told) < MOST_TOLD:
+                self._told.add(text)
+                self._node.get_logger().warning(text)
 
     def close(self) -> None:
         """Hears nothing any more."""

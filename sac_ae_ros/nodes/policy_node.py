@@ -242,6 +242,8 @@ class PolicyNode(LifecycleNode):
             return
         if step is not None:
             drive.input.used(time.monotonic(), loaded.age_s(stamp_ns), stamp_ns)
+            if self._inputs is not None:
+                self._inputs.judge_image(step.complaints)
             loaded.publish(step, message.header)
 
     def _known(self, message: Image | CompressedImage) -> Image | CompressedImage:

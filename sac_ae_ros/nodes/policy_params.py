@@ -15,8 +15,8 @@ class ImageParams:
 
     transport: str = parameter(
         "raw",
-        "raw subscribes to `image` (Image), compressed to `image/compressed` (CompressedImage)",
-        choices=("raw", "compressed"),
+        "raw subscribes to `image` (Image), compressed and compressedDepth to `image/TRANSPORT` (CompressedImage)",
+        choices=("raw", "compressed", "compressedDepth"),
     )
     reliability: str = parameter(
         "best_effort",
@@ -28,7 +28,7 @@ class ImageParams:
     )
     rotate_deg: int = parameter(0, "turns that part clockwise, degrees", choices=(0, 90, 180, 270))
     value_range: tuple[float, ...] = parameter(
-        (), "16UC1 and 32FC1: the samples that become black and white; unset: 0..65535, and 0..1"
+        (), "16UC1 and 32FC1, PNG of 16 bits: the samples that become black and white; unset: 0..65535, and 0..1"
     )
     min_rate_share: float = parameter(
         0.8,

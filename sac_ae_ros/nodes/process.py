@@ -10,25 +10,35 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from pathlib import Path
 from types import FrameType
 from typing import TypeVar
 
 import rclpy
 from rclpy.exceptions import InvalidParameterTypeException, ParameterException
+from rclpy.logging import get_logger
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
 from sac_ae_ros.core.errors import SacAeError
 from sac_ae_ros.nodes import log_pump
 
-# A terminal and a supervisor may each pass the same Ctrl-C on: the last stops must survive that.
-SAME_REQUEST_S = 0.2
+# Set by this package's launch files to the process id of `ros2 launch`. Nodes started in any other way don't have it.
+LAUNCH_PID = "SAC_AE_ROS_LAUNCH_PID"
+# A terminal and a supervisor may each pass the same Ctrl-C on; the last stops go out meanwhile.
+SAME_REQUEST_S = 1.0
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 SomeNode = TypeVar("SomeNode", bound=Node)
 
 
 class EndRequest:
-    """SIGINT, SIGTERM, SIGHUP: the first asks for an orderly end, a second one ends the process at once."""
+    """SIGINT, SIGTERM, SIGHUP: the first asks for an orderly end, one after SAME_REQUEST_S ends the process at once.
+
+    The end of the launch that started this process asks for an orderly end too: launch that is killed, also by SIGTERM,
+    tells its processes nothing. One that is interrupted may pass SIGINT on which this process has got from the terminal
+    already, and rather late on a busy machine: from launch a second SIGINT is the same request.
+    """
 
     def __init__(self) -> None:
         """Takes the signals; call it in the main thread. Under nohup SIGHUP stays ignored."""
@@ -36,13 +46,24 @@ class EndRequest:
         # a pipe, not an Event: a handler that sets one while its own thread is about to wait for it waits for ever
         self._read, self._write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._first_s: float | None = None
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        self._outcome: int | None = None
+        self._launch = int(os.environ.get(LAUNCH_PID, "0"))
+        self._repeats = 1 if self._launch else 0
+        for number in SIGNALS:
             if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
                 signal.signal(number, self._take)
 
     def wait(self, timeout_s: float) -> bool:
-        """Waits for a signal; returns whether there was one."""
+        """Waits for a signal; returns whether there was one, or whether the launch has ended."""
+        if self._launch and not _descends_from(self._launch):
+            self._launch = 0
+            get_logger("sac_ae_ros").warning("the launch that started this node has ended: ending as at SIGTERM")
+            self._ask()
         return bool(select.select([self._read], [], [], timeout_s)[0])
+
+    def finish(self, code: int) -> None:
+        """Notes that the node's work is done: another signal may hurry the process's end, but its code is this one."""
+        self._outcome = code
 
     def give(self, code: int) -> None:
         """Asks for an end from within, with that exit code."""
@@ -54,12 +75,26 @@ class EndRequest:
         if self._first_s is None:
             self._first_s = now_s
             self._ask()
+        elif number == signal.SIGINT and self._repeats:
+            self._repeats -= 1
         elif now_s - self._first_s > SAME_REQUEST_S:
-            os._exit(128 + number)
+            os._exit(128 + number if self._outcome is None else self._outcome)
 
     def _ask(self) -> None:
         with suppress(BlockingIOError):  # full: asked often enough
             os.write(self._write, b"!")
+
+
+def _descends_from(ancestor: int) -> bool:
+    """Whether that process still runs and started this one, be it through a launch-prefix such as xterm or gdb."""
+    pid = os.getppid()
+    while pid not in (ancestor, 0, 1):
+        try:
+            stat = Path(f"/proc/{pid}/stat").read_text()
+        except OSError:  # it has just ended, and this process gets another parent
+            return True
+        pid = int(stat.rpartition(")")[2].split()[1])
+    return pid == ancestor
 
 
 def run(
@@ -83,6 +118,8 @@ def run(
             stream.flush()
         for pump in pumps:
             pump.flush()
+        for number in SIGNALS:  # Python's own end would leave them to kill the process
+            signal.signal(number, signal.SIG_IGN)
 
 
 def _run(
@@ -100,6 +137,7 @@ def _run(
     except (SacAeError, ParameterException, InvalidParameterTypeException) as error:
         return _refuse(error)
     code = use(node, end)
+    end.finish(code)
     node.destroy_node()
     rclpy.shutdown()
     return code

@@ -21,7 +21,7 @@ from sac_ae_ros.nodes.loaded_policy import LoadedPolicy
 
 # A new version may take this share of the policy period for one inference.
 LATENCY_SHARE = 0.5
-# Vetting holds the interpreter, and with it the watchdog, for 0.14 s at this size: less than a usual timeout.
+# Copying, hashing and loading so much keep one core busy for some tenths of a second, beside the robot's frames.
 MOST_BYTES = 64 * 1024 * 1024
 LOG_EVERY_S = 2.0
 # Newest announcement only, and none from before this node's start: a respawned node keeps to the launched policy.
@@ -94,7 +94,7 @@ class Reloader:
                 " launch the node with it"
             )
         params = self._loaded.params
-        policy = OnnxPolicy(data, title, provider=params.provider, threads=params.threads)
+        policy = OnnxPolicy(data, title, provider=params.provider, threads=params.threads, background=True)
         make_guard(policy, params)  # says now what its novelty statistics lack
         return policy
 

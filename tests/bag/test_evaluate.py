@@ -9,6 +9,8 @@ from tiny_policy import SPEC, expected_values, write_policy
 from sac_ae_ros.bag.commands import reader
 from sac_ae_ros.bag.evaluate import Options, evaluate, peek_stamp_ns
 from sac_ae_ros.bag.reader import Bag, Record
+from sac_ae_ros.bag.report import summary
+from sac_ae_ros.bag.score import render, to_dict
 from sac_ae_ros.core.command import SafetyGate
 from sac_ae_ros.core.errors import BagError, ConfigError
 from sac_ae_ros.core.image import Image
@@ -109,6 +111,40 @@ def test_compressed_images_and_a_known_action(tmp_path, policy):
         assert tick.novelty == 0.25
         assert tick.score == pytest.approx(1.0)
     assert (result.novelty_p99, result.error_p99) == (1.0, 0.25)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "order", "text"),
+    [
+        (".png", (2, 1, 0), "rgb8; png compressed bgr8"),
+        (".jpg", (2, 1, 0), "rgb8; jpeg compressed bgr8"),
+        (".png", (0, 1, 2), "rgb8; png compressed rgb8"),  # OpenCV took red for blue
+        (".jpg", (0, 1, 2), "rgb8; jpeg compressed rgb8"),
+    ],
+)
+def test_compressed_images_give_the_commands_of_the_raw_ones(tmp_path, suffix, order, text):
+    red = OnnxPolicy.load(write_policy(tmp_path / "red.onnx", channel=0))
+    stamps = [START_NS + i * PERIOD_NS for i in range(4)]
+    pictures = [np.full((8, 8, 3), rgb, np.uint8) for rgb in ((135, 0, 90), (90, 0, 135), (120, 50, 160), (150, 9, 90))]
+    raw = [(at, "/image", tiny_bag.rgb_image(at, rgb)) for at, rgb in zip(stamps, pictures, strict=True)]
+    coded = [
+        (at, "/image/compressed", tiny_bag.coded_image(at, np.ascontiguousarray(rgb[..., order]), suffix, text))
+        for at, rgb in zip(stamps, pictures, strict=True)
+    ]
+    expected, result = run(tmp_path / "raw", raw, red), run(tmp_path / "coded", coded, red)
+    assert (len(result.ticks), result.refused, result.doubtful) == (4, [], {})
+    for tick, raw_tick in zip(result.ticks, expected.ticks, strict=True):
+        np.testing.assert_allclose(tick.values, raw_tick.values, atol=0.1 if suffix == ".jpg" else 0)
+
+
+def test_doubtful_images_are_scored_and_told(tmp_path, policy):
+    frames = camera(5, every_ns=PERIOD_NS)
+    grey = run(tmp_path / "grey", frames, policy)
+    assert {text[:19]: ticks for text, ticks in grey.doubtful.items()} == {"image: grey (mono8)": 5}
+    facts = {**to_dict(grey), "bag": "grey"}
+    assert facts["doubtful"] == dict(grey.doubtful)
+    assert "doubtful  5 ticks: image: grey (mono8), where" in render(facts)
+    assert summary(facts)["doubtful images"].startswith("5 ticks: image: grey (mono8)")
 
 
 def test_zero_stamps_give_way_to_the_log_time(tmp_path, policy):

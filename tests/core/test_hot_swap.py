@@ -1,6 +1,7 @@
 """HotSwap: the running policy stays until a checked one is taken, and nothing that goes wrong is lost."""
 
 import gc
+import hashlib
 import os
 import threading
 import time
@@ -39,13 +40,13 @@ class Rig:
 
     def __init__(self, folder: Path, files: dict[str, bytes]) -> None:
         self.files, self.store, self.probes = files, ModelStore(folder / "store"), Probes()
-        self.load: Callable[[bytes, str], OnnxPolicy] = OnnxPolicy
+        self.load: Callable[[bytes, str], OnnxPolicy] = OnnxPolicy.own
         self.outcomes: list[Outcome] = []
         self.swap = self.made()
 
     def made(self, **options: float) -> HotSwap:
         limits = {"max_action_shift": 0.5, "max_latency_s": 1.0, **options}
-        first = OnnxPolicy(self.files["first"], "first")
+        first = OnnxPolicy.own(self.files["first"], "first")
         return HotSwap(first, lambda data, title: self.load(data, title), self.probes, **limits)
 
     def hang(self) -> tuple[threading.Event, threading.Event]:
@@ -53,7 +54,7 @@ class Rig:
         hangs, go_on = threading.Event(), threading.Event()
 
         def load(data: bytes, title: str) -> OnnxPolicy:
-            policy = OnnxPolicy(data, title)
+            policy = OnnxPolicy.own(data, title)
             act = policy.act
 
             def late(*args):
@@ -68,7 +69,13 @@ class Rig:
         return hangs, go_on
 
     def publish(self, name: str) -> Version:
-        return self.store.publish(self.files[name], name)
+        """As ModelStore does, but it vets nothing."""
+        data = self.files[name]
+        self.store.folder.mkdir(exist_ok=True)
+        number = 1 + max((int(path.name[:6]) for path in self.store.folder.iterdir()), default=0)
+        sha256 = hashlib.sha256(data).hexdigest()
+        (self.store.folder / f"{number:06d}-{sha256}.onnx").write_bytes(data)
+        return self.store.find(number, sha256)
 
     def see(self, pixel: int) -> None:
         stack = np.full((6, 8, 8), pixel, np.uint8)
@@ -187,7 +194,7 @@ def test_errors_of_any_kind_become_an_outcome(rig, error):
     rig.publish("second")
     rig.load = load
     rig.refuses("version 1 refused", type(error).__name__)
-    rig.load = OnnxPolicy
+    rig.load = OnnxPolicy.own
     assert rig.reload().ok
 
 
@@ -196,7 +203,7 @@ def test_a_hung_inference_is_given_up_and_never_takes_over(rig):
     _, go_on = rig.hang()
     rig.publish("second")
     rig.refuses("version 1 refused: expected it read, loaded and tried within 0.5 s", "given up")
-    rig.load = OnnxPolicy
+    rig.load = OnnxPolicy.own
     rig.publish("third")
     rig.refuses("the version before it still hangs; restart the node")
     assert [thread.name for thread in threading.enumerate()].count("reload-try") == 1
@@ -224,7 +231,7 @@ def test_one_reload_at_a_time(rig):
     def load(data: bytes, title: str) -> OnnxPolicy:
         begun.set()
         assert go_on.wait(20)
-        return OnnxPolicy(data, title)
+        return OnnxPolicy.own(data, title)
 
     rig.publish("second")
     rig.load = load
@@ -309,7 +316,7 @@ def test_what_is_being_tried_is_dropped_by_a_rollback_and_by_close(rig, ended_by
     def load(data: bytes, title: str) -> OnnxPolicy:
         begun.set()
         assert go_on.wait(20)
-        return OnnxPolicy(data, title)
+        return OnnxPolicy.own(data, title)
 
     first, second = rig.swap.running, rig.takes("second")
     rig.publish("third")
@@ -333,7 +340,7 @@ def test_many_swaps_leave_no_threads_no_files_and_two_policies(rig):
     alive = []
 
     def load(data: bytes, title: str) -> OnnxPolicy:
-        policy = OnnxPolicy(data, title)
+        policy = OnnxPolicy.own(data, title)
         alive.append(weakref.ref(policy))
         return policy
 

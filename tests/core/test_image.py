@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sac_ae_ros.core.errors import ConfigError, ImageError
-from sac_ae_ros.core.image import ENCODINGS, CompressedImage, Image, View, _reduction, decode, fit, see
+from sac_ae_ros.core.image import ENCODINGS, CompressedImage, Image, View, _reduction, complaints, decode, fit, see
 from sac_ae_ros.core.spec import CameraSpec
 
 H, W = 6, 8
@@ -51,6 +51,42 @@ def test_the_value_range_reaches_the_decoder():
     depth = np.array([[1000, 2000]], "<u2")
     image = Image(1, 2, "16UC1", 4, False, depth.tobytes())
     assert see(image, camera(1, 2), View(value_range=(1000, 3000)))[0, :, 0].tolist() == [0, 128]
+
+
+def test_the_value_range_reaches_a_png_of_16_bits():
+    depth = np.array([[1000, 2000]], np.uint16)
+    image = CompressedImage(cv2.imencode(".png", depth)[1].tobytes(), "16UC1; png compressed ")
+    assert see(image, camera(1, 2), View(value_range=(1000, 3000)))[0, :, 0].tolist() == [0, 128]
+
+
+GREY_JPEG, GREY_PNG = (cv2.imencode(suffix, SMOOTH[..., 0])[1].tobytes() for suffix in (".jpg", ".png"))
+DEPTH = cv2.imencode(".png", np.zeros((H, W), np.uint16))[1].tobytes()
+
+
+@pytest.mark.parametrize(
+    ("image", "found"),
+    [
+        (RAW, ""),
+        (JPEG, ""),
+        (PNG, ""),
+        (Image(1, 2, "bayer_rggb8", 2, False, b"12"), ""),
+        (CompressedImage(GREY_PNG, "bayer_rggb8; png compressed "), ""),
+        (Image(1, 2, "mono8", 2, False, b"12"), "image: grey (mono8), where the policy was trained on colours"),
+        (Image(1, 2, "8UC1", 2, False, b"12"), "image: grey (8UC1)"),
+        (CompressedImage(GREY_JPEG, "bgr8; jpeg compressed bgr8"), "image: grey (mono8)"),
+        (CompressedImage(GREY_PNG, "mono8; png compressed "), "image: grey (mono8)"),
+        (CompressedImage(DEPTH, "png"), "image: grey (16UC1)"),
+        (CompressedImage(JPEG.data, "webp"), "compressed image: unknown format 'webp'; read as bgr8"),
+    ],
+)
+def test_what_is_doubtful_about_an_image_is_said(image, found):
+    assert " and ".join(complaints(image)).startswith(found) if found else complaints(image) == ()
+
+
+def test_a_value_range_says_that_grey_is_meant():
+    ranged = View(value_range=(0, 1000))
+    assert complaints(CompressedImage(DEPTH, "16UC1; png compressed "), ranged) == ()
+    assert complaints(Image(1, 2, "mono8", 2, False, b"12"), ranged)  # it does not apply to these
 
 
 @pytest.mark.parametrize("image", [RAW, JPEG, PNG])

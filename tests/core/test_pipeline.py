@@ -25,7 +25,7 @@ class Rig:
         self.sent: list[np.ndarray] = []
         self.gate = SafetyGate(SPEC.actions, SPEC.control_period_s)
         self.gate.arm()
-        self.pipeline = ImageToCommand(OnnxPolicy.load(policy), self.gate, self.sent.append, watching)
+        self.pipeline = ImageToCommand(OnnxPolicy.own(policy.read_bytes(), "it"), self.gate, self.sent.append, watching)
 
     def see(self, pixel: int, at_ms: float, data: bytes | None = None):
         image = Image(8, 8, "rgb8", 24, False, bytes([pixel]) * 192 if data is None else data)
@@ -128,7 +128,7 @@ def test_novelty_stops_before_the_command_of_that_very_frame(tmp_path):
 def test_another_policy_goes_on_with_the_same_frames(tmp_path):
     rig = Rig(write_policy(tmp_path / "tiny.onnx"))
     rig.see(100, 0)
-    other = OnnxPolicy.load(write_policy(tmp_path / "other.onnx", gain=6.0))
+    other = OnnxPolicy.own(write_policy(tmp_path / "other.onnx", gain=6.0).read_bytes(), "it")
     rig.pipeline.swap(other, None)
     assert not rig.see(140, 100).restarted
     assert np.allclose(rig.sent[-1], expected_values((120 + 127.5) / 2), atol=1e-6), "half the gain"

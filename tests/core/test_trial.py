@@ -17,7 +17,7 @@ LIMITS = {"max_action_shift": 0.5, "max_latency_s": 10.0}
 
 
 def policy(folder: Path, **options: Any) -> OnnxPolicy:
-    return OnnxPolicy.load(write_policy(folder / "it.onnx", **options))
+    return OnnxPolicy.own(write_policy(folder / "it.onnx", **options).read_bytes(), "it")
 
 
 def grey(pixel: int) -> np.ndarray:

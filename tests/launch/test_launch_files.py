@@ -20,6 +20,7 @@ from tiny_policy import write_policy
 
 from sac_ae_ros.bag.reader import Bag
 from sac_ae_ros.core.model_store import ModelStore
+from sac_ae_ros.nodes.process import LAUNCH_PID
 
 ROOT = Path(__file__).resolve().parents[2]
 POLICY_ARGUMENTS = {
@@ -114,6 +115,16 @@ def test_shipped_parameters_leave_the_policy_to_the_launch_file() -> None:
     assert not re.search(r"^\s*policy:", (ROOT / "config/policy.yaml").read_text(), re.MULTILINE)
 
 
+@pytest.mark.parametrize("name", ["policy.launch.py", "sim.launch.py", "record.launch.py", "replay.launch.py"])
+def test_every_node_is_told_whose_launch_it_belongs_to(name: str) -> None:
+    actions = [*calls(name, "Node"), *calls(name, "LifecycleNode")]
+    assert actions
+    for action in actions:
+        told = {keyword.arg: ast.unparse(keyword.value) for keyword in action.keywords}
+        assert told["additional_env"] == "END_WITH_LAUNCH"
+    assert LAUNCH_PID in mentioned(name)
+
+
 @pytest.mark.parametrize(
     ("name", "argument"), [("policy.launch.py", "arm_on_activate"), ("replay.launch.py", "as_recorded")]
 )
@@ -198,10 +209,14 @@ def launch(environment: dict[str, str], tmp_path: Path) -> Iterator[object]:
         each.end()
 
 
+def children_of(run: Launch) -> list[int]:
+    """The processes that a launch has started."""
+    return list(map(int, Path(f"/proc/{run.process.pid}/task/{run.process.pid}/children").read_text().split()))
+
+
 def node_of(run: Launch) -> int:
     """The process of the one node of a launch."""
-    children = Path(f"/proc/{run.process.pid}/task/{run.process.pid}/children").read_text().split()
-    (pid,) = [int(child) for child in children if "policy_node" in command_line(int(child))[1]]
+    (pid,) = [child for child in children_of(run) if "policy_node" in command_line(child)[1]]
     return pid
 
 
@@ -329,6 +344,21 @@ def test_a_node_that_could_not_start_is_not_tried_again(launch, tmp_path: Path) 
 
 
 @needs_launch
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_no_node_outlives_a_launch_that_is_killed(launch, tmp_path: Path, number: int) -> None:
+    policy = write_policy(tmp_path / "tiny.onnx")
+    run = launch("sim.launch.py", f"policy:={policy}", f"domain_id:={domain_id()}")
+    run.wait_for("active and", "episode with seed")
+    nodes = children_of(run)
+    run.process.send_signal(number)
+    run.process.wait(UNTIL_S)
+    until_s = time.monotonic() + UNTIL_S
+    while any(Path(f"/proc/{pid}").exists() for pid in nodes):
+        assert time.monotonic() < until_s, "nodes are left"
+        time.sleep(0.1)
+
+
+@needs_launch
 def test_what_dies_never_arms_itself(launch) -> None:
     run = launch("policy.launch.py", "use_respawn:=true", "arm_on_activate:=true", **own())
     run.wait_for("use_respawn: expected no arm_on_activate")
@@ -354,8 +384,7 @@ def test_sim_launch_arms_on_a_network_of_its_own(launch, tmp_path: Path) -> None
     arguments = (f"policy:={policy}", "episode_seed:=3", f"namespace:=sim{os.getpid()}")
     run = launch("sim.launch.py", *arguments, **users)
     run.wait_for("ROS_DOMAIN_ID=87 ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST", "episode with seed 3", "active and armed")
-    robot = Path(f"/proc/{run.process.pid}/task/{run.process.pid}/children").read_text().split()
-    inherited = [Path(f"/proc/{pid}/environ").read_text() for pid in robot]
+    inherited = [Path(f"/proc/{pid}/environ").read_text() for pid in children_of(run)]
     assert len(inherited) == 2
     for each in inherited:
         for wanted in ("fastdds_shm.xml", "ROS_DOMAIN_ID=87\0", "ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST\0"):

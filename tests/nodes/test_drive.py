@@ -50,7 +50,7 @@ class Rig:
 
 @pytest.fixture
 def policy(tmp_path: Path) -> OnnxPolicy:
-    return OnnxPolicy.load(write_policy(tmp_path / "tiny.onnx"))
+    return OnnxPolicy.own(write_policy(tmp_path / "tiny.onnx").read_bytes(), "it")
 
 
 @pytest.fixture

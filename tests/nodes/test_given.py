@@ -118,6 +118,14 @@ def test_the_simulation_s_file_reaches_a_node_of_any_name(shared_network):
     assert found == ["fast", 3]
 
 
+def test_a_list_as_launch_writes_it_reaches_the_node(shared_network, tmp_path):
+    file = tmp_path / "launch_params"
+    file.write_text(yaml.dump({"/**": {"ros__parameters": {"limits.low": (-0.5, -1.0)}}}, default_flow_style=False))
+    assert "!!python/tuple" in file.read_text()
+    (low,) = started(shared_network, "launched", "policy_node", "--params-file", file, names=["limits.low"])
+    assert list(low) == [-0.5, -1.0]
+
+
 def test_what_ros_itself_declares_and_other_nodes_sections_are_no_fault(shared_network, tmp_path):
     file = tmp_path / "robot.yaml"
     file.write_text(f"{OTHERS}/*/mine:\n  ros__parameters:\n    max_age_s: 0.25\n    use_sim_time: false\n")

@@ -99,6 +99,12 @@ def test_one_publisher_of_the_right_type_is_fine(shared_network, other, qos, wor
     [
         ("a", IMAGE, CompressedImage, "set image.transport: compressed and remap /tested/a/compressed:=/tested/a"),
         ("b/compressed", IMAGE, CompressedImage, "set image.transport: compressed and remap image:=/tested/b"),
+        (
+            "d/compressedDepth",
+            IMAGE,
+            CompressedImage,
+            "set image.transport: compressedDepth and remap image:=/tested/d",
+        ),
         ("c/compressed", COMPRESSED, Image, "set image.transport: raw and remap image:=/tested/c/compressed"),
         ("d", IMAGE, Bool, "remap to a topic of sensor_msgs/msg/Image"),
     ],

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 import cv2
 import numpy as np
 import pytest
-from diagnostic_msgs.msg import DiagnosticArray
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from geometry_msgs.msg import Twist
 from rcl_interfaces.srv import DescribeParameters
 from ros_network import ACTIVATE, CLEANUP, CONFIGURE, DEACTIVATE, Camera, Network, Process
-from sensor_msgs.msg import CompressedImage, JointState
+from sensor_msgs.msg import CompressedImage, Image, JointState
 from std_msgs.msg import Bool
 from tiny_policy import NAN_PIXEL, SLOW_PIXEL, expected_values, write_policy
 
@@ -78,7 +78,7 @@ def is_stop(twist: Twist) -> bool:
 
 @pytest.fixture(scope="module")
 def node(shared_network: Network, tmp_path_factory: pytest.TempPathFactory) -> Robot:
-    policy = write_policy(tmp_path_factory.mktemp("policy") / "tiny.onnx", nan=True, slow=60)
+    policy = write_policy(tmp_path_factory.mktemp("policy") / "tiny.onnx", nan=True, slow=60, channel=0)  # sees red
     return Robot(shared_network, shared_network.start("policy_node", {"policy": str(policy)}))
 
 
@@ -357,19 +357,106 @@ def test_a_mapping_that_does_not_fit_the_message_fails_configure_in_one_line(rob
     assert "x, y, z" in errors[0]
 
 
-def test_compressed_images(robot):
-    publisher = robot.network.node.create_publisher(CompressedImage, "image/compressed", 1)
-    robot.activate(arm_on_activate=True, image__transport="compressed")
+def action_for(robot: Robot, message: Image | CompressedImage, topic: str, **params: object) -> np.ndarray:
+    """What the node executes for that one image."""
+    publisher = robot.network.node.create_publisher(type(message), topic, 1)
+    robot.activate(arm_on_activate=True, **params)
     robot.network.meet("policy_node")
     robot.network.until(lambda: publisher.get_subscription_count(), 10, "the subscription")
-    message = CompressedImage(format="png")
     message.header.stamp = robot.network.node.get_clock().now().to_msg()
-    message.data = cv2.imencode(".png", np.full((8, 8, 3), 90, np.uint8))[1].tobytes()
     start_s = time.monotonic()
     publisher.publish(message)
     executed = robot.network.until(lambda: robot.executed.since(start_s), 10, "a command")[0]
-    assert np.allclose(executed.position, expected_values(90), atol=1e-5)
     robot.network.node.destroy_publisher(publisher)
+    robot.to_unconfigured()
+    return np.array(executed.position)
+
+
+RED, BLUE = 135, 90
+RGB = np.full((8, 8, 3), (RED, 0, BLUE), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "coded", "text"),
+    [
+        (".png", RGB[..., ::-1], "png"),
+        (".jpg", RGB[..., ::-1], "rgb8; jpeg compressed bgr8"),
+        (".jpg", RGB, "rgb8; jpeg compressed rgb8"),  # OpenCV took red for blue
+        (".jpg", RGB, "bgr8; jpeg compressed rgb8"),
+    ],
+)
+def test_a_compressed_image_gives_the_action_of_the_raw_one(robot, suffix, coded, text):
+    raw = Image(height=8, width=8, encoding="rgb8", step=24, data=array.array("B", RGB.tobytes()))
+    expected = action_for(robot, raw, "image")
+    np.testing.assert_allclose(expected, expected_values(RED), atol=1e-5)
+    data = cv2.imencode(suffix, np.ascontiguousarray(coded), [cv2.IMWRITE_JPEG_QUALITY, 100])[1].tobytes()
+    message = CompressedImage(format=text, data=array.array("B", data))
+    action = action_for(robot, message, "image/compressed", image__transport="compressed")
+    np.testing.assert_allclose(action, expected, atol=0.1 if suffix == ".jpg" else 1e-9)
+
+
+def test_a_jpeg_of_3000_scans_is_refused_and_the_next_image_used(robot):
+    flat = np.full((4000, 4000), 90, np.uint8)  # OpenCV would take some ten seconds
+    data = cv2.imencode(".jpg", flat, [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])[1].tobytes()
+    start, end = data.rindex(b"\xff\xda"), data.rindex(b"\xff\xd9")
+    bomb = data[:end] + data[start : start + 10] * 3000 + data[end:]
+    publisher = robot.network.node.create_publisher(CompressedImage, "image/compressed", 1)
+    robot.activate(image__transport="compressed")
+    robot.network.meet("policy_node")
+    robot.network.until(lambda: publisher.get_subscription_count(), 10, "the subscription")
+
+    def publish(data: bytes) -> None:
+        message = CompressedImage(format="jpeg", data=array.array("B", data))
+        message.header.stamp = robot.network.node.get_clock().now().to_msg()
+        publisher.publish(message)
+
+    publish(bomb)
+    robot.network.until(
+        lambda: "expected at most 16 scans in a JPEG of 4000x4000" in robot.process.log, 10, "a refusal"
+    )
+    good = cv2.imencode(".jpg", np.full((8, 8, 3), 90, np.uint8))[1].tobytes()
+
+    def armed() -> bool:
+        publish(good)
+        time.sleep(PERIOD_S / 2)
+        return robot.network.trigger("policy_node/arm").success
+
+    robot.network.until(armed, 5, "arming by the images after it")
+    robot.network.node.destroy_publisher(publisher)
+
+
+def test_compressed_depth_gives_the_action_of_the_raw_depth(robot):
+    depth = np.full((8, 8), 1500, "<u2")
+    params: dict[str, object] = {"image__value_range": [1000.0, 2000.0]}
+    raw = Image(height=8, width=8, encoding="16UC1", step=16, data=array.array("B", depth.tobytes()))
+    expected = action_for(robot, raw, "image", **params)
+    np.testing.assert_allclose(expected, expected_values(128), atol=1e-5)
+    data = bytes(12) + cv2.imencode(".png", depth)[1].tobytes()
+    message = CompressedImage(format="16UC1; compressedDepth png", data=array.array("B", data))
+    action = action_for(robot, message, "image/compressedDepth", image__transport="compressedDepth", **params)
+    np.testing.assert_array_equal(action, expected)
+
+
+def test_doubtful_images_are_used_and_said_once_in_the_log_and_in_diagnostics(robot):
+    diagnostics = robot.network.hear(DiagnosticArray, "/diagnostics")
+    robot.activate(arm_on_activate=True)
+
+    def to_grey(image: Image) -> None:
+        image.encoding, image.step, image.data = "mono8", 8, image.data[:64]
+
+    robot.camera.change = to_grey
+    start_s = time.monotonic()
+    with robot.camera.running():
+        robot.network.until(lambda: len(robot.executed.since(start_s)) > 5, 10, "frames that are used")
+        says = lambda: [  # noqa: E731
+            status
+            for array in diagnostics.since(start_s)
+            for status in array.status
+            if "grey (mono8), where the policy was trained on colours" in status.message
+        ]
+        found = robot.network.until(says, 10, "a diagnostic")[0]
+    assert (found.name, found.level) == ("tested/policy_node: images", DiagnosticStatus.WARN)
+    assert robot.new_log().count("image: grey (mono8)") == 1
 
 
 def test_parameters_are_described_checked_and_locked_while_configured(robot):

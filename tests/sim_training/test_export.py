@@ -118,7 +118,7 @@ def test_the_decoder_runs_only_when_novelty_is_wanted(agent, config, env, tmp_pa
 
 def test_export_run_writes_a_file_that_carries_its_facts(run_dir):
     exported = export.export_run(run_dir, run_dir / "policy.onnx", name="mine", episodes=2)
-    spec = policy_file.vet((run_dir / "policy.onnx").read_bytes(), "it")
+    spec = policy_file.vet((run_dir / "policy.onnx").read_bytes(), "it").spec
     assert spec == exported.spec
     assert isinstance(spec, PolicySpec)
     assert (spec.name, spec.task, spec.control_period_s) == ("mine", "rover/chase_ball", 0.1)
