@@ -118,7 +118,9 @@ def namesake(case: Case, network: Network, folder: Path) -> Outcome:
     with closing(Rig(network, folder)) as rig:
         rig.lens.start()
         rig.activate()
+        since_s = time.monotonic()
         second = network.start("policy_node", {"policy": str(rig.policy)})
+        case.diagnosis(rig, since_s)  # so that the first one knows of it
         return barred(case, rig, second.end)
 
 
