@@ -385,7 +385,7 @@ def test_sim_launch_arms_on_a_network_of_its_own(launch, tmp_path: Path) -> None
     run = launch("sim.launch.py", *arguments, **users)
     run.wait_for("ROS_DOMAIN_ID=87 ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST", "episode with seed 3", "active and armed")
     inherited = [Path(f"/proc/{pid}/environ").read_text() for pid in children_of(run)]
-    assert len(inherited) == 2
+    assert len(inherited) == 3
     for each in inherited:
         for wanted in ("fastdds_shm.xml", "ROS_DOMAIN_ID=87\0", "ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST\0"):
             assert wanted in each

@@ -133,7 +133,7 @@ def test_a_signal_is_taken_while_inference_hangs(network, policy):
 def test_a_paused_clock_cannot_silence_the_watchdog(network, policy):
     clock = network.node.create_publisher(Clock, "/clock", 1)
     params = {"policy": str(policy), "arm_on_activate": True, "use_sim_time": True}
-    network.start("policy_node", params)
+    process = network.start("policy_node", params)
     commands = network.hear(Twist, "cmd_vel")
     assert network.change(CONFIGURE, ACTIVATE)
     network.until(clock.get_subscription_count, 10, "the node on /clock")
@@ -155,6 +155,8 @@ def test_a_paused_clock_cannot_silence_the_watchdog(network, policy):
         network.until(moving, 10, "commands")
         paused_s = time.monotonic()
         network.until(lambda: len([t for t in commands.since(paused_s) if t == Twist()]) > 2, 3, "stops")
+    assert "call ~/arm" in process.log
+    assert "press enable" not in process.log, "this node has no deadman"
 
 
 def test_twist_stamped(network, policy):
