@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import select
 import signal
 import sys
@@ -23,6 +24,10 @@ from sac_ae_ros.nodes import log_pump
 
 # A terminal and a supervisor may each pass the same Ctrl-C on: the last stops must survive that.
 SAME_REQUEST_S = 0.2
+
+# rcl's words where a read-only home keeps it from ~/.ros/log
+_NO_LOG = re.compile(r"initialize logging|log directory|\.log for writing")
+NO_LOG = "; expected a folder for logs that can be written to: set ROS_LOG_DIR to one"
 
 SomeNode = TypeVar("SomeNode", bound=Node)
 
@@ -94,7 +99,7 @@ def _run(
     try:
         rclpy.init(args=list(args), signal_handler_options=SignalHandlerOptions.NO)
     except RuntimeError as error:  # the base of what rclpy raises for ROS arguments that it cannot read
-        return _refuse(error)
+        return _refuse(error, NO_LOG if _NO_LOG.search(str(error)) else "")
     try:
         node = make(args)
     except (SacAeError, ParameterException, InvalidParameterTypeException) as error:
@@ -105,7 +110,7 @@ def _run(
     return code
 
 
-def _refuse(error: Exception) -> int:
-    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+def _refuse(error: Exception, way_out: str = "") -> int:
+    print(f"error: {' '.join(str(error).split())}{way_out}", file=sys.stderr)
     rclpy.try_shutdown()
     return 2
