@@ -271,6 +271,14 @@ def test_a_policy_in_the_params_file_holds_and_cannot_arm(launch, tmp_path: Path
 
 
 @needs_launch
+def test_a_home_in_paths_is_expanded(launch, tmp_path: Path) -> None:
+    write_policy(tmp_path / "tiny.onnx")
+    (tmp_path / "params.yaml").write_text("policy_node:\n  ros__parameters:\n    max_age_s: 0.7\n")
+    run = launch("policy.launch.py", "params_file:=~/params.yaml", "policy:=~/tiny.onnx", HOME=str(tmp_path), **own())
+    run.wait_for("policy tiny", "active and not armed")
+
+
+@needs_launch
 def test_what_the_params_file_says_holds_unless_an_argument_says_otherwise(launch, tmp_path: Path) -> None:
     policy = write_policy(tmp_path / "tiny.onnx")
     params = tmp_path / "params.yaml"

@@ -1,5 +1,6 @@
 """policy_node as a process: how it starts, refuses and ends, and command types other than Twist."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -33,6 +34,19 @@ def policy(tmp_path: Path) -> Path:
 
 def errors(log: str) -> list[str]:
     return [line for line in log.splitlines() if "ERROR" in line]
+
+
+@pytest.mark.parametrize("module", ["policy_node", "record_node", "replay_node"])
+@pytest.mark.parametrize("where", [{"HOME": "/proc/1"}, {"ROS_LOG_DIR": "/proc"}, {"ROS_LOG_DIR": "/dev/null/logs"}])
+def test_a_home_that_cannot_be_written_to_is_one_line_that_names_ros_log_dir(module, where):
+    """/proc refuses even root."""
+    env = {key: value for key, value in os.environ.items() if key not in ("ROS_LOG_DIR", "ROS_HOME")}
+    command = [sys.executable, "-m", f"sac_ae_ros.nodes.{module}"]
+    ended = subprocess.run(command, cwd=ROOT, env={**env, **where}, capture_output=True, text=True, check=False)
+    assert ended.returncode == 2
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert line.endswith("expected a folder for logs that can be written to: set ROS_LOG_DIR to one")
 
 
 def test_importing_the_node_loads_neither_torch_nor_mujoco():
