@@ -79,6 +79,7 @@ def start_policy_node(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     autostart, respawn, arm = (
         coerce_to_type(given[name], bool) for name in ("autostart", "use_respawn", "arm_on_activate")
     )
+    given["params_file"] = os.path.expanduser(given["params_file"])  # no shell does it behind `:=`
     if not Path(given["params_file"]).is_file():
         raise RuntimeError(f"params_file: there is no file {given['params_file']}")
     if respawn and arm:

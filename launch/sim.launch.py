@@ -69,6 +69,16 @@ def generate_launch_description() -> LaunchDescription:
         # launch_ros trips over a second shutdown
         on_exit=lambda _, context: [] if context.is_shutdown else [Shutdown(reason="sim_robot_node has ended")],
     )
+    rearmer = Node(
+        exec_name="rearmer",
+        executable="python3",
+        name="rearmer",
+        namespace=LaunchConfiguration("namespace"),
+        output="screen",
+        additional_env=END_WITH_LAUNCH,
+        parameters=[{"domain_id": ParameterValue(LaunchConfiguration("domain_id"), value_type=int)}],
+        arguments=["-m", "sac_ae_ros.nodes.rearmer"],
+    )
     return LaunchDescription(
         [
             *arguments,
@@ -76,5 +86,6 @@ def generate_launch_description() -> LaunchDescription:
             LogInfo(msg=["To look on from another terminal: export", *where]),
             policy,  # before the robot: its DDS profile and its log_level are for both
             robot,
+            rearmer,
         ]
     )

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import onnx
 from google.protobuf.message import DecodeError
 
-from sac_ae_ros.core.errors import ModelError, SpecError
+from sac_ae_ros.core.errors import ModelError, SpecError, quote
 from sac_ae_ros.core.policy_file import Weight
 from sac_ae_ros.core.spec import METADATA_KEY, PolicySpec
 
@@ -123,7 +123,10 @@ def _graphs(graph: onnx.GraphProto, depth: int = 0) -> Iterator[onnx.GraphProto]
 def _check_contents(model: onnx.ModelProto, title: str) -> None:
     foreign = sorted({opset.domain for opset in model.opset_import} - {"", "ai.onnx"})
     if foreign or model.functions or model.training_info:
-        raise ModelError(f"{title}: expected only the ai.onnx domain, got {foreign or 'functions or training info'}")
+        came = f"the domains {quote(', '.join(foreign))}" if foreign else "functions or training info"
+        raise ModelError(
+            f"{title}: {came} are not supported; supported is the ai.onnx domain, as `sac-ae export` uses it"
+        )
     if not all(1 <= opset.version <= MAX_OPSET for opset in model.opset_import) or not model.opset_import:
         raise ModelError(f"{title}: expected an opset of 1..{MAX_OPSET}")
     graphs = list(_graphs(model.graph))
@@ -131,7 +134,10 @@ def _check_contents(model: onnx.ModelProto, title: str) -> None:
     nodes = [node for graph in graphs for node in graph.node]
     unknown = sorted({node.op_type for node in nodes if node.domain or node.op_type not in OPERATORS})
     if unknown:
-        raise ModelError(f"{title}: expected only known operators, got {', '.join(unknown)[:200]}")
+        raise ModelError(
+            f"{title}: the operators {quote(', '.join(unknown))} are not supported; supported are policies that"
+            " `sac-ae export` wrote, and networks of the same operators"
+        )
     if any(graph.sparse_initializer or graph.quantization_annotation for graph in graphs):
         raise ModelError(f"{title}: expected dense float weights, got sparse or quantised ones")
     for node in nodes:
@@ -273,8 +279,13 @@ def _check_integers(tensor: onnx.TensorProto, title: str) -> None:
 def _read_spec(model: onnx.ModelProto, title: str) -> PolicySpec:
     values = [entry.value for entry in model.metadata_props if entry.key == METADATA_KEY]
     if len(values) != 1:
+        if values:
+            raise SpecError(
+                f"{title}: expected one '{METADATA_KEY}' in its metadata, got {len(values)}; export it again"
+            )
         raise SpecError(
-            f"{title}: expected one '{METADATA_KEY}' in its metadata, got {len(values)}; export it with `sac-ae export`"
+            f"{title}: an ONNX file without '{METADATA_KEY}' in its metadata is not supported; supported are policies"
+            " that `sac-ae export` wrote (docs/architecture.md has what one must hold)"
         )
     try:
         return PolicySpec.from_json(values[0])
@@ -289,8 +300,10 @@ def _check_graph(model: onnx.ModelProto, spec: PolicySpec, title: str) -> None:
     for kind, wanted, values in (("input", inputs, given), ("output", outputs, list(model.graph.output))):
         names = [value.name for value in values]
         if sorted(names) != sorted(wanted):
-            came = str(sorted(names)[:20])
-            raise SpecError(f"{title}: the spec demands the {kind}s {sorted(wanted)}, the graph has {came}")
+            raise SpecError(
+                f"{title}: a graph with the {kind}s {quote(', '.join(sorted(names)))} is not supported; supported are"
+                f" {', '.join(sorted(wanted))}"
+            )
         for value in values:
             element, shape = wanted[value.name]
             came_shape = _shape(value)

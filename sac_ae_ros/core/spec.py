@@ -10,7 +10,7 @@ import typing
 from dataclasses import dataclass
 from typing import Any
 
-from sac_ae_ros.core.errors import SpecError
+from sac_ae_ros.core.errors import SpecError, quote
 
 METADATA_KEY = "sac_ae_ros.policy_spec"
 SPEC_VERSION = 1
@@ -97,11 +97,12 @@ class PolicySpec:
 
     def __post_init__(self) -> None:
         """Raises SpecError naming the first field that does not hold."""
-        _require(self.spec_version == SPEC_VERSION, "spec_version", SPEC_VERSION, self.spec_version)
-        _require(len(self.cameras) == 1, "cameras", "exactly one camera", f"{len(self.cameras)}")
+        _support(self.spec_version == SPEC_VERSION, "spec_version", SPEC_VERSION, self.spec_version)
+        _require(len(self.cameras) > 0, "cameras", "one camera", "none")
+        _support(len(self.cameras) == 1, "cameras", "one camera", len(self.cameras))
         _check_camera(self.cameras[0])
         _require(1 <= self.frame_stack <= MAX_FRAME_STACK, "frame_stack", f"1..{MAX_FRAME_STACK}", self.frame_stack)
-        _require(self.stack_order == "oldest_first", "stack_order", "oldest_first", self.stack_order)
+        _support(self.stack_order == "oldest_first", "stack_order", "oldest_first", quote(self.stack_order))
         _require(
             0 < self.control_period_s <= MAX_PERIOD_S, "control_period_s", f"0..{MAX_PERIOD_S} s", self.control_period_s
         )
@@ -143,6 +144,9 @@ class PolicySpec:
             value = json.loads(text, parse_constant=_refuse_constant)
         except (ValueError, RecursionError) as error:
             raise SpecError(f"policy spec: expected a JSON object, got text that does not parse ({error})") from None
+        version = value.get("spec_version") if isinstance(value, dict) else None
+        if type(version) is int:  # fields that a later version adds would be told as unknown ones
+            _support(version == SPEC_VERSION, "spec_version", SPEC_VERSION, version)
         return typing.cast(PolicySpec, _build(PolicySpec, value, "spec"))
 
 
@@ -150,9 +154,9 @@ def _check_camera(camera: CameraSpec) -> None:
     for field in ("height", "width", "source_height", "source_width"):
         side, most = getattr(camera, field), MAX_SOURCE_PX if field.startswith("source") else MAX_SIDE_PX
         _require(1 <= side <= most, f"cameras[0].{field}", f"1..{most} pixels", side)
-    _require(camera.color_order == "rgb", "cameras[0].color_order", "rgb", camera.color_order)
-    _require(camera.crop in CROPS, "cameras[0].crop", f"one of {CROPS}", camera.crop)
-    _require(camera.resize == "area", "cameras[0].resize", "area", camera.resize)
+    _support(camera.color_order == "rgb", "cameras[0].color_order", "rgb", quote(camera.color_order))
+    _support(camera.crop in CROPS, "cameras[0].crop", " or ".join(CROPS), quote(camera.crop))
+    _support(camera.resize == "area", "cameras[0].resize", "area", quote(camera.resize))
     optics = (camera.fovy_deg is None) != (camera.k is None)
     _require(optics, "cameras[0]", "either fovy_deg or k", "both or neither")
     if camera.fovy_deg is not None:
@@ -181,6 +185,12 @@ def _is_share(key: str) -> bool:
 def _require(holds: bool, field: str, expected: object, came: object) -> None:
     if not holds:
         raise SpecError(f"policy spec field '{field}': expected {expected}, got {came}; export the policy again")
+
+
+def _support(holds: bool, field: str, expected: object, came: object) -> None:
+    """As _require, of what is well-formed and which no new export would change."""
+    if not holds:
+        raise SpecError(f"policy spec field '{field}': expected {expected}, got {came}, which is not supported")
 
 
 def _build(kind: Any, value: Any, path: str) -> Any:

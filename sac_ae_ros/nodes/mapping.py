@@ -20,7 +20,7 @@ from sac_ae_ros.nodes.command_params import CommandParams
 from sac_ae_ros.nodes.fields import MOST, Field, bounds, find, message_class, path, walk
 from sac_ae_ros.nodes.template import constants_of_stop, joint_names, make_template, parse_constants, takes_stamp
 
-_TWIST = re.compile(r"geometry_msgs/(msg/)?Twist(Stamped)?")
+_TWIST = re.compile(r"geometry_msgs/(msg/)?Twist(WithCovariance)?(Stamped)?")
 _NO_POSITION = re.compile(r"velocit|accelerat|effort|twist|linear|angular|speed|jerk|torque")
 
 

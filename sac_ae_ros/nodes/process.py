@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import select
 import signal
 import sys
@@ -28,6 +29,10 @@ LAUNCH_PID = "SAC_AE_ROS_LAUNCH_PID"
 # A terminal and a supervisor may each pass the same Ctrl-C on; the last stops go out meanwhile.
 SAME_REQUEST_S = 1.0
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+# rcl's words where a read-only home keeps it from ~/.ros/log
+_NO_LOG = re.compile(r"initialize logging|log directory|\.log for writing")
+NO_LOG = "; expected a folder for logs that can be written to: set ROS_LOG_DIR to one"
 
 SomeNode = TypeVar("SomeNode", bound=Node)
 
@@ -131,7 +136,7 @@ def _run(
     try:
         rclpy.init(args=list(args), signal_handler_options=SignalHandlerOptions.NO)
     except RuntimeError as error:  # the base of what rclpy raises for ROS arguments that it cannot read
-        return _refuse(error)
+        return _refuse(error, NO_LOG if _NO_LOG.search(str(error)) else "")
     try:
         node = make(args)
     except (SacAeError, ParameterException, InvalidParameterTypeException) as error:
@@ -143,7 +148,7 @@ def _run(
     return code
 
 
-def _refuse(error: Exception) -> int:
-    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+def _refuse(error: Exception, way_out: str = "") -> int:
+    print(f"error: {' '.join(str(error).split())}{way_out}", file=sys.stderr)
     rclpy.try_shutdown()
     return 2

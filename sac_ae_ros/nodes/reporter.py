@@ -85,7 +85,9 @@ class Reporter:
             self._detail, self._level = "", Level.NORMAL
         elif gate.stop is not None and gate.stop is not told.stop:
             self._detail = drive.explain([gate.stop])
-            way = " or release and press enable" if gate.latched | gate.held <= CLEARED_BY_EDGE else ""
+            has_enable = parts.loaded is not None and parts.loaded.params.enable_required
+            by_edge = has_enable and gate.latched | gate.held <= CLEARED_BY_EDGE
+            way = " or release and press enable" if by_edge else ""
             reason = f"{gate.stop.value}: {self._detail}" if self._detail else gate.stop.value
             log.error(f"stopped: {reason}; call ~/arm{way} once the cause has ended")
         elif gate.stop is None:
@@ -115,6 +117,7 @@ class Reporter:
             "lifecycle": parts.lifecycle,
             "output": parts.loaded.params.output if parts.loaded else None,
             "armed": gate.armed,
+            "disarms": parts.drive.disarms if parts.drive else 0,
             "stop": gate.stop.value if gate.stop else None,
             "detail": self._detail,
             "latched": _names(gate.latched),

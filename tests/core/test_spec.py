@@ -46,12 +46,9 @@ def test_older_files_have_no_variance_quantiles():
         (changed(frame_stack=True), "frame_stack"),
         (changed(frame_stack=0), "1..16"),
         (changed(control_period_s=-0.1), "control_period_s"),
-        (changed(spec_version=2), "spec_version"),
-        (changed(stack_order="newest_first"), "oldest_first"),
-        (changed(cameras=[]), "exactly one camera"),
+        (changed(spec_version="1"), "spec_version': expected int"),
+        (changed(cameras=[]), "expected one camera, got none"),
         (changed(cameras__0__height=100_000), "height"),
-        (changed(cameras__0__crop="left"), "crop"),
-        (changed(cameras__0__color_order="bgr"), "rgb"),
         (changed(cameras__0__fovy_deg=None), "either fovy_deg or k"),
         (changed(actions__0__low=7.0), "finite low < high"),
         (changed(actions__0__name="angular"), "distinct names"),
@@ -70,3 +67,31 @@ def test_older_files_have_no_variance_quantiles():
 def test_what_does_not_hold_is_named(text, says):
     with pytest.raises(SpecError, match=says):
         PolicySpec.from_json(text)
+
+
+CAMERA = json.loads(SPEC.to_json())["cameras"][0]
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (changed(spec_version=2), "'spec_version': expected 1, got 2, which is not supported"),
+        (
+            changed(spec_version=2, cameras=[CAMERA] * 2, vectors=[]),
+            "'spec_version': expected 1, got 2, which is not supported",
+        ),
+        (
+            changed(cameras=[CAMERA, {**CAMERA, "name": "rear"}]),
+            "'cameras': expected one camera, got 2, which is not supported",
+        ),
+        (changed(cameras__0__color_order="depth"), "expected rgb, got 'depth', which is not supported"),
+        (changed(cameras__0__color_order="\x1b[2J\n"), r"'\\x1b\[2J\\n', which is not supported"),
+        (changed(cameras__0__crop="left"), "expected center or none, got 'left', which is not supported"),
+        (changed(cameras__0__resize="cubic"), "expected area, got 'cubic', which is not supported"),
+        (changed(stack_order="newest_first"), "expected oldest_first, got 'newest_first', which is not supported"),
+    ],
+)
+def test_what_no_new_export_would_change_is_not_supported(text, says):
+    with pytest.raises(SpecError, match=says) as refusal:
+        PolicySpec.from_json(text)
+    assert "again" not in str(refusal.value)

@@ -271,6 +271,14 @@ def test_a_policy_in_the_params_file_holds_and_cannot_arm(launch, tmp_path: Path
 
 
 @needs_launch
+def test_a_home_in_paths_is_expanded(launch, tmp_path: Path) -> None:
+    write_policy(tmp_path / "tiny.onnx")
+    (tmp_path / "params.yaml").write_text("policy_node:\n  ros__parameters:\n    max_age_s: 0.7\n")
+    run = launch("policy.launch.py", "params_file:=~/params.yaml", "policy:=~/tiny.onnx", HOME=str(tmp_path), **own())
+    run.wait_for("policy tiny", "active and not armed")
+
+
+@needs_launch
 def test_what_the_params_file_says_holds_unless_an_argument_says_otherwise(launch, tmp_path: Path) -> None:
     policy = write_policy(tmp_path / "tiny.onnx")
     params = tmp_path / "params.yaml"
@@ -385,7 +393,7 @@ def test_sim_launch_arms_on_a_network_of_its_own(launch, tmp_path: Path) -> None
     run = launch("sim.launch.py", *arguments, **users)
     run.wait_for("ROS_DOMAIN_ID=87 ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST", "episode with seed 3", "active and armed")
     inherited = [Path(f"/proc/{pid}/environ").read_text() for pid in children_of(run)]
-    assert len(inherited) == 2
+    assert len(inherited) == 3
     for each in inherited:
         for wanted in ("fastdds_shm.xml", "ROS_DOMAIN_ID=87\0", "ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST\0"):
             assert wanted in each

@@ -75,9 +75,10 @@ def test_every_name_in_the_file_is_a_parameter(file):
 
 def test_the_simulations_file_differs_from_the_defaults_where_it_must():
     params, default = as_ros_reads(CONFIG / "policy_sim.yaml"), as_ros_reads(None)
-    assert (params.image.freeze_timeout_s, params.max_future_s) == (0.0, 2.0)
+    assert (params.image.freeze_timeout_s, params.max_future_s, params.watchdog_timeout_s) == (0.0, 2.0, 10.0)
     image = dataclasses.replace(params.image, freeze_timeout_s=default.image.freeze_timeout_s)
-    assert dataclasses.replace(params, image=image, max_future_s=default.max_future_s) == default
+    same = {name: getattr(default, name) for name in ("max_future_s", "watchdog_timeout_s")}
+    assert dataclasses.replace(params, image=image, **same) == default
 
 
 def test_policy_yaml_holds_the_defaults():
@@ -114,7 +115,7 @@ def test_the_base_drives_by_the_deadman(network, tmp_path):
             time.sleep(0.05)
         network.until(lambda: hold(enable) and commands, what="commands")
         network.until(lambda: hold(enable) and len(commands) > 10)
-        network.until(lambda: re.search("stopped: enable: .*silent", node.log))
+        network.until(lambda: re.search("stopped: enable: .*silent.*or release and press enable", node.log))
         network.until(lambda: commands[-1][1].twist.linear.x == 0, what="the stop once nobody holds the deadman")
     speeds = np.array([[each.twist.linear.x, each.twist.angular.z] for _, each in list(commands)])
     assert commands[0][1].header.frame_id == "base_link"

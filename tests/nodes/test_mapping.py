@@ -356,6 +356,8 @@ def test_command_messages_that_do_not_fit_are_refused():
     [
         (CommandParams(), StopPolicy("zero", (0.0, 0.0))),
         (CommandParams(type="geometry_msgs/TwistStamped"), StopPolicy("zero", (0.0, 0.0))),
+        (CommandParams(type="geometry_msgs/msg/TwistWithCovariance"), StopPolicy("zero", (0.0, 0.0))),
+        (CommandParams(type="geometry_msgs/msg/TwistWithCovarianceStamped"), StopPolicy("zero", (0.0, 0.0))),
         (CommandParams(type=ARRAY, stop="zero"), StopPolicy("zero", (0.0, 0.0))),
         (CommandParams(type=ARRAY, stop="custom", stop_values=(1.0, 2.0)), StopPolicy("custom", (1.0, 2.0))),
         (
@@ -372,6 +374,7 @@ def test_what_a_stop_sends(params, stop):
     ("params", "says"),
     [
         (CommandParams(type=ARRAY), "expected zero, custom or hold_measured"),
+        (CommandParams(type="ackermann_msgs/msg/AckermannDriveStamped"), "expected zero, custom or hold_measured"),
         (CommandParams(stop="custom", stop_values=(1.0,)), "expected 2 finite numbers"),
         (CommandParams(stop="custom", stop_values=(1.0, np.nan)), "expected 2 finite numbers"),
         (CommandParams(stop="zero", stop_values=(1.0, 1.0)), "expected none"),

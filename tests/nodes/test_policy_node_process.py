@@ -1,5 +1,6 @@
 """policy_node as a process: how it starts, refuses and ends, and command types other than Twist."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -33,6 +34,19 @@ def policy(tmp_path: Path) -> Path:
 
 def errors(log: str) -> list[str]:
     return [line for line in log.splitlines() if "ERROR" in line]
+
+
+@pytest.mark.parametrize("module", ["policy_node", "record_node", "replay_node"])
+@pytest.mark.parametrize("where", [{"HOME": "/proc/1"}, {"ROS_LOG_DIR": "/proc"}, {"ROS_LOG_DIR": "/dev/null/logs"}])
+def test_a_home_that_cannot_be_written_to_is_one_line_that_names_ros_log_dir(module, where):
+    """/proc refuses even root."""
+    env = {key: value for key, value in os.environ.items() if key not in ("ROS_LOG_DIR", "ROS_HOME")}
+    command = [sys.executable, "-m", f"sac_ae_ros.nodes.{module}"]
+    ended = subprocess.run(command, cwd=ROOT, env={**env, **where}, capture_output=True, text=True, check=False)
+    assert ended.returncode == 2
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert line.endswith("expected a folder for logs that can be written to: set ROS_LOG_DIR to one")
 
 
 def test_importing_the_node_loads_neither_torch_nor_mujoco():
@@ -133,7 +147,7 @@ def test_a_signal_is_taken_while_inference_hangs(network, policy):
 def test_a_paused_clock_cannot_silence_the_watchdog(network, policy):
     clock = network.node.create_publisher(Clock, "/clock", 1)
     params = {"policy": str(policy), "arm_on_activate": True, "use_sim_time": True}
-    network.start("policy_node", params)
+    process = network.start("policy_node", params)
     commands = network.hear(Twist, "cmd_vel")
     assert network.change(CONFIGURE, ACTIVATE)
     network.until(clock.get_subscription_count, 10, "the node on /clock")
@@ -155,6 +169,8 @@ def test_a_paused_clock_cannot_silence_the_watchdog(network, policy):
         network.until(moving, 10, "commands")
         paused_s = time.monotonic()
         network.until(lambda: len([t for t in commands.since(paused_s) if t == Twist()]) > 2, 3, "stops")
+    assert "call ~/arm" in process.log
+    assert "press enable" not in process.log, "this node has no deadman"
 
 
 def test_twist_stamped(network, policy):

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from diagnostic_msgs.msg import DiagnosticArray
-from geometry_msgs.msg import Twist
+from geometry_msgs.msg import Twist, TwistWithCovarianceStamped
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from ros_network import ACTIVATE, CONFIGURE, Camera, Network
 from sensor_msgs.msg import CameraInfo, Image, JointState
@@ -67,6 +67,17 @@ def test_a_constant_velocity_is_in_commands_and_in_no_stop(network, tmp_path):
         assert all(command.linear.y == 5 for _, command in commands)
         assert network.trigger("policy_node/disarm").success
         network.until(lambda: commands[-1][1] == Twist(), 3, "a stop of zeros")
+
+
+def test_a_twist_with_covariance_needs_its_type_alone_and_stops_at_zeros(network, tmp_path):
+    start(network, tmp_path, command={"type": "geometry_msgs/msg/TwistWithCovarianceStamped"})
+    commands, camera = network.hear(TwistWithCovarianceStamped, "cmd_vel"), Camera(network)
+    with camera.running():
+        network.until(lambda: network.trigger("policy_node/arm").success, 10, "arming")
+        network.until(lambda: len(commands) > 3, 10, "commands")
+        twist = commands[-1][1].twist.twist
+        assert np.allclose((twist.linear.x, twist.angular.z), expected_values(camera.pixel), atol=1e-5)
+    network.until(lambda: commands[-1][1].twist.twist == Twist(), 3, "a stop of zeros")
 
 
 class Arm:
