@@ -51,6 +51,22 @@ CASES: dict[str, Case] = {
         ("images", "expected"),
         EDGE_OR_ARM,
     ),
+    "JPEG of thousands of scans": Case(
+        fault_senses.many_scans,
+        f"each image has {fault_senses.SCANS} progressive scans, which would take OpenCV long",
+        STALE_S,
+        "stale",
+        ("images", "scans in a JPEG"),
+        EDGE_OR_ARM,
+        alone=True,
+    ),
+    "grey camera": Case(
+        fault_senses.grey_camera,
+        "mono8 for a policy of colours: the node drives on",
+        None,
+        None,
+        ("images", "image: grey (mono8)"),
+    ),
     "two cameras on one topic": Case(
         fault_senses.two_publishers,
         "frames of both are mixed; the node drives on",
@@ -92,6 +108,12 @@ CASES: dict[str, Case] = {
         "clock",
         ("safety", "has stood still for"),
         ARM,
+    ),
+    "slow simulation": Case(
+        fault_senses.slow_simulation,
+        f"`/clock` pauses for {fault_senses.CLOCK_PAUSE_S:g} s, three times; `watchdog_timeout_s` as in sim.launch.py",
+        None,
+        None,
     ),
     **{
         f"clock jumps {by_s:+g} s": Case(
@@ -159,6 +181,31 @@ CASES: dict[str, Case] = {
         None,
         None,
         ("policy", "reload failed: version 1 refused"),
+    ),
+    **{
+        f"hostile new version, {kind}": Case(
+            partial(fault_control.hostile_version, kind),
+            f"a file that would {does} whoever reads it, then `~/reload`",
+            None,
+            None,
+            ("policy", "reload failed: version 1 refused"),
+        )
+        for kind, does in {"abort": "abort", "interpreter": "hold up", "memory": "fill the memory of"}.items()
+    },
+    "forged name": Case(
+        fault_control.forged_name,
+        "a version whose name has a line break and a line of a log, then `~/reload`",
+        None,
+        None,
+        ("policy", "reload failed: version 1 refused"),
+    ),
+    "e_stop during a hostile reload": Case(
+        fault_control.hostile_version_and_e_stop,
+        "`e_stop` is pressed while a child process reads a file that would hold it up",
+        0.0,
+        "e_stop",
+        ("safety", "stopped: e_stop"),
+        ARM,
     ),
     "disk gone": Case(
         fault_control.lost_disk,
@@ -362,6 +409,15 @@ CASES: dict[str, Case] = {
     "SIGTERM": Case(
         fault_control.terminated,
         "while armed; stops for 0.5 s, then the process ends with code 0",
+        0.0,
+        None,
+        cleared="start it, `~/arm`",
+        lasts=False,
+        alone=True,
+    ),
+    "launch killed": Case(
+        fault_control.launch_killed,
+        "the `ros2 launch` that started it ends by SIGTERM; stops for 0.5 s, then the process ends",
         0.0,
         None,
         cleared="start it, `~/arm`",

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import signal
+import sys
+import threading
 import time
 from contextlib import closing
 from pathlib import Path
@@ -11,12 +14,20 @@ from pathlib import Path
 from fault_case import SETTLED_S, Case, Outcome, goes_on, longest, observe
 from fault_publishers import BEST_EFFORT, PIXEL, Repeated, publisher
 from fault_rig import LATCHED, PERIOD_S, SPEC, Rig
+from hostile_policy import write_hostile
 from rclpy.qos import QoSProfile
 from ros_network import ACTIVATE, DEACTIVATE, Network
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Bool, Float64MultiArray
 from tiny_policy import GAIN, NAN_PIXEL, SLOW_PIXEL, write_policy
 
+READING_S = 0.3
+# Starts a node as `ros2 launch` does in the background of a script: SIGINT is ignored.
+LAUNCH = """
+import os, signal, subprocess, sys
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+subprocess.run(sys.argv[1:], env={**os.environ, "SAC_AE_ROS_LAUNCH_PID": str(os.getpid())})
+"""
 QOS = {"reliable": QoSProfile(depth=1), "best effort": BEST_EFFORT, "transient local": LATCHED}
 
 
@@ -80,6 +91,43 @@ def lost_disk(case: Case, rig: Rig) -> Outcome:
     rig.drive()
     rig.lose_disk()
     return refused_reload(case, rig)
+
+
+def stored(rig: Rig, data: bytes) -> None:
+    """What somebody who may write to the folder can do; `sac-ae publish` would refuse such files."""
+    number = len(list(rig.store.folder.iterdir())) + 1
+    (rig.store.folder / f"{number:06d}-{hashlib.sha256(data).hexdigest()}.onnx").write_bytes(data)
+
+
+def hostile_version(kind: str, case: Case, rig: Rig) -> Outcome:
+    stored(rig, write_hostile(rig.folder / "hostile.onnx", kind).read_bytes())
+    rig.drive()
+    return refused_reload(case, rig)
+
+
+def forged_name(case: Case, rig: Rig) -> Outcome:
+    """The contract's name holds what a terminal takes for a line of the log."""
+    name = "tiny\\n[INFO] [policy_node]: disarmed"
+    text = write_policy(rig.folder / "next.onnx", spec={**SPEC, "name": "a" * len(name)}).read_bytes()
+    stored(rig, text.replace(b"a" * len(name), name.encode()))
+    rig.drive()
+    outcome = refused_reload(case, rig)
+    assert "[INFO] [policy_node]: disarmed" not in {line.strip() for line in rig.process.log.splitlines()}
+    return outcome
+
+
+def hostile_version_and_e_stop(case: Case, rig: Rig) -> Outcome:
+    """The emergency stop is pressed while a child process reads the file."""
+    e_stop = rig.switch("e_stop", False)
+    stored(rig, write_hostile(rig.folder / "hostile.onnx", "interpreter").read_bytes())
+    rig.drive()
+    rig.network.trigger("policy_node/rollback")  # refused; from here on the node knows how to answer
+    reloading = threading.Thread(target=rig.network.trigger, args=["policy_node/reload"])
+    reloading.start()
+    time.sleep(READING_S)
+    outcome = observe(case, rig, e_stop.say(True), end=lambda: e_stop.say(False))
+    reloading.join()
+    return outcome
 
 
 def refused_reload(case: Case, rig: Rig) -> Outcome:
@@ -213,6 +261,19 @@ def terminated(case: Case, network: Network, folder: Path) -> Outcome:
         rig.process.popen.send_signal(signal.SIGTERM)
         assert rig.process.wait() == 0
         time.sleep(0.2)
+        stops_s = rig.stops(since_s)
+        return Outcome(stop_s=stops_s[0] - since_s, gap_s=longest(stops_s), moved=len(rig.moves(stops_s[0])))
+
+
+def launch_killed(case: Case, network: Network, folder: Path) -> Outcome:
+    """Launch tells its processes nothing when it is ended by SIGTERM."""
+    with closing(Rig(network, folder, prefix=(sys.executable, "-c", LAUNCH))) as rig:
+        rig.drive()
+        launch = rig.process.popen
+        (node,) = Path(f"/proc/{launch.pid}/task/{launch.pid}/children").read_text().split()
+        since_s = time.monotonic()
+        launch.send_signal(signal.SIGTERM)
+        rig.network.until(lambda: not Path(f"/proc/{node}").exists(), 10, "the node's end")
         stops_s = rig.stops(since_s)
         return Outcome(stop_s=stops_s[0] - since_s, gap_s=longest(stops_s), moved=len(rig.moves(stops_s[0])))
 

@@ -40,6 +40,7 @@ DEFAULTS: dict[str, Any] = {
     "e_stop_required": False,
     "novelty__every": 5,
     "novelty__stop": 0.0,
+    "watchdog_timeout_s": 0.0,
     "command__other_publishers": "report",
 }
 
@@ -48,9 +49,20 @@ class Rig:
     """The node under test in a process of its own, its surroundings, and what it says."""
 
     def __init__(
-        self, network: Network, folder: Path, *, nimble: bool = False, stop: Any = None, **params: Any
+        self,
+        network: Network,
+        folder: Path,
+        *,
+        nimble: bool = False,
+        stop: Any = None,
+        prefix: tuple[str, ...] = (),
+        **params: Any,
     ) -> None:
-        """`nimble`: with a policy that neither fails nor hangs. `stop`: what one is, unless it is a zero Twist."""
+        """Starts the node.
+
+        `nimble`: with a policy that neither fails nor hangs. `stop`: what one is, unless it is a zero Twist. `prefix`:
+        what starts the node.
+        """
         self.network, self.folder = network, folder
         traps: dict[str, Any] = {} if nimble else {"nan": True, "slow": 60}
         self.policy = write_policy(folder / "tiny.onnx", spec=SPEC, **traps)
@@ -62,7 +74,7 @@ class Rig:
         self.states = network.hear(String, "policy_node/state", qos=LATCHED)
         self.diagnostics = network.hear(DiagnosticArray, "/diagnostics")
         files = {"policy": str(self.policy), "policy_dir": str(self.store.folder)}
-        self.process = network.start("policy_node", {**files, **params})
+        self.process = network.start("policy_node", {**files, **params}, prefix=prefix)
         self._open = contextlib.ExitStack()
         self.lens = self.opened(Lens(network.node))
         self._logged = 0

@@ -9,13 +9,20 @@ import array
 import itertools
 import os
 import time
+from contextlib import closing
+from pathlib import Path
 
+import cv2
+import numpy as np
 from fault_case import Case, Outcome, goes_on, observe
 from fault_publishers import BEST_EFFORT, Lens, Repeated
 from fault_rig import Rig
+from ros_network import Network
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 FREEZE_S = 0.3
+SCANS = 3000
+CLOCK_PAUSE_S = 0.35
 
 
 # The camera.
@@ -72,6 +79,40 @@ def garbage(case: Case, rig: Rig) -> Outcome:
     harms, harmless = itertools.cycle([cut, unknown, no_width, absurd, short_step, noise]), rig.lens.harm
     since_s = rig.lens.set(harm=lambda image: next(harms)(image))
     return observe(case, rig, since_s, end=lambda: rig.lens.set(harm=harmless))
+
+
+def grey_camera(case: Case, rig: Rig) -> Outcome:
+    def grey(image: Image) -> None:
+        image.encoding, image.step = "mono8", image.width
+        image.data = image.data[: image.height * image.width]
+
+    rig.drive()
+    return goes_on(case, rig, rig.lens.set(harm=grey))
+
+
+def many_scans(case: Case, network: Network, folder: Path) -> Outcome:
+    """A camera of JPEGs, of which each has thousands of scans from then on."""
+    with closing(Rig(network, folder, image={"transport": "compressed", "freeze_timeout_s": 0.0})) as rig:
+        picture = cv2.imencode(".jpg", np.full((64, 64, 3), 140, np.uint8), [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])[1]
+        good = data = picture.tobytes()
+        start, end = good.rindex(b"\xff\xda"), good.rindex(b"\xff\xd9")
+        bomb = good[:end] + good[start : start + 10] * SCANS + good[end:]
+
+        def image() -> CompressedImage:
+            message = CompressedImage(format="jpeg", data=array.array("B", data))
+            message.header.stamp = rig.lens.now()
+            return message
+
+        def send(what: bytes) -> float:
+            nonlocal data
+            data = what
+            return jpegs.sent_s
+
+        topic = "image/compressed"
+        jpegs = rig.opened(Repeated(network.node, CompressedImage, topic, image, rate_hz=30.0, qos=BEST_EFFORT))
+        jpegs.start()
+        rig.drive(image__freeze_timeout_s=0.0)
+        return observe(case, rig, send(bomb), end=lambda: send(good))
 
 
 def two_publishers(case: Case, rig: Rig) -> Outcome:
@@ -144,6 +185,20 @@ def paused_clock(case: Case, rig: Rig) -> Outcome:
     clock = rig.clock()
     rig.drive(use_sim_time=True)
     return observe(case, rig, clock.pause(), end=clock.resume)
+
+
+def slow_simulation(case: Case, rig: Rig) -> Outcome:
+    """The clock pauses again and again, as where a busy machine simulates; the node has sim.launch.py's timeout."""
+    clock = rig.clock()
+    rig.drive(use_sim_time=True, watchdog_timeout_s=10.0)
+    since_s = clock.pause()
+    for _ in range(3):
+        time.sleep(CLOCK_PAUSE_S)
+        clock.resume()
+        time.sleep(CLOCK_PAUSE_S)
+        clock.pause()
+    clock.resume()
+    return goes_on(case, rig, since_s)
 
 
 def clock_jumps(by_s: float, case: Case, rig: Rig) -> Outcome:

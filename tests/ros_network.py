@@ -88,7 +88,15 @@ def _as_from_a_terminal() -> None:
 class Process:
     """A node in a process of its own; what it prints is kept in a file."""
 
-    def __init__(self, module: str, params: dict[str, Any], folder: Path, env: dict[str, str], remaps: tuple) -> None:
+    def __init__(
+        self,
+        module: str,
+        params: dict[str, Any],
+        folder: Path,
+        env: dict[str, str],
+        remaps: tuple,
+        prefix: tuple[str, ...] = (),
+    ) -> None:
         name = module.rpartition(".")[2]
         params_file = folder / f"{name}.yaml"
         params_file.write_text(yaml.safe_dump({f"{NAMESPACE}/{name}": {"ros__parameters": params}}))
@@ -98,7 +106,7 @@ class Process:
             arguments += ["-r", remap]
         with self._log.open("wb") as log:
             self.popen = subprocess.Popen(
-                [sys.executable, "-m", module, *arguments],
+                [*prefix, sys.executable, "-m", module, *arguments],
                 env=env,
                 cwd=ROOT,
                 stdout=log,
@@ -163,10 +171,13 @@ class Network:
         self._clients: dict[str, Any] = {}
         self._neighbours: list[Node] = []
 
-    def start(self, module: str, params: dict[str, Any], *, remaps: tuple = (), **env: str) -> Process:
+    def start(
+        self, module: str, params: dict[str, Any], *, remaps: tuple = (), prefix: tuple[str, ...] = (), **env: str
+    ) -> Process:
+        """`prefix`: what starts the node, with the node's command after it."""
         folder = self.folder / str(len(self._processes))
         folder.mkdir()
-        process = Process(f"sac_ae_ros.nodes.{module}", params, folder, {**self.env, **env}, remaps)
+        process = Process(f"sac_ae_ros.nodes.{module}", params, folder, {**self.env, **env}, remaps, prefix)
         self._processes.append(process)
         return process
 
