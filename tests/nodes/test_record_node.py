@@ -267,3 +267,25 @@ for i in range(count):
 time.sleep(1)
 print(count)
 """
+
+
+def test_a_camera_that_falls_silent_is_told_at_once_and_a_switch_that_is_not_pressed_is_not(network, tmp_path):
+    camera, e_stop = Camera(network), network.node.create_publisher(Bool, "e_stop", 10)
+    node = begin(network, tmp_path / "drive", "image", "e_stop")
+    camera.start()
+    for i in range(5):  # edges, now and then
+        e_stop.publish(Bool(data=bool(i % 2)))
+        time.sleep(0.9)
+    stopped_s = camera.stop()
+    words = r"/tested/image: silent for \d\.\d s, since \d\d:\d\d:\d\d \(\d+ s into the recording\); it came at \d\d"
+    network.until(lambda: re.search(words, node.log), 10, f"a warning in {node.log}")
+    assert time.monotonic() - stopped_s < 3.0
+    camera.start()
+    network.until(
+        lambda: re.search(r"/tested/image: messages again, after \d\.\d s of silence", node.log), 5, "its return"
+    )
+    time.sleep(4.0)
+    camera.close()
+    network.until(lambda: "nobody publishes it any more" in node.log, 5, f"another warning in {node.log}")
+    assert node.log.count("silent for") == 2, "the switch is no steady topic"
+    end(node)
