@@ -111,7 +111,7 @@ class RecordNode(Node):
         return 0 if self._error is None else 1
 
     def _wanted(self, params: RecordParams) -> list[str]:
-        image = self.resolve_topic_name("image") + ("/compressed" if params.transport == "compressed" else "")
+        image = self.resolve_topic_name("image") + ("" if params.transport == "raw" else f"/{params.transport}")
         topics = ["camera_info", *TOPICS, *(f"{params.policy_node}/{name}" for name in OF_POLICY_NODE), *params.topics]
         try:
             for topic in topics:

@@ -20,7 +20,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from ros_network import ROOT, Camera, Network
 from rosbags.highlevel import AnyReader
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
-from sensor_msgs.msg import CameraInfo, Image, Imu, JointState
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, Imu, JointState
 from std_msgs.msg import Bool, Empty, Float64, Float64MultiArray, String
 from trajectory_msgs.msg import JointTrajectory
 
@@ -57,6 +57,18 @@ def end(node) -> str:
     node.popen.send_signal(signal.SIGINT)
     assert node.wait(20) == 0
     return node.log
+
+
+@pytest.mark.parametrize("transport", ["compressed", "compressedDepth"])
+def test_the_images_of_a_transport_are_recorded(network, tmp_path, transport):
+    camera = network.node.create_publisher(CompressedImage, f"image/{transport}", 10)
+    node = begin(network, tmp_path / "drive", f"image/{transport}", transport=transport)
+    camera.publish(CompressedImage(format="as it was", data=b"12"))
+    arrived(camera)
+    end(node)
+    with Bag.open(tmp_path / "drive") as bag:
+        (record,) = bag.records([f"/tested/image/{transport}"])
+        assert (bag.message(record).format, bag.message(record).data.tobytes()) == ("as it was", b"12")
 
 
 def test_everything_that_is_sent_is_there_as_it_was_sent(network, tmp_path):
