@@ -18,7 +18,7 @@ from rclpy.exceptions import InvalidParameterTypeException, ParameterException
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
-from sac_ae_ros.core.errors import SacAeError
+from sac_ae_ros.core.errors import SacAeError, printable
 from sac_ae_ros.nodes import log_pump
 
 # A terminal and a supervisor may each pass the same Ctrl-C on: the last stops must survive that.
@@ -106,6 +106,6 @@ def _run(
 
 
 def _refuse(error: Exception) -> int:
-    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+    print(f"error: {printable(' '.join(str(error).split()))}", file=sys.stderr)
     rclpy.try_shutdown()
     return 2

@@ -17,6 +17,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile
 from std_msgs.msg import String
 
 from sac_ae_ros.core.command import CLEARED_BY_EDGE, GateState, Stop
+from sac_ae_ros.core.errors import printable
 from sac_ae_ros.core.novelty import Level
 from sac_ae_ros.nodes.drive import Drive
 from sac_ae_ros.nodes.graph_watch import GraphWatch
@@ -82,21 +83,21 @@ class Reporter:
         if drive is None:
             self._detail, self._level = "", Level.NORMAL
         elif gate.stop is not None and gate.stop is not told.stop:
-            self._detail = drive.explain([gate.stop])
+            self._detail = printable(drive.explain([gate.stop]))
             way = " or release and press enable" if gate.latched | gate.held <= CLEARED_BY_EDGE else ""
             reason = f"{gate.stop.value}: {self._detail}" if self._detail else gate.stop.value
             log.error(f"stopped: {reason}; call ~/arm{way} once the cause has ended")
         elif gate.stop is None:
             self._detail = ""
         for cause in sorted(gate.latched - told.latched - {gate.stop}):
-            why = drive.explain([cause]) if drive else ""
+            why = printable(drive.explain([cause])) if drive else ""
             log.error(f"stopped also by {cause.value}: {why}".removesuffix(": "))
         if gate.armed != told.armed:
             log.info("armed" if gate.armed else "disarmed")
         if drive is None:
             return
         if drive.trouble:
-            log.error(f"a stop could not be sent: {drive.trouble}", throttle_duration_sec=LOG_EVERY_S)
+            log.error(f"a stop could not be sent: {printable(drive.trouble)}", throttle_duration_sec=LOG_EVERY_S)
         reading, level = drive.novelty
         if level > self._level and reading is not None:
             log.warning(f"novelty: {reading.cause} (score {reading.score:.2f})")
@@ -146,7 +147,7 @@ class Reporter:
         elif gate.causes:
             level, text = WARN, f"not armed, and cannot be: {', '.join(_names(gate.causes))}"
         elif drive.trouble:
-            level, text = ERROR, f"a stop could not be sent: {drive.trouble}"
+            level, text = ERROR, f"a stop could not be sent: {printable(drive.trouble)}"
         elif complaints:
             level, text = WARN, complaints[0]
         else:
