@@ -13,7 +13,7 @@ from sac_ae_ros.bag.beside import Summary
 from sac_ae_ros.bag.reader import Bag
 from sac_ae_ros.bag.score import progress
 from sac_ae_ros.bag.transitions import Sources, transitions
-from sac_ae_ros.core.errors import BagError
+from sac_ae_ros.core.errors import BagError, printable
 from sac_ae_ros.core.spec import PolicySpec
 
 COUNTS = (
@@ -73,7 +73,7 @@ def to_dict(bags: Sequence[Path], summaries: Sequence[Summary]) -> dict[str, Any
 
 def render(facts: dict[str, Any]) -> str:
     """The same for people."""
-    lines = [_line(row["bag"], row) for row in facts["bags"]]
+    lines = [_line(printable(row["bag"]), row) for row in facts["bags"]]
     if len(lines) > 1:
         lines.append(_line("all", facts))
     return "\n".join(lines)

@@ -118,7 +118,7 @@ def decode_raw(image: Image, value_range: tuple[float, float] | None = None) -> 
 def unknown_encoding(encoding: str, why: str = "") -> ImageError:
     """The error for an encoding that nobody here decodes; `why` may say what else was tried."""
     return ImageError(
-        f"image encoding: expected one of {', '.join(ENCODINGS)}; got {encoding!r}{why and f', and {why}'};"
+        f"image encoding: expected one of {', '.join(ENCODINGS)}; got {encoding[:80]!r}{why and f', and {why}'};"
         " set the camera driver to one of these"
     )
 

@@ -21,7 +21,7 @@ from rclpy.logging import get_logger
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
-from sac_ae_ros.core.errors import SacAeError
+from sac_ae_ros.core.errors import SacAeError, printable
 from sac_ae_ros.nodes import log_pump
 
 # Set by this package's launch files to the process id of `ros2 launch`. Nodes started in any other way don't have it.
@@ -149,6 +149,6 @@ def _run(
 
 
 def _refuse(error: Exception) -> int:
-    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+    print(f"error: {printable(' '.join(str(error).split()))}", file=sys.stderr)
     rclpy.try_shutdown()
     return 2

@@ -21,7 +21,7 @@ from rclpy.qos import QoSProfile
 from rclpy.topic_endpoint_info import TopicEndpointInfo
 from rclpy.validate_topic_name import validate_topic_name
 
-from sac_ae_ros.core.errors import ConfigError, RunError
+from sac_ae_ros.core.errors import ConfigError, RunError, printable
 from sac_ae_ros.nodes import process
 from sac_ae_ros.nodes.bag_params import RecordParams
 from sac_ae_ros.nodes.definition import definition
@@ -168,7 +168,7 @@ class RecordNode(Node):
             return
         self._writer.add_topic(name, type_, text, offered, type_hash if "INVALID" not in type_hash else "")
         self._heard[name] = _Heard(type_, kind, qos, subscription)
-        self.get_logger().info(f"recording {name} ({type_})")
+        self.get_logger().info(f"recording {name} ({printable(type_)})")
 
     def _subscribe(self, name: str, kind: Any, qos: Qos) -> Any:
         def take(raw: bytes, info: dict[str, int]) -> None:
@@ -194,14 +194,14 @@ class RecordNode(Node):
     def _tell_once(self, name: str, text: str) -> None:
         if (name, text) not in self._told:
             self._told.add((name, text))
-            self.get_logger().warning(text)
+            self.get_logger().warning(printable(text))
 
     def _fail(self, error: RunError) -> None:
         self._error = self._error or error
 
     def _warn_of_images(self) -> None:
         found = [name for name, types in self.get_topic_names_and_types() if {IMAGE, COMPRESSED} & set(types)]
-        there = ", ".join(found) or "no topic of images at all"
+        there = printable(", ".join(found)) or "no topic of images at all"
         self.get_logger().warning(
             f"{self._image}: nobody publishes images there; there is {there}."
             " Remap `image`, or set transport: compressed"

@@ -94,3 +94,46 @@ def test_what_no_new_export_would_change_is_not_supported(text, says):
 def test_what_does_not_hold_is_named(text, says):
     with pytest.raises(SpecError, match=says):
         PolicySpec.from_json(text)
+
+
+TEXTS = ("task", "name", "version", "cameras__0__name", "actions__0__name", "actions__0__unit", "training__revision")
+
+
+@pytest.mark.parametrize("field", TEXTS)
+@pytest.mark.parametrize(
+    "text",
+    ["a\ud800", "a\x1b[31m", "a\nb", "a\x9bm", "a\u2028b", "a\u202eb", "a" * 201, "a" * 100_000],
+    ids=["surrogate", "escape", "newline", "C1", "line separator", "bidi", "long", "very long"],
+)
+def test_texts_are_short_and_printable_and_the_refusal_is_too(field, text):
+    with pytest.raises(SpecError, match="at most 200 printable characters") as caught:
+        PolicySpec.from_json(changed(**{field: text}))
+    line = str(caught.value)
+    assert line.isprintable()
+    assert len(line) < 300
+
+
+def test_a_contract_of_megabytes_is_not_even_parsed():
+    with pytest.raises(SpecError, match="at most 262144 characters, got 10000"):
+        PolicySpec.from_json(changed(name="a" * 10**7))
+
+
+@pytest.mark.parametrize("key", ["0.5\n", "0.5" + "0" * 300])
+def test_so_are_keys(key):
+    with pytest.raises(SpecError, match=r"a key of spec\.novelty\.quantiles"):
+        PolicySpec.from_json(changed(novelty__quantiles={key: 0.1}))
+
+
+def test_what_would_be_refused_is_not_written_either():
+    for change, says in (
+        ({"name": "a\ud800"}, "printable"),
+        ({"training": replace(SPEC.training, eval_return_mean=float("nan"))}, "eval_return_mean': expected a finite"),
+        ({"training": replace(SPEC.training, env_steps=2**63)}, "env_steps': expected a number of 64 bits"),
+        ({"actions": (replace(SPEC.actions[0], low=-1e308, high=1e308),)}, "a finite range between them"),
+    ):
+        with pytest.raises(SpecError, match=says):
+            replace(SPEC, **change)
+
+
+def test_names_of_other_languages_are_fine():
+    assert PolicySpec.from_json(changed(name="Läufer 走")).name == "Läufer 走"
