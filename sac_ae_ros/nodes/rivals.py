@@ -44,7 +44,9 @@ class Rivals:
                 f"expected one node that offers {self._arm}, got another process that does: both would drive the"
                 f" robot; end one, or give it a name of its own ({killed})"
             )
-        others = sorted({f"{full_name(info)} ({printable(info.topic_type)})" for info in publishers if self._is_rival(info)})
+        others = sorted(
+            {f"{full_name(info)} ({printable(info.topic_type)})" for info in publishers if self._is_rival(info)}
+        )
         if not others:
             return ""
         return (
