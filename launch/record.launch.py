@@ -24,7 +24,7 @@ def generate_launch_description() -> LaunchDescription:
     actions: list[LaunchDescriptionEntity] = [
         DeclareLaunchArgument("out", default_value="", description="new folder; empty: drives/drive-TIME"),
         DeclareLaunchArgument("image_topic", default_value="image", description="images to record"),
-        DeclareLaunchArgument("transport", default_value="raw", description="raw, or compressed"),
+        DeclareLaunchArgument("transport", default_value="raw", description="raw, compressed or compressedDepth"),
         DeclareLaunchArgument(
             "camera_info_topic", default_value="", description="empty: camera_info, beside image_topic"
         ),

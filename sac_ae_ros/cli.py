@@ -11,7 +11,19 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from sac_ae_ros import cli_bags
-from sac_ae_ros.cli_parts import BAD_INPUT, FAILED, INTERRUPTED, Verb, factor, positive, print_json, seed
+from sac_ae_ros.cli_parts import (
+    BAD_INPUT,
+    FAILED,
+    INTERRUPTED,
+    Verb,
+    complain,
+    factor,
+    positive,
+    print_json,
+    seed,
+    show,
+    show_lines,
+)
 from sac_ae_ros.core.errors import ConfigError, ModelError, RunError, SacAeError
 
 
@@ -19,7 +31,7 @@ class _Parser(argparse.ArgumentParser):
     """Says what is wrong in one line, like every other error here."""
 
     def error(self, message: str) -> NoReturn:
-        print(f"error: {message}; see `{self.prog} --help`", file=sys.stderr)
+        complain(f"error: {message}; see `{self.prog} --help`")
         raise SystemExit(BAD_INPUT)
 
 
@@ -35,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SacAeError as error:
         if args.debug:
             raise
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        complain(f"error: {error}")
         return BAD_INPUT
     except ModuleNotFoundError as error:
         if args.debug or (error.name or "").startswith(("sac_ae_ros", "sim_training")):
@@ -48,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         if args.debug:
             raise
-        print(f"error: {error.strerror or error}: {error.filename or 'no file'}", file=sys.stderr)
+        complain(f"error: {error.strerror or error}: {error.filename or 'no file'}")
         return BAD_INPUT
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -155,9 +167,9 @@ def _sweep(args: argparse.Namespace, overrides: list[str]) -> int:
     if args.json:
         print_json({**result, "failed": failed})
     else:
-        print(table.render(result))
+        show_lines(table.render(result))
     for name, error in failed.items():
-        print(f"error: {name} failed: {error}", file=sys.stderr)
+        complain(f"error: {name} failed: {error}")
     return FAILED if failed else 0
 
 
@@ -183,8 +195,8 @@ def _export(args: argparse.Namespace, _: list[str]) -> int:
     exported = export(args.run, out, name=args.name, episodes=args.episodes)
     training = exported.spec.training
     worst = max(exported.parity["action"], exported.parity["log_std"], exported.parity["latent"])
-    print(f"{out}: {out.stat().st_size / 1e6:.1f} MB, differs from torch by {worst:.1e} at most")
-    print(
+    show(f"{out}: {out.stat().st_size / 1e6:.1f} MB, differs from torch by {worst:.1e} at most")
+    show(
         f"held-out return {training.eval_return_mean:.1f} +- {training.eval_return_sd:.1f}"
         f" over {training.eval_episodes} episodes, at {training.env_steps} env steps"
     )
@@ -265,7 +277,7 @@ def _info(args: argparse.Namespace, _: list[str]) -> int:
         print(spec.to_json())
         return 0
     optics = f"fovy {camera.fovy_deg:g} deg" if camera.fovy_deg else f"K {camera.k}"
-    print(f"policy    {spec.name} {spec.version}, for {spec.task}; sha256 {policy.sha256[:16]}")
+    show(f"policy    {spec.name} {spec.version}, for {spec.task}; sha256 {policy.sha256[:16]}")
     print(f"sees      {spec.frame_stack} frames of {camera.height}x{camera.width} {camera.color_order}, {optics}")
     print(f"acts      every {spec.control_period_s:g} s:")
     for action in spec.actions:
@@ -305,7 +317,7 @@ def _publish(args: argparse.Namespace, _: list[str]) -> int:
     if args.json:
         print(model_store.to_json(version))
     else:
-        print(f"version {version.number} {done} in {args.policy_dir}, sha256 {version.sha256}")
+        show(f"version {version.number} {done} in {args.policy_dir}, sha256 {version.sha256}")
     return 0
 
 
@@ -336,7 +348,7 @@ def _report(args: argparse.Namespace, _: list[str]) -> int:
         raise RunError(f"report: {args.out} exists already; give --force to replace it, or another --out")
     out = args.out or args.run / "report.html"
     report.make(args.run, out, with_video=not args.no_video)
-    print(out)
+    show(str(out))
     return 0
 
 
@@ -367,7 +379,7 @@ def _demo(args: argparse.Namespace, overrides: list[str]) -> int:
     if args.json:
         print_json(table)
     else:
-        print(demo.render(run_dir))
+        show_lines(demo.render(run_dir))
     return 0
 
 

@@ -7,7 +7,19 @@ import os
 import sys
 from pathlib import Path
 
-from sac_ae_ros.cli_parts import BAD_INPUT, FAILED, Verb, count, factor, gate, positive, print_json
+from sac_ae_ros.cli_parts import (
+    BAD_INPUT,
+    FAILED,
+    Verb,
+    complain,
+    count,
+    factor,
+    gate,
+    positive,
+    print_json,
+    show,
+    show_lines,
+)
 from sac_ae_ros.core.share import ensure_dds_profile
 
 
@@ -61,15 +73,15 @@ def _bag_eval(args: argparse.Namespace, _: list[str]) -> int:
         ]
         print_json(scores[0] if len(jobs) == 1 else {"scores": scores, "failed": failed})
     else:
-        print(score.render(scores[0]) if len(jobs) == 1 else overview.render(found))
+        show_lines(score.render(scores[0]) if len(jobs) == 1 else overview.render(found))
         page = args.out and args.out / ("report.html" if len(jobs) == 1 else "index.html")
         if page and page.exists():
-            print(f"page      {page}")
+            show(f"page      {page}")
     for line in exceeded:
-        print(f"failed: {line}", file=sys.stderr)
+        complain(f"failed: {line}")
     for each in found:
         if each.error:
-            print(f"error: {each.job.bag} with {each.job.policy}: {each.error}", file=sys.stderr)
+            complain(f"error: {each.job.bag} with {each.job.policy}: {each.error}")
     return BAD_INPUT if any(each.error for each in found) else FAILED if exceeded else 0
 
 
@@ -113,7 +125,7 @@ def _bag_to_replay(args: argparse.Namespace, _: list[str]) -> int:
     if args.json:
         print_json(facts)
     else:
-        print(render(facts))
+        show_lines(render(facts))
         print(f"next: sac-ae train --learn.replay_from={args.out}", file=sys.stderr)
     return 0
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+
+from sac_ae_ros.core.errors import printable
 
 FAILED = 1
 BAD_INPUT = 2
@@ -26,6 +29,22 @@ class Verb:
 def print_json(value: object) -> None:
     """One line of strict JSON."""
     print(json.dumps(value, allow_nan=False))
+
+
+def show(text: str) -> None:
+    """One line for people on stdout, whatever recordings, file names and policies brought into it."""
+    print(printable(text))
+
+
+def show_lines(text: str) -> None:
+    """Several such lines."""
+    for line in text.split("\n"):
+        show(line)
+
+
+def complain(text: str) -> None:
+    """One line on stderr, whatever is quoted in it."""
+    print(printable(" ".join(text.split())), file=sys.stderr)
 
 
 def positive(text: str) -> int:

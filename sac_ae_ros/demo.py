@@ -14,7 +14,7 @@ import numpy as np
 
 from sac_ae_ros import video
 from sac_ae_ros.cli import evaluate_file, evaluate_run, export, train
-from sac_ae_ros.core.errors import ConfigError, RunError
+from sac_ae_ros.core.errors import ConfigError, RunError, printable
 from sac_ae_ros.core.policy import OnnxPolicy
 from sac_ae_ros.core.share import share_file
 
@@ -167,4 +167,4 @@ def _frame_rate(recording: Path) -> int:
 
 
 def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    print(printable(text), file=sys.stderr, flush=True)

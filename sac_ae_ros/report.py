@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sac_ae_ros import video
-from sac_ae_ros.core.errors import SacAeError
+from sac_ae_ros.core.errors import SacAeError, printable
 
 
 def make(run_dir: Path, out: Path, *, with_video: bool = True) -> None:
@@ -59,4 +59,4 @@ def film(run_dir: Path) -> Any:
 
 
 def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    print(printable(text), file=sys.stderr, flush=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from array import array
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -28,7 +29,8 @@ class Summary:
     refused: messages of any kind that could not be used. returns: of each episode, a stretch of transitions.
     terminated: how many of them ended by themselves. empty_episodes: stretches of commands without a transition.
     no_picture, no_reward: commands that made no transition, as no picture shows what came of them, or no reward came
-    where one was due. problem: why the first message was refused.
+    where one was due. problem: why the first message was refused. doubtful: frames that were used although something
+    about them is doubtful. doubt: what it was of the first.
     """
 
     images: int = 0
@@ -45,12 +47,19 @@ class Summary:
     no_picture: int = 0
     no_reward: int = 0
     problem: str = ""
+    doubtful: int = 0
+    doubt: str = ""
     salvage: Salvage | None = None
 
     def refuse(self, error: SacAeError) -> None:
         """Takes note of a message that could not be used."""
         self.refused += 1
         self.problem = self.problem or str(error)
+
+    def doubt_frame(self, complaints: Sequence[str]) -> None:
+        """Takes note of what is doubtful about a frame that is used, if anything is."""
+        self.doubtful += bool(complaints)
+        self.doubt = self.doubt or "; ".join(complaints)
 
 
 class Executed:

@@ -13,11 +13,11 @@ from sac_ae_ros.bag.beside import Summary
 from sac_ae_ros.bag.reader import Bag
 from sac_ae_ros.bag.score import progress
 from sac_ae_ros.bag.transitions import Sources, transitions
-from sac_ae_ros.core.errors import BagError
+from sac_ae_ros.core.errors import BagError, printable
 from sac_ae_ros.core.spec import PolicySpec
 
 COUNTS = (
-    *("images", "executed", "paired", "clipped", "rewards", "unused_rewards", "refused"),
+    *("images", "executed", "paired", "clipped", "rewards", "unused_rewards", "refused", "doubtful"),
     *("transitions", "terminated", "empty_episodes", "no_picture", "no_reward"),
 )
 
@@ -73,7 +73,7 @@ def to_dict(bags: Sequence[Path], summaries: Sequence[Summary]) -> dict[str, Any
 
 def render(facts: dict[str, Any]) -> str:
     """The same for people."""
-    lines = [_line(row["bag"], row) for row in facts["bags"]]
+    lines = [_line(printable(row["bag"]), row) for row in facts["bags"]]
     if len(lines) > 1:
         lines.append(_line("all", facts))
     return "\n".join(lines)
@@ -85,7 +85,8 @@ def _facts(summaries: Sequence[Summary]) -> dict[str, Any]:
     facts |= {"episodes": len(returns), "mean_return": sum(returns) / len(returns) if returns else None}
     facts["salvaged"] = sum(summary.salvage.messages for summary in summaries if summary.salvage)
     reasons = [summary.salvage.reason for summary in summaries if summary.salvage]
-    return {**facts, "salvage": "; ".join(reasons) or None}
+    doubt = next((summary.doubt for summary in summaries if summary.doubt), None)
+    return {**facts, "salvage": "; ".join(reasons) or None, "doubt": doubt}
 
 
 def _line(name: str, row: dict[str, Any]) -> str:
@@ -99,6 +100,7 @@ def _line(name: str, row: dict[str, Any]) -> str:
         "commands beyond the policy's limits": row["clipped"],
         "messages refused": row["refused"],
         "messages salvaged": row["salvaged"],
+        f"frames are doubtful: {row['doubt']}": row["doubtful"],
     }
     told = "".join(f"\n  {count} {what}" for what, count in notes.items() if count)
     return (

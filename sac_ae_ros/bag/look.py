@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from sac_ae_ros.bag.evaluate import stamp_of
 from sac_ae_ros.bag.messages import to_image
-from sac_ae_ros.core.compressed import REDUCED, CompressedImage, decode_compressed, read_header
+from sac_ae_ros.core.compressed import REDUCED, CompressedImage, decode_compressed
 from sac_ae_ros.core.errors import SacAeError
 from sac_ae_ros.core.image import Image, View, decode, see
 
@@ -72,7 +72,7 @@ def camera_picture(image: Image | CompressedImage, view: View) -> NDArray[np.uin
         ImageError: as `core.image.decode`.
     """
     if isinstance(image, CompressedImage):
-        header = read_header(image)
+        header = image.header
         enough = [by for by in REDUCED if header.width >= by * CAMERA_WIDTH] if header.reducible else []
         rgb = decode_compressed(image, header, max(enough, default=1), view.value_range)
     else:

@@ -15,7 +15,7 @@ from typing import Any
 
 from sac_ae_ros.bag.evaluate import Options
 from sac_ae_ros.bag.score import ALL, METRICS, Job, Outputs, inputs, score
-from sac_ae_ros.core.errors import RunError, SacAeError
+from sac_ae_ros.core.errors import RunError, SacAeError, printable
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def _try(job: Job, options: Options) -> Scored:
     try:
         return Scored(job, score(job, options, with_bar=False))
     except (SacAeError, OSError) as error:
-        return Scored(job, None, " ".join(str(error).split()))
+        return Scored(job, None, printable(" ".join(str(error).split())))
 
 
 def _bar(found: Iterable[Scored], total: int) -> Iterator[Scored]:

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from sac_ae_ros.core.errors import printable
+
 if TYPE_CHECKING:
     from sac_ae_ros.bag.many import Scored
 
@@ -21,7 +23,7 @@ def table(found: Sequence[Scored]) -> tuple[list[str], list[list[str]]]:
     header += [column for name in actions for column in (f"{MAE}{name}", "shift s")]
     rows = []
     for each in found:
-        row = [each.job.bag.resolve().name, each.job.policy.stem]
+        row = [printable(each.job.bag.resolve().name), printable(each.job.policy.stem)]
         if each.facts is not None:
             row += [str(each.facts["ticks"]), str(each.facts["salvaged"]), _text(each.facts["novelty_p99"])]
             for name in actions:

@@ -13,8 +13,8 @@ from rosbags.typesys import Stores, get_types_from_idl, get_types_from_msg, get_
 
 from sac_ae_ros.bag.files import decompress, find_files, kind_of
 from sac_ae_ros.bag.part import Part
-from sac_ae_ros.bag.records import DamageError, Record, Salvage, Topic
-from sac_ae_ros.core.errors import BagError
+from sac_ae_ros.bag.records import DamageError, Record, Salvage, Topic, is_name
+from sac_ae_ros.core.errors import BagError, printable
 
 __all__ = ["Bag", "Record", "Salvage", "Topic"]
 
@@ -61,7 +61,8 @@ class Bag:
             for channel in part.channels:
                 types.setdefault(channel.topic, channel.type)
                 latched.update([channel.topic] if channel.latched else [])
-        return {name: Topic(name, kind, counts[name], name in latched) for name, kind in sorted(types.items())}
+        known = {name: kind for name, kind in sorted(types.items()) if is_name(name) and is_name(kind)}
+        return {name: Topic(name, kind, counts[name], name in latched) for name, kind in known.items()}
 
     @property
     def path(self) -> Path:
@@ -84,10 +85,12 @@ class Bag:
         reasons = list(self._problems)
         for part in self._parts:
             reasons += [f"{part.name}: {problem}" for problem in part.problems]
+            strange = sum(not (is_name(channel.topic) and is_name(channel.type)) for channel in part.channels)
+            reasons += [f"{part.name}: {strange} topics whose names are none are left out"] if strange else []
         if not reasons:
             return None
         by_topic = {name: topic.messages or 0 for name, topic in self.topics.items()}
-        return Salvage(sum(by_topic.values()), by_topic, "; ".join(reasons))
+        return Salvage(sum(by_topic.values()), by_topic, printable("; ".join(reasons)))
 
     def records(self, topics: Collection[str] | None = None) -> Iterator[Record]:
         """The messages of these topics (None: of all), file after file; by log time within a file that is whole.
@@ -97,7 +100,7 @@ class Bag:
         """
         for part in self._parts:
             try:
-                yield from part.records(topics)
+                yield from (r for r in part.records(topics) if is_name(r.topic) and is_name(r.type))
             except (DamageError, OSError) as error:
                 raise BagError(f"{self._path}: {part.name} cannot be read to its end: {error}") from error
 

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+MAX_NAME_CHARS = 256
 MAX_RECORD = 256 << 20  # bytes; a length beyond is damage or malice, and must not be allocated
+
+
+def is_name(text: str) -> bool:
+    """Whether it can be the name of a topic or type; others are not listed, played or judged, only counted."""
+    return 0 < len(text) <= MAX_NAME_CHARS and text.isprintable()
 
 
 @dataclass(frozen=True)

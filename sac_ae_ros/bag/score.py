@@ -19,7 +19,7 @@ import numpy as np
 from sac_ae_ros.bag.evaluate import Evaluation, Options, Tick, evaluate
 from sac_ae_ros.bag.reader import Bag
 from sac_ae_ros.core import policy_file
-from sac_ae_ros.core.errors import BagError
+from sac_ae_ros.core.errors import BagError, printable
 from sac_ae_ros.core.policy import OnnxPolicy
 
 LISTED = 1000  # moments of a kind, so that a broken recording makes no huge file
@@ -195,7 +195,7 @@ def exceeded(facts: dict[str, Any], gates: Gates) -> list[str]:
 def render(facts: dict[str, Any]) -> str:
     """A score for people."""
     lines = [
-        f"{facts['bag']}: {facts['policy_name']} on {facts['image_topic']},"
+        f"{printable(facts['bag'])}: {facts['policy_name']} on {facts['image_topic']},"
         f" against {facts['command_topic'] or 'no recorded commands'}",
         f"frames    {facts['frames']}, {facts['ticks']} ticks, {facts['refused']['frames']} refused,"
         f" {facts['stale']['frames']} stale, {facts['dropped']['frames']} dropped, {facts['gaps']['gaps']} gaps",

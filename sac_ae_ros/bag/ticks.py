@@ -13,7 +13,7 @@ from sac_ae_ros.bag.messages import to_image
 from sac_ae_ros.bag.reader import Bag, Record
 from sac_ae_ros.core.errors import SacAeError
 from sac_ae_ros.core.frames import Due, FrameSampler
-from sac_ae_ros.core.image import View, see
+from sac_ae_ros.core.image import View, complaints, see
 from sac_ae_ros.core.spec import PolicySpec
 
 ROUNDING = 1e-5  # of an action in [-1, 1]: what float32 on the way may add
@@ -60,11 +60,13 @@ class Ticks:
         if due is Due.NO:
             return None
         try:
-            rgb = see(to_image(self._bag.message(record)), self._spec.camera, self._view)
+            image = to_image(self._bag.message(record))
+            rgb, doubts = see(image, self._spec.camera, self._view), complaints(image, self._view)
         except SacAeError as error:
             self._summary.refuse(error)
             self._sampler.reject()
             return None
+        self._summary.doubt_frame(doubts)
         restarted, self._anew = due is Due.RESTART or self._anew, False
         self._last_ns, self._last_header_ns = stamp_ns, header_ns
         if action is not None:

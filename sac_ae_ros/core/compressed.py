@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 import struct
@@ -12,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sac_ae_ros.core.codestream import PNG_SIGNATURE, Codestream, read_codestream
+from sac_ae_ros.core.codestream import JPEG_SIGNATURE, PNG_SIGNATURE, Codestream, read_codestream
 from sac_ae_ros.core.encodings import ENCODINGS, Image, decode_raw
 from sac_ae_ros.core.errors import ImageError, quote
 
@@ -30,6 +31,7 @@ _COMPRESSED = re.compile(r"\s*(jpe?g|png) compressed *(\w*)\s*", re.IGNORECASE)
 _COMPRESSED_DEPTH = re.compile(r"\s*compressedDepth *(\w*)\s*")
 _CODECS = {"": "", **dict.fromkeys(("jpeg", "jpg", "mjpeg", "image/jpeg"), "jpeg"), "png": "png", "image/png": "png"}
 _LONGEST_FORMAT = 200
+_STARTS = re.compile(b"|".join(map(re.escape, (JPEG_SIGNATURE, PNG_SIGNATURE))))
 _DEPTH_HEADER = struct.Struct("<iff")
 _BGR = frozenset({"bgr8", "bgra8", "bgr16", "bgra16"})
 _RGB = frozenset({"rgb8", "rgba8", "rgb16", "rgba16"})
@@ -46,6 +48,15 @@ class CompressedImage:
 
     data: bytes | bytearray | memoryview | NDArray[np.uint8]
     format: str = ""
+
+    @functools.cached_property
+    def header(self) -> Header:
+        """What `read_header` tells, read once.
+
+        Raises:
+            ImageError: as there.
+        """
+        return read_header(self)
 
 
 @dataclass(frozen=True)
@@ -81,6 +92,11 @@ def read_header(image: CompressedImage) -> Header:
     behind = bytes(data[_DEPTH_HEADER.size : _DEPTH_HEADER.size + len(PNG_SIGNATURE)])
     if depth or (not rest and behind == PNG_SIGNATURE):
         return _depth_header(data, image.format, original.strip(), depth[1] if depth else "")
+    if not _STARTS.match(data):
+        raise ImageError(
+            f"compressed image: expected JPEG or PNG, got the format {quote(image.format)} and bytes that start with"
+            f" {bytes(data[:8]).hex()}"
+        )
     stream = read_codestream(data)
     encoding, complaint = _encoding(image.format, stream)
     reducible = stream.codec == "jpeg" and encoding in ("bgr8", "rgb8", "mono8")

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sac_ae_ros.core.errors import ImageError, quote
+from sac_ae_ros.core.errors import ImageError
 
 MAX_SIDE_PX = 16384
 MAX_PIXELS = 64_000_000
@@ -118,7 +118,7 @@ def decode_raw(image: Image, value_range: tuple[float, float] | None = None) -> 
 def unknown_encoding(encoding: str, why: str = "") -> ImageError:
     """The error for an encoding that nobody here decodes; `why` may say what else was tried."""
     return ImageError(
-        f"image encoding: expected one of {', '.join(ENCODINGS)}; got {quote(encoding)}{why and f', and {why}'};"
+        f"image encoding: expected one of {', '.join(ENCODINGS)}; got {encoding[:80]!r}{why and f', and {why}'};"
         " set the camera driver to one of these"
     )
 

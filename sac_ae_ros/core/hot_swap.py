@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from sac_ae_ros.core.errors import SacAeError, StoreError
+from sac_ae_ros.core.errors import SacAeError, StoreError, printable
 from sac_ae_ros.core.model_store import Announcement, ModelStore, Version
 from sac_ae_ros.core.policy import OnnxPolicy
 from sac_ae_ros.core.trial import Probe, Probes, check_compatible, reference, try_candidate
@@ -298,5 +298,6 @@ class HotSwap:
 
 
 def _line(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    return text if isinstance(error, SacAeError) else f"{type(error).__name__}: {text[:300]}"
+    if isinstance(error, SacAeError):
+        return str(error)
+    return f"{type(error).__name__}: {printable(' '.join(str(error)[:300].split()))}"

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sac_ae_ros.core.compressed import CompressedImage, decode_compressed, read_header
+from sac_ae_ros.core.compressed import CompressedImage, decode_compressed
 from sac_ae_ros.core.encodings import ENCODINGS, GREY_ENCODINGS, RANGED_ENCODINGS, Image, decode_raw
 from sac_ae_ros.core.errors import ConfigError, ImageError
 from sac_ae_ros.core.spec import CameraSpec
@@ -90,7 +90,7 @@ def decode(image: Image | CompressedImage, value_range: tuple[float, float] | No
         ImageError: unknown encoding, size out of bounds, too little data for its step, undecodable bytes.
     """
     if isinstance(image, CompressedImage):
-        return decode_compressed(image, read_header(image), 1, value_range)
+        return decode_compressed(image, image.header, 1, value_range)
     return decode_raw(image, value_range)
 
 
@@ -102,9 +102,8 @@ def complaints(image: Image | CompressedImage, view: View = FULL_VIEW) -> tuple[
     """
     found, encoding = [], getattr(image, "encoding", "")
     if isinstance(image, CompressedImage):
-        header = read_header(image)
-        encoding = header.encoding
-        found += [f"compressed image: {header.complaint}"] if header.complaint else []
+        encoding, complaint = image.header.encoding, image.header.complaint
+        found += [f"compressed image: {complaint}"] if complaint else []
     wanted = view.value_range is not None and encoding in RANGED_ENCODINGS
     if encoding in GREY_ENCODINGS and not wanted:
         found.append(f"image: grey ({encoding}), where the policy was trained on colours; have the camera send colours")
@@ -122,7 +121,7 @@ def see(image: Image | CompressedImage, camera: CameraSpec, view: View = FULL_VI
     """
     reduction = 1
     if isinstance(image, CompressedImage):
-        header = read_header(image)
+        header = image.header
         part = view.part(header.height, header.width)
         reduction = _reduction(part, camera, view.rotate_deg) if header.reducible else 1
         rgb = decode_compressed(image, header, reduction, view.value_range)

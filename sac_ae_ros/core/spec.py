@@ -18,7 +18,9 @@ MAX_SIDE_PX = 1024
 MAX_SOURCE_PX = 16384
 MAX_FRAME_STACK = 16
 MAX_ACTIONS = 64
-MAX_PERIOD_S = 10.0
+MIN_PERIOD_S, MAX_PERIOD_S = 0.001, 10.0
+MAX_TEXT_CHARS = 200  # of every name, version, unit and the like
+MAX_JSON_CHARS = 256 * 1024
 CROPS = ("center", "none")
 
 
@@ -97,23 +99,23 @@ class PolicySpec:
 
     def __post_init__(self) -> None:
         """Raises SpecError naming the first field that does not hold."""
+        _check_values(self, "spec")
         _support(self.spec_version == SPEC_VERSION, "spec_version", SPEC_VERSION, self.spec_version)
         _require(len(self.cameras) > 0, "cameras", "one camera", "none")
         _support(len(self.cameras) == 1, "cameras", "one camera", len(self.cameras))
         _check_camera(self.cameras[0])
         _require(1 <= self.frame_stack <= MAX_FRAME_STACK, "frame_stack", f"1..{MAX_FRAME_STACK}", self.frame_stack)
         _support(self.stack_order == "oldest_first", "stack_order", "oldest_first", quote(self.stack_order))
-        _require(
-            0 < self.control_period_s <= MAX_PERIOD_S, "control_period_s", f"0..{MAX_PERIOD_S} s", self.control_period_s
-        )
+        fits = MIN_PERIOD_S <= self.control_period_s <= MAX_PERIOD_S
+        _require(fits, "control_period_s", f"{MIN_PERIOD_S}..{MAX_PERIOD_S} s", self.control_period_s)
         _require(1 <= len(self.actions) <= MAX_ACTIONS, "actions", f"1..{MAX_ACTIONS} actions", len(self.actions))
         names = [action.name for action in self.actions]
         _require(len(set(names)) == len(names), "actions", "distinct names", names)
         for action in self.actions:
             _require(
-                math.isfinite(action.low) and math.isfinite(action.high) and action.low < action.high,
+                action.low < action.high and math.isfinite(action.high - action.low),
                 f"actions.{action.name}",
-                "finite low < high",
+                "finite low < high and a finite range between them",
                 f"{action.low}..{action.high}",
             )
         for name in ("quantiles", "variance_quantiles"):
@@ -140,6 +142,7 @@ class PolicySpec:
         Raises:
             SpecError: not JSON, an unknown or missing field, a wrong type or a value out of range.
         """
+        _require(len(text) <= MAX_JSON_CHARS, "spec", f"at most {MAX_JSON_CHARS} characters", len(text))
         try:
             value = json.loads(text, parse_constant=_refuse_constant)
         except (ValueError, RecursionError) as error:
@@ -148,6 +151,27 @@ class PolicySpec:
         if type(version) is int:  # fields that a later version adds would be told as unknown ones
             _support(version == SPEC_VERSION, "spec_version", SPEC_VERSION, version)
         return typing.cast(PolicySpec, _build(PolicySpec, value, "spec"))
+
+
+def _check_values(value: Any, path: str) -> None:
+    """Every text is short and printable, every number finite: they are shown, logged and sent in messages."""
+    if isinstance(value, str):
+        fits = len(value) <= MAX_TEXT_CHARS and value.isprintable()
+        _require(fits, path, f"at most {MAX_TEXT_CHARS} printable characters", f"{len(value)}: {value[:40]!r}")
+    elif isinstance(value, float):
+        _require(math.isfinite(value), path, "a finite number", value)
+    elif isinstance(value, int):
+        _require(abs(value) < 2**63, path, "a number of 64 bits", "a larger one")
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            _check_values(key, f"a key of {path}")
+            _check_values(item, f"{path}.{key}")
+    elif isinstance(value, tuple):
+        for i, item in enumerate(value):
+            _check_values(item, f"{path}[{i}]")
+    elif dataclasses.is_dataclass(value):
+        for field in dataclasses.fields(value):
+            _check_values(getattr(value, field.name), f"{path}.{field.name}")
 
 
 def _check_camera(camera: CameraSpec) -> None:

@@ -13,7 +13,10 @@ class RecordParams:
 
     out: str = parameter("", "new folder for the recording; empty: drives/drive-TIME", read_only=True, path=True)
     transport: str = parameter(
-        "raw", "raw records `image`, compressed `image/compressed`", choices=("raw", "compressed"), read_only=True
+        "raw",
+        "raw records `image`, compressed and compressedDepth record `image/TRANSPORT`",
+        choices=("raw", "compressed", "compressedDepth"),
+        read_only=True,
     )
     policy_node: str = parameter(
         "policy_node", "name of the policy node, whose executed, novelty and state are recorded", read_only=True

@@ -25,7 +25,7 @@ import yaml
 from rclpy.signals import SignalHandlerOptions
 
 from sac_ae_ros.core import policy_file
-from sac_ae_ros.core.errors import ConfigError, SacAeError
+from sac_ae_ros.core.errors import ConfigError, SacAeError, printable
 from sac_ae_ros.core.share import ensure_dds_profile
 from sac_ae_ros.core.spec import PolicySpec
 from sac_ae_ros.nodes.child import Child
@@ -124,7 +124,7 @@ def _tell(request: Request, index: int, episode: Episode) -> None:
 
 
 def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    print(printable(text), file=sys.stderr, flush=True)
 
 
 def _request(argv: Sequence[str] | None) -> tuple[Request, bool]:

@@ -14,6 +14,8 @@ from rclpy.node import Node
 from rclpy.qos import QoSCompatibility, QoSProfile, ReliabilityPolicy, qos_check_compatible
 from rclpy.topic_endpoint_info import TopicEndpointInfo
 
+from sac_ae_ros.core.errors import printable
+
 IMAGE, COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
 BOOL = "std_msgs/msg/Bool"
 KILLED_S = 20.0  # so long the graph goes on to have a process that was killed
@@ -85,8 +87,8 @@ class GraphWatch:
         """Why nothing can flow between this node and that endpoint; empty if it can."""
         theirs, ours = ("takes", "publishes") if self._commands else ("publishes", "takes")
         if info.topic_type != self._type:
-            found = f"{full_name(info)} {theirs} {info.topic_type}, this node {ours} {self._type}"
-            return f"{self._name}: {found}; {self._way_out(info.topic_type)}"
+            found = f"{full_name(info)} {theirs} {printable(info.topic_type)}, this node {ours} {self._type}"
+            return f"{self._name}: {found}; {self._way_out(printable(info.topic_type))}"
         if mine is None:
             return ""
         mine = _spelled_out(mine)
@@ -143,7 +145,7 @@ def full_name(info: TopicEndpointInfo) -> str:
     """The node's; a publisher without ROS never has one, and others get theirs a moment after their topics."""
     if not info.node_name or info.node_name == "_NODE_NAME_UNKNOWN_":
         return UNNAMED
-    return f"{info.node_namespace.rstrip('/')}/{info.node_name}"
+    return printable(f"{info.node_namespace.rstrip('/')}/{info.node_name}")
 
 
 def _spelled_out(qos: QoSProfile) -> QoSProfile:
@@ -165,7 +167,10 @@ def _words(qos: QoSProfile) -> str:
 def _endpoints(infos: Sequence[TopicEndpointInfo]) -> tuple[Endpoint, ...]:
     found = [
         Endpoint(
-            full_name(info), info.topic_type, _words(info.qos_profile), bytes(info.endpoint_gid)[:PARTICIPANT_BYTES]
+            full_name(info),
+            printable(info.topic_type),
+            _words(info.qos_profile),
+            bytes(info.endpoint_gid)[:PARTICIPANT_BYTES],
         )
         for info in infos
     ]

@@ -21,7 +21,7 @@ from rclpy.logging import get_logger
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
-from sac_ae_ros.core.errors import SacAeError
+from sac_ae_ros.core.errors import SacAeError, printable
 from sac_ae_ros.nodes import log_pump
 
 # Set by this package's launch files to the process id of `ros2 launch`. Nodes started in any other way don't have it.
@@ -136,7 +136,7 @@ def _run(
     try:
         rclpy.init(args=list(args), signal_handler_options=SignalHandlerOptions.NO)
     except RuntimeError as error:  # the base of what rclpy raises for ROS arguments that it cannot read
-        return _refuse(error, NO_LOG if _NO_LOG.search(str(error)) else "")
+        return _refuse(RuntimeError(f"{error}{NO_LOG}") if _NO_LOG.search(str(error)) else error)
     try:
         node = make(args)
     except (SacAeError, ParameterException, InvalidParameterTypeException) as error:
@@ -148,7 +148,7 @@ def _run(
     return code
 
 
-def _refuse(error: Exception, way_out: str = "") -> int:
-    print(f"error: {' '.join(str(error).split())}{way_out}", file=sys.stderr)
+def _refuse(error: Exception) -> int:
+    print(f"error: {printable(' '.join(str(error).split()))}", file=sys.stderr)
     rclpy.try_shutdown()
     return 2

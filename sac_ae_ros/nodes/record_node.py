@@ -21,7 +21,7 @@ from rclpy.qos import QoSProfile
 from rclpy.topic_endpoint_info import TopicEndpointInfo
 from rclpy.validate_topic_name import validate_topic_name
 
-from sac_ae_ros.core.errors import ConfigError, RunError
+from sac_ae_ros.core.errors import ConfigError, RunError, printable
 from sac_ae_ros.nodes import process
 from sac_ae_ros.nodes.bag_params import RecordParams
 from sac_ae_ros.nodes.definition import definition
@@ -29,6 +29,7 @@ from sac_ae_ros.nodes.fields import message_class, type_name
 from sac_ae_ros.nodes.graph_watch import COMPRESSED, IMAGE
 from sac_ae_ros.nodes.offered_qos import Qos, as_rosbag2, less, wanted
 from sac_ae_ros.nodes.params import declare, read
+from sac_ae_ros.nodes.silence_watch import Silence, SilenceWatch
 
 if TYPE_CHECKING:
     from sac_ae_ros.bag.record_queue import RecordQueue
@@ -76,6 +77,7 @@ class RecordNode(Node):
         self._heard: dict[str, _Heard] = {}
         self._told: set[tuple[str, str]] = set()
         self._lost: Counter[str] = Counter()
+        self._silence = SilenceWatch()
         self._error: RunError | None = None
         self._writer, self._queue = _open(self.folder, params, self._fail)
         self._begun_s = self._reported_s = time.monotonic()
@@ -109,7 +111,7 @@ class RecordNode(Node):
         return 0 if self._error is None else 1
 
     def _wanted(self, params: RecordParams) -> list[str]:
-        image = self.resolve_topic_name("image") + ("/compressed" if params.transport == "compressed" else "")
+        image = self.resolve_topic_name("image") + ("" if params.transport == "raw" else f"/{params.transport}")
         topics = ["camera_info", *TOPICS, *(f"{params.policy_node}/{name}" for name in OF_POLICY_NODE), *params.topics]
         try:
             for topic in topics:
@@ -127,6 +129,8 @@ class RecordNode(Node):
                 except RunError as error:
                     self._fail(error)
         now_s = time.monotonic()
+        for silence in self._silence.look(now_s):
+            self._warn_of_silence(silence, now_s)
         if self._image not in self._heard and not self._warned and now_s - self._begun_s > NO_IMAGE_S:
             self._warned = True
             self._warn_of_images()
@@ -164,13 +168,16 @@ class RecordNode(Node):
             return
         self._writer.add_topic(name, type_, text, offered, type_hash if "INVALID" not in type_hash else "")
         self._heard[name] = _Heard(type_, kind, qos, subscription)
-        self.get_logger().info(f"recording {name} ({type_})")
+        self.get_logger().info(f"recording {name} ({printable(type_)})")
 
     def _subscribe(self, name: str, kind: Any, qos: Qos) -> Any:
         def take(raw: bytes, info: dict[str, int]) -> None:
             received_ns, sent_ns = info["received_timestamp"], info["source_timestamp"]
             log_ns = received_ns or time.time_ns()
             self._queue.put(name, log_ns, sent_ns or log_ns, raw)
+            silent_s = self._silence.heard(name, time.monotonic())
+            if silent_s is not None:
+                self.get_logger().info(f"{name}: messages again, after {silent_s:.1f} s of silence")
 
         def lost(status: Any) -> None:
             self._lost[name] += status.total_count_change
@@ -187,17 +194,26 @@ class RecordNode(Node):
     def _tell_once(self, name: str, text: str) -> None:
         if (name, text) not in self._told:
             self._told.add((name, text))
-            self.get_logger().warning(text)
+            self.get_logger().warning(printable(text))
 
     def _fail(self, error: RunError) -> None:
         self._error = self._error or error
 
     def _warn_of_images(self) -> None:
         found = [name for name, types in self.get_topic_names_and_types() if {IMAGE, COMPRESSED} & set(types)]
-        there = ", ".join(found) or "no topic of images at all"
+        there = printable(", ".join(found)) or "no topic of images at all"
         self.get_logger().warning(
             f"{self._image}: nobody publishes images there; there is {there}."
             " Remap `image`, or set transport: compressed"
+        )
+
+    def _warn_of_silence(self, silence: Silence, now_s: float) -> None:
+        since = time.strftime("%H:%M:%S", time.localtime(time.time() - silence.for_s))
+        into_s = now_s - self._begun_s - silence.for_s
+        gone = "" if self.count_publishers(silence.topic) else "; nobody publishes it any more"
+        self.get_logger().warning(
+            f"{silence.topic}: silent for {silence.for_s:.1f} s, since {since} ({into_s:.0f} s into the recording);"
+            f" it came at {silence.rate_hz:.1f}/s{gone}"
         )
 
     def _missing(self, name: str) -> int:

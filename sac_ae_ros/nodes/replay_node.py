@@ -18,7 +18,7 @@ from std_srvs.srv import Trigger
 
 from sac_ae_ros.bag.playback import Playback, PlayedClock, is_clock
 from sac_ae_ros.bag.reader import Bag, Record
-from sac_ae_ros.core.errors import BagError, ConfigError, SacAeError
+from sac_ae_ros.core.errors import BagError, ConfigError, SacAeError, printable
 from sac_ae_ros.nodes import process
 from sac_ae_ros.nodes.bag_params import ReplayParams
 from sac_ae_ros.nodes.convert import from_ns
@@ -140,7 +140,7 @@ class ReplayNode(Node):
             self._messages += self._outputs.publish(record.topic, self._bag.cdr(record), self._time.shift_ns)
         except Exception as error:  # rclpy's are no SacAeError
             self._broken += 1
-            reason = " ".join(str(error).split())
+            reason = printable(" ".join(str(error).split()))
             text = f"{record.topic}: a message of {len(record.raw)} bytes is left out: {reason}"
             self.get_logger().warning(text, throttle_duration_sec=LOG_EVERY_S)
 

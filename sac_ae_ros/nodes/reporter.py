@@ -17,6 +17,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile
 from std_msgs.msg import String
 
 from sac_ae_ros.core.command import CLEARED_BY_EDGE, GateState, Stop
+from sac_ae_ros.core.errors import printable
 from sac_ae_ros.core.novelty import Level
 from sac_ae_ros.nodes.drive import Drive, slow_frames
 from sac_ae_ros.nodes.graph_watch import GraphWatch
@@ -84,7 +85,7 @@ class Reporter:
         if drive is None:
             self._detail, self._level = "", Level.NORMAL
         elif gate.stop is not None and gate.stop is not told.stop:
-            self._detail = drive.explain([gate.stop])
+            self._detail = printable(drive.explain([gate.stop]))
             has_enable = parts.loaded is not None and parts.loaded.params.enable_required
             by_edge = has_enable and gate.latched | gate.held <= CLEARED_BY_EDGE
             way = " or release and press enable" if by_edge else ""
@@ -93,17 +94,17 @@ class Reporter:
         elif gate.stop is None:
             self._detail = ""
         if drive is not None and drive.trouble_at_start:
-            log.error(f"not armed by itself: {drive.trouble_at_start}; call ~/arm")
+            log.error(f"not armed by itself: {printable(drive.trouble_at_start)}; call ~/arm")
             drive.trouble_at_start = ""
         for cause in sorted(gate.latched - told.latched - {gate.stop}):
-            why = drive.explain([cause]) if drive else ""
+            why = printable(drive.explain([cause])) if drive else ""
             log.error(f"stopped also by {cause.value}: {why}".removesuffix(": "))
         if gate.armed != told.armed:
             log.info("armed" if gate.armed else "disarmed")
         if drive is None:
             return
         if drive.trouble:
-            log.error(f"a stop could not be sent: {drive.trouble}", throttle_duration_sec=LOG_EVERY_S)
+            log.error(f"a stop could not be sent: {printable(drive.trouble)}", throttle_duration_sec=LOG_EVERY_S)
         reading, level = drive.novelty
         if level > self._level and reading is not None:
             log.warning(f"novelty: {reading.cause} (score {reading.score:.2f})")
@@ -154,7 +155,7 @@ class Reporter:
         elif gate.causes:
             level, text = WARN, f"not armed, and cannot be: {', '.join(_names(gate.causes))}"
         elif drive.trouble:
-            level, text = ERROR, f"a stop could not be sent: {drive.trouble}"
+            level, text = ERROR, f"a stop could not be sent: {printable(drive.trouble)}"
         elif complaints:
             level, text = WARN, complaints[0]
         else:

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from rclpy.node import Node
 from rclpy.topic_endpoint_info import TopicEndpointInfo
 
-from sac_ae_ros.core.errors import ConfigError
+from sac_ae_ros.core.errors import ConfigError, printable
 from sac_ae_ros.nodes.graph_watch import KILLED_S, full_name
 
 
@@ -44,7 +44,9 @@ class Rivals:
                 f"expected one node that offers {self._arm}, got another process that does: both would drive the"
                 f" robot; end one, or give it a name of its own ({killed})"
             )
-        others = sorted({f"{full_name(info)} ({info.topic_type})" for info in publishers if self._is_rival(info)})
+        others = sorted(
+            {f"{full_name(info)} ({printable(info.topic_type)})" for info in publishers if self._is_rival(info)}
+        )
         if not others:
             return ""
         return (

@@ -199,3 +199,19 @@ def test_latched_topics_are_known_as_such(storage, tmp_path):
             writer.write(connection, bags.START_NS, store.serialize_cdr(bags.twist(0), bags.TWIST))
     with Bag.open(tmp_path / "drive") as bag:
         assert {name: topic.latched for name, topic in bag.topics.items()} == {"/map": True, "/scan": False}
+
+
+@pytest.mark.parametrize("storage", [StoragePlugin.MCAP, StoragePlugin.SQLITE3])
+def test_topics_with_names_that_are_none_are_only_counted(storage, tmp_path):
+    store = get_typestore(Stores.ROS2_JAZZY)
+    message = store.serialize_cdr(bags.twist(0), bags.TWIST)
+    names = ("/cmd_vel", "/x\x1b[31m\nerror: forged", "/" + "x" * 1000)
+    with Writer(tmp_path / "bag", version=9, storage_plugin=storage) as writer:
+        for i, name in enumerate(names):
+            writer.write(writer.add_connection(name, bags.TWIST, typestore=store), i + 1, message)
+    with Bag.open(tmp_path / "bag") as bag:
+        assert list(bag.topics) == ["/cmd_vel"]
+        assert [record.topic for record in bag.records()] == ["/cmd_vel"]
+        assert "2 topics whose names are none are left out" in bag.salvage.reason
+        with pytest.raises(BagError, match=r"there is /cmd_vel \(geometry_msgs/msg/Twist, 1\)$"):
+            bag.topic("", {"sensor_msgs/msg/Image"}, "images")

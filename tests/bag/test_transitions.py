@@ -13,7 +13,7 @@ from tiny_policy import SPEC, write_policy
 
 from sac_ae_ros.bag.beside import Summary
 from sac_ae_ros.bag.evaluate import evaluate
-from sac_ae_ros.bag.fill import fill
+from sac_ae_ros.bag.fill import fill, render, to_dict
 from sac_ae_ros.bag.reader import Bag
 from sac_ae_ros.bag.transitions import Moment, Sources, transitions
 from sac_ae_ros.core.command import to_physical
@@ -84,6 +84,14 @@ def test_a_transition_is_what_was_seen_done_and_rewarded_until_the_next_tick(tmp
     assert counts == (5, 3, 3, 2, 2)
     assert (summary.returns, summary.no_picture, summary.no_reward, summary.unused_rewards) == ([4.5], 1, 0, 0)
     assert (summary.clipped, summary.refused, summary.empty_episodes) == (0, 0, 0)
+
+
+def test_doubtful_frames_are_used_and_counted(tmp_path):
+    messages = [m for i in range(3) for m in (frame(100 * i), sent(100 * i), reward(100 * i, 1.0))]
+    _, summary = read(tmp_path, messages)
+    assert (summary.transitions, summary.doubtful) == (2, 3)
+    assert summary.doubt.startswith("image: grey (mono8), where the policy was trained on colours")
+    assert "3 frames are doubtful: image: grey (mono8)" in render(to_dict([tmp_path], [summary]))
 
 
 @pytest.mark.parametrize("shift", [-1, 1, 30])

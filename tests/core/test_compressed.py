@@ -72,6 +72,11 @@ def test_an_exif_orientation_turns_nothing():
         np.testing.assert_array_equal(decode(tagged, reduction), decode(JPEG, reduction))
 
 
+def test_a_header_is_read_once():
+    image = CompressedImage(PNG)
+    assert image.header is image.header == read_header(image)
+
+
 @pytest.mark.parametrize("data", [bytearray(JPEG), memoryview(JPEG), np.frombuffer(JPEG, np.uint8)])
 def test_any_buffer_will_do(data):
     np.testing.assert_array_equal(decode(data), decode(JPEG))
@@ -92,7 +97,7 @@ def big_frame_header(marker: bytes) -> bytes:
     ("data", "says"),
     [
         (b"", "got 0"),
-        (b"GIF89a" + bytes(40), "expected JPEG or PNG"),
+        (b"GIF89a" + bytes(40), "expected JPEG or PNG, got the format '' and bytes that start with 474946"),
         (b"\xff\xd8\xff\xe0", "is it cut"),
         (PNG[:16] + b"\x7f\xff\xff\xff" * 2 + PNG[24:], "at most"),
         (PNG[:60], "PNG of 60 bytes without its end; is it cut"),
@@ -198,6 +203,7 @@ def test_an_unknown_or_wrong_format_is_said_in_one_short_line(data, text, encodi
 @pytest.mark.parametrize(
     ("data", "text", "says"),
     [
+        (b"\0\0\0\1" + JPEG, "h264", "expected JPEG or PNG, got the format 'h264' and bytes that start with 00000001"),
         (JPEG, "rgb8; jpeg compressed ", "expected the order of its colours in the format, such as 'rgb8; jpeg"),
         (JPEG, "rgb8; jpeg compressed gbr8", "expected the order of its colours"),
         (JPEG, "mono8; jpeg compressed mono8", "expected the order of its colours"),

@@ -34,6 +34,33 @@ def test_older_files_have_no_variance_quantiles():
     assert PolicySpec.from_json(changed(novelty__variance_quantiles=None)).novelty.variance_quantiles == {}
 
 
+CAMERA = json.loads(SPEC.to_json())["cameras"][0]
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (changed(spec_version=2), "'spec_version': expected 1, got 2, which is not supported"),
+        (
+            changed(spec_version=2, cameras=[CAMERA] * 2, vectors=[]),
+            "'spec_version': expected 1, got 2, which is not supported",
+        ),
+        (
+            changed(cameras=[CAMERA, {**CAMERA, "name": "rear"}]),
+            "'cameras': expected one camera, got 2, which is not supported",
+        ),
+        (changed(cameras__0__color_order="depth"), "expected rgb, got 'depth', which is not supported"),
+        (changed(cameras__0__crop="left"), "expected center or none, got 'left', which is not supported"),
+        (changed(cameras__0__resize="cubic"), "expected area, got 'cubic', which is not supported"),
+        (changed(stack_order="newest_first"), "expected oldest_first, got 'newest_first', which is not supported"),
+    ],
+)
+def test_what_no_new_export_would_change_is_not_supported(text, says):
+    with pytest.raises(SpecError, match=says) as refusal:
+        PolicySpec.from_json(text)
+    assert "again" not in str(refusal.value)
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
@@ -69,29 +96,44 @@ def test_what_does_not_hold_is_named(text, says):
         PolicySpec.from_json(text)
 
 
-CAMERA = json.loads(SPEC.to_json())["cameras"][0]
+TEXTS = ("task", "name", "version", "cameras__0__name", "actions__0__name", "actions__0__unit", "training__revision")
 
 
+@pytest.mark.parametrize("field", TEXTS)
 @pytest.mark.parametrize(
-    ("text", "says"),
-    [
-        (changed(spec_version=2), "'spec_version': expected 1, got 2, which is not supported"),
-        (
-            changed(spec_version=2, cameras=[CAMERA] * 2, vectors=[]),
-            "'spec_version': expected 1, got 2, which is not supported",
-        ),
-        (
-            changed(cameras=[CAMERA, {**CAMERA, "name": "rear"}]),
-            "'cameras': expected one camera, got 2, which is not supported",
-        ),
-        (changed(cameras__0__color_order="depth"), "expected rgb, got 'depth', which is not supported"),
-        (changed(cameras__0__color_order="\x1b[2J\n"), r"'\\x1b\[2J\\n', which is not supported"),
-        (changed(cameras__0__crop="left"), "expected center or none, got 'left', which is not supported"),
-        (changed(cameras__0__resize="cubic"), "expected area, got 'cubic', which is not supported"),
-        (changed(stack_order="newest_first"), "expected oldest_first, got 'newest_first', which is not supported"),
-    ],
+    "text",
+    ["a\ud800", "a\x1b[31m", "a\nb", "a\x9bm", "a\u2028b", "a\u202eb", "a" * 201, "a" * 100_000],
+    ids=["surrogate", "escape", "newline", "C1", "line separator", "bidi", "long", "very long"],
 )
-def test_what_no_new_export_would_change_is_not_supported(text, says):
-    with pytest.raises(SpecError, match=says) as refusal:
-        PolicySpec.from_json(text)
-    assert "again" not in str(refusal.value)
+def test_texts_are_short_and_printable_and_the_refusal_is_too(field, text):
+    with pytest.raises(SpecError, match="at most 200 printable characters") as caught:
+        PolicySpec.from_json(changed(**{field: text}))
+    line = str(caught.value)
+    assert line.isprintable()
+    assert len(line) < 300
+
+
+def test_a_contract_of_megabytes_is_not_even_parsed():
+    with pytest.raises(SpecError, match="at most 262144 characters, got 10000"):
+        PolicySpec.from_json(changed(name="a" * 10**7))
+
+
+@pytest.mark.parametrize("key", ["0.5\n", "0.5" + "0" * 300])
+def test_so_are_keys(key):
+    with pytest.raises(SpecError, match=r"a key of spec\.novelty\.quantiles"):
+        PolicySpec.from_json(changed(novelty__quantiles={key: 0.1}))
+
+
+def test_what_would_be_refused_is_not_written_either():
+    for change, says in (
+        ({"name": "a\ud800"}, "printable"),
+        ({"training": replace(SPEC.training, eval_return_mean=float("nan"))}, "eval_return_mean': expected a finite"),
+        ({"training": replace(SPEC.training, env_steps=2**63)}, "env_steps': expected a number of 64 bits"),
+        ({"actions": (replace(SPEC.actions[0], low=-1e308, high=1e308),)}, "a finite range between them"),
+    ):
+        with pytest.raises(SpecError, match=says):
+            replace(SPEC, **change)
+
+
+def test_names_of_other_languages_are_fine():
+    assert PolicySpec.from_json(changed(name="Läufer 走")).name == "Läufer 走"

@@ -20,7 +20,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from ros_network import ROOT, Camera, Network
 from rosbags.highlevel import AnyReader
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
-from sensor_msgs.msg import CameraInfo, Image, Imu, JointState
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, Imu, JointState
 from std_msgs.msg import Bool, Empty, Float64, Float64MultiArray, String
 from trajectory_msgs.msg import JointTrajectory
 
@@ -57,6 +57,18 @@ def end(node) -> str:
     node.popen.send_signal(signal.SIGINT)
     assert node.wait(20) == 0
     return node.log
+
+
+@pytest.mark.parametrize("transport", ["compressed", "compressedDepth"])
+def test_the_images_of_a_transport_are_recorded(network, tmp_path, transport):
+    camera = network.node.create_publisher(CompressedImage, f"image/{transport}", 10)
+    node = begin(network, tmp_path / "drive", f"image/{transport}", transport=transport)
+    camera.publish(CompressedImage(format="as it was", data=b"12"))
+    arrived(camera)
+    end(node)
+    with Bag.open(tmp_path / "drive") as bag:
+        (record,) = bag.records([f"/tested/image/{transport}"])
+        assert (bag.message(record).format, bag.message(record).data.tobytes()) == ("as it was", b"12")
 
 
 def test_everything_that_is_sent_is_there_as_it_was_sent(network, tmp_path):
@@ -267,3 +279,25 @@ for i in range(count):
 time.sleep(1)
 print(count)
 """
+
+
+def test_a_camera_that_falls_silent_is_told_at_once_and_a_switch_that_is_not_pressed_is_not(network, tmp_path):
+    camera, e_stop = Camera(network), network.node.create_publisher(Bool, "e_stop", 10)
+    node = begin(network, tmp_path / "drive", "image", "e_stop")
+    camera.start()
+    for i in range(5):  # edges, now and then
+        e_stop.publish(Bool(data=bool(i % 2)))
+        time.sleep(0.9)
+    stopped_s = camera.stop()
+    words = r"/tested/image: silent for \d\.\d s, since \d\d:\d\d:\d\d \(\d+ s into the recording\); it came at \d\d"
+    network.until(lambda: re.search(words, node.log), 10, f"a warning in {node.log}")
+    assert time.monotonic() - stopped_s < 3.0
+    camera.start()
+    network.until(
+        lambda: re.search(r"/tested/image: messages again, after \d\.\d s of silence", node.log), 5, "its return"
+    )
+    time.sleep(4.0)
+    camera.close()
+    network.until(lambda: "nobody publishes it any more" in node.log, 5, f"another warning in {node.log}")
+    assert node.log.count("silent for") == 2, "the switch is no steady topic"
+    end(node)

@@ -1,5 +1,6 @@
 """replay_node over real ROS 2: the live node's commands are bag-eval's, and a recording commands nobody."""
 
+import json
 import random
 import signal
 import subprocess
@@ -19,7 +20,7 @@ from ros_network import ACTIVATE, CONFIGURE, ROOT, Heard, Network, Process
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image, JointState
-from std_msgs.msg import Bool
+from std_msgs.msg import Bool, String
 from tiny_policy import write_policy
 
 from sac_ae_ros.bag.evaluate import Tick, evaluate
@@ -101,6 +102,30 @@ def test_live_commands_are_those_of_bag_eval_to_the_last_bit(network, tmp_path):
     assert player.wait(40) == 0, player.log
     network.until(lambda: len(executed) >= len(expected), 10, f"{len(expected)} commands")
     assert sent(executed) == expected
+
+
+def test_the_wait_before_the_first_message_stops_nothing(network, tmp_path):
+    """What README has: a node in shadow that lives in the recording's time, and a player that stands still first."""
+    bag, policy = drive(tmp_path / "drive"), write_policy(tmp_path / "tiny.onnx")
+    expected = {tick.stamp_ns: tick.values.tolist() for tick in scored(bag, policy)}
+    executed, clocks = network.hear(JointState, "policy_node/executed"), network.hear(Clock, "/clock")
+    told = network.hear(String, "policy_node/state")
+    readme = {"use_sim_time": True, "output": "shadow", "arm_on_activate": True}
+    node = network.start("policy_node", {"policy": str(policy), **PATIENT, **readme, "watchdog_timeout_s": 2.0})
+    assert network.change(CONFIGURE, ACTIVATE)
+    network.until(lambda: network.node.count_publishers("policy_node/executed") == 1)
+    player = replay(network, bag, "/episode_end:=episode_end", rate=0.5, start_paused=True)
+    network.until(lambda: clocks, 20, "/clock")
+    time.sleep(5.0)  # longer than both, the watchdog's timeout and the wait for subscribers
+    assert len({to_ns(clock.clock) for _, clock in list(clocks)}) == 1
+    assert not executed
+    assert network.trigger("replay_node/resume").success
+    network.until(lambda: len(executed) >= len(expected), 20, f"{len(expected)} commands")
+    assert sent(executed) == expected
+    assert "stopped" not in node.log
+    assert "frame not used" not in node.log
+    assert all(json.loads(message.data)["stop"] is None for _, message in list(told))
+    assert player.wait(20) == 0
 
 
 @pytest.mark.slow
