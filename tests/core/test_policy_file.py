@@ -90,9 +90,7 @@ def test_images_of_several_cameras_are_not_supported(model):
     rear = model.graph.input.add()
     rear.CopyFrom(model.graph.input[0])
     rear.name = "rear"
-    refused(
-        model, SpecError, r"the graph has \['frames', 'rear', 'want_novelty'\]; other inputs are not supported"
-    )
+    refused(model, SpecError, r"the graph has \['frames', 'rear', 'want_novelty'\]; other inputs are not supported")
 
 
 def test_a_network_of_somebody_else_is_not_supported():
