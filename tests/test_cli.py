@@ -347,7 +347,7 @@ def _folder(path: Path) -> None:
         (lambda path: path.write_bytes(b""), "empty file"),
         (_folder, "folder"),
         (lambda path: path.unlink(), "cannot read"),
-        (_without_spec, "expected one 'sac_ae_ros.policy_spec'"),
+        (_without_spec, "without 'sac_ae_ros.policy_spec' in its metadata is not supported"),
         (_contradicting, "the spec demands input 'frames' of uint8 [1, 12, 8, 8], the graph has uint8 [1, 6, 8, 8]"),
         (_external, "external data"),
     ],

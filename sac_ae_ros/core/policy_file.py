@@ -13,7 +13,7 @@ from pathlib import Path
 import onnx
 from google.protobuf.message import DecodeError
 
-from sac_ae_ros.core.errors import ModelError, SpecError
+from sac_ae_ros.core.errors import ModelError, SpecError, quote
 from sac_ae_ros.core.spec import METADATA_KEY, PolicySpec
 
 MAX_FILE_BYTES = 256 * 1024 * 1024
@@ -26,7 +26,6 @@ OPERATORS = frozenset(
     "Add Cast Clip Concat Constant Conv ConvTranspose Div Flatten Gemm Identity If LayerNormalization MatMul Mul"
     " ReduceMean Relu Reshape Slice Split Squeeze Sub Tanh Transpose Unsqueeze".split()
 )
-ONLY_OURS = "other files than `sac-ae export` writes are not supported"
 # These stand under the graph's If and have no rows when novelty is not wanted; both branches are bounded.
 MAY_BE_EMPTY = ("latent", "reconstruction", "novelty")
 
@@ -97,8 +96,10 @@ def _graphs(graph: onnx.GraphProto, depth: int = 0) -> Iterator[onnx.GraphProto]
 def _check_contents(model: onnx.ModelProto, title: str) -> None:
     foreign = sorted({opset.domain for opset in model.opset_import} - {"", "ai.onnx"})
     if foreign or model.functions or model.training_info:
-        came = foreign or "functions or training info"
-        raise ModelError(f"{title}: expected only the ai.onnx domain, got {came}; {ONLY_OURS}")
+        came = f"the domains {foreign}" if foreign else "functions or training info"
+        raise ModelError(
+            f"{title}: {came} are not supported; supported is the ai.onnx domain, as `sac-ae export` uses it"
+        )
     if not all(1 <= opset.version <= MAX_OPSET for opset in model.opset_import) or not model.opset_import:
         raise ModelError(f"{title}: expected an opset of 1..{MAX_OPSET}")
     graphs = list(_graphs(model.graph))
@@ -107,7 +108,10 @@ def _check_contents(model: onnx.ModelProto, title: str) -> None:
         raise ModelError(f"{title}: expected at most {MAX_NODES} operators, got {len(nodes)}")
     unknown = sorted({node.op_type for node in nodes if node.domain or node.op_type not in OPERATORS})
     if unknown:
-        raise ModelError(f"{title}: expected only known operators, got {', '.join(unknown)}; {ONLY_OURS}")
+        raise ModelError(
+            f"{title}: the operators {quote(', '.join(unknown))} are not supported; supported are policies that"
+            " `sac-ae export` wrote, and networks of the same operators"
+        )
     attributes = [attribute for node in nodes for attribute in node.attribute]
     sparse = any(a.HasField("sparse_tensor") or a.sparse_tensors or a.tensors for a in attributes)
     if sparse or any(graph.sparse_initializer or graph.quantization_annotation for graph in graphs):
@@ -129,7 +133,14 @@ def _check_tensor(tensor: onnx.TensorProto, title: str) -> None:
 def _read_spec(model: onnx.ModelProto, title: str) -> PolicySpec:
     values = [entry.value for entry in model.metadata_props if entry.key == METADATA_KEY]
     if len(values) != 1:
-        raise SpecError(f"{title}: expected one '{METADATA_KEY}' in its metadata, got {len(values)}; {ONLY_OURS}")
+        if values:
+            raise SpecError(
+                f"{title}: expected one '{METADATA_KEY}' in its metadata, got {len(values)}; export it again"
+            )
+        raise SpecError(
+            f"{title}: an ONNX file without '{METADATA_KEY}' in its metadata is not supported; supported are policies"
+            " that `sac-ae export` wrote (docs/architecture.md has what one must hold)"
+        )
     try:
         return PolicySpec.from_json(values[0])
     except SpecError as error:
@@ -161,8 +172,8 @@ def _check_graph(model: onnx.ModelProto, spec: PolicySpec, title: str) -> None:
         names = [value.name for value in values]
         if sorted(names) != sorted(wanted):
             raise SpecError(
-                f"{title}: the spec demands the {kind}s {sorted(wanted)}, the graph has {sorted(names)};"
-                f" other {kind}s are not supported"
+                f"{title}: a graph with the {kind}s {quote(', '.join(sorted(names)))} is not supported; supported are"
+                f" {', '.join(sorted(wanted))}"
             )
         for value in values:
             element, shape = wanted[value.name]
