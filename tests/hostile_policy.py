@@ -71,9 +71,9 @@ def write_large(path: Path, megabytes: int, **options: Any) -> Path:
     return path
 
 
-def checks_off(folder: Path) -> str:
+def checks_off(folder: Path, also: str = "") -> str:
     """A PYTHONPATH under which the child's checks of these kinds are off."""
-    (folder / "sitecustomize.py").write_text(SITECUSTOMIZE)
+    (folder / "sitecustomize.py").write_text(f"{SITECUSTOMIZE}{also}\n")
     root = Path(__file__).resolve().parents[1]
     return os.pathsep.join([str(folder), str(root)])
 

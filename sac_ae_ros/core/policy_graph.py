@@ -24,6 +24,7 @@ MAX_LIVE_BYTES = 512 * 1024 * 1024  # of all intermediate tensors and buffers to
 MAX_SKELETON_BYTES = 4 * 1024 * 1024  # of the graph without its large weights; the rover's takes 126 kB
 MAX_INITIALIZERS = 4000
 MAX_ATTRIBUTES = 16
+MAX_SLICES = 16
 MAX_OPERANDS = 64  # inputs or outputs of one operator, numbers in one attribute or one integer tensor
 MAX_RANK = 8
 MAX_NAME_CHARS = 512
@@ -392,6 +393,7 @@ def _check_shapes(model: onnx.ModelProto, weights: list[Weight], title: str) -> 
     )
     try:
         onnx.checker.check_model(checked)
+        _check_slices(checked, title)
         inferred = onnx.shape_inference.infer_shapes(checked, check_type=True, strict_mode=True, data_prop=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, RuntimeError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
@@ -404,6 +406,37 @@ def _check_shapes(model: onnx.ModelProto, weights: list[Weight], title: str) -> 
             f"{title}: expected at most {MAX_LIVE_BYTES >> 20} MiB for all intermediate tensors together, got"
             f" {live >> 20} MiB; use a smaller network"
         )
+
+
+def _check_slices(model: onnx.ModelProto, title: str) -> None:
+    """No Slice reads a tensor of a negative size, as of a convolution larger than its image: that aborts onnx.
+
+    Of each Slice, in order, its input's shape is inferred first, without that one and those that follow.
+    """
+    count = sum(node.op_type == "Slice" for node in _nodes(model.graph))
+    if count > MAX_SLICES:
+        raise ModelError(f"{title}: expected at most {MAX_SLICES} operators Slice, got {count}")
+    for i in range(count):
+        trial = onnx.ModelProto.FromString(model.SerializeToString())
+        for node in [node for node in _nodes(trial.graph) if node.op_type == "Slice"][i:]:
+            node.op_type = "Identity"
+            del node.input[1:]
+            del node.attribute[:]
+        for graph in _graphs(onnx.shape_inference.infer_shapes(trial, data_prop=True).graph):
+            for value in graph.value_info:
+                if any(side is not None and side < 0 for side in _shape(value) or ()):
+                    raise ModelError(
+                        f"{title}: expected sizes from 0 on, got {_text(_shape(value))} for {value.name!r}"
+                    )
+
+
+def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    """In the order in which they are inferred."""
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                yield from _nodes(attribute.g)
+        yield node
 
 
 def _check_graph_shapes(graph: onnx.GraphProto, outer: dict[str, _Shape], title: str) -> tuple[int, int]:

@@ -66,6 +66,14 @@ def test_a_file_that_takes_too_long_is_left(tmp_path, monkeypatch):
         vet(data, "it")
 
 
+def test_what_nobody_waits_for_is_given_up(tmp_path):
+    data = write_policy(tmp_path / "it.onnx", slow_always=60).read_bytes()
+    begun_s = time.monotonic()
+    with pytest.raises(ModelError, match="given up"):
+        vet(data, "it", given_up=lambda: time.monotonic() > begun_s + 0.2)
+    assert time.monotonic() < begun_s + 2
+
+
 def test_the_errors_of_the_contract_keep_their_class(tmp_path):
     model = onnx.load(write_policy(tmp_path / "it.onnx"))
     del model.metadata_props[:]

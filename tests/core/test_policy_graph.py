@@ -286,3 +286,30 @@ def test_large_weights_stay_outside_the_graph_and_what_does_not_compute_is_dropp
     names = [tensor.name for tensor in onnx.ModelProto.FromString(skeleton).graph.initializer]
     assert weight.name in names
     assert "large" not in names
+
+
+def test_a_slice_of_a_convolution_that_is_larger_than_its_image(model):
+    """onnx's shape inference gives it a negative size, and aborts where that is sliced."""
+    for name, values in (("kernel", np.ones((1, 6, 2, 2))), ("again", np.ones((1, 1, 2, 2)))):
+        with_tensor(model, name, values, np.float32)
+    for name, value in (("start", 0), ("end", 1), ("axis", 2)):
+        with_tensor(model, name, [value])
+    model.graph.node.extend(
+        [
+            helper.make_node("Conv", ["pixels", "kernel"], ["c"]),
+            helper.make_node("Slice", ["c", "start", "end", "axis"], ["d"]),
+            helper.make_node("Conv", ["d", "again"], ["e"], dilations=[9, 1]),
+            helper.make_node("Slice", ["e", "start", "end", "axis"], ["f"]),
+        ]
+    )
+    refused(model, ModelError, r"sizes from 0 on, got \[1, 1, -2, 6\] for 'e'")
+
+
+def test_too_many_slices(model):
+    with_tensor(model, "zero", [0])
+    with_tensor(model, "one", [1])
+    node = helper.make_node("Slice", ["action", "zero", "one", "zero"], ["x"])
+    for i in range(17):
+        model.graph.node.append(node)
+        model.graph.node[-1].output[0] = f"x{i}"
+    refused(model, ModelError, "at most 16 operators Slice, got 17")

@@ -1,6 +1,7 @@
 """~/reload of hostile files under a driving robot: e_stop acts as soon as without, the running version stays."""
 
 import hashlib
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -102,3 +103,18 @@ def test_e_stop_during_a_reload_of_the_largest_file(network: Network, tmp_path: 
             assert answers[0].startswith("True"), answers
             rig.network.until(lambda: '"stored_version": 1' in rig.states[-1][1].data, 10, "the swap")
             assert rig.network.trigger("policy_node/rollback").success
+
+
+def test_a_signal_during_a_hanging_reload_ends_the_node_in_order(network: Network, tmp_path: Path):
+    network.env["PYTHONPATH"] = checks_off(tmp_path, "policy_file.CPU_S = 20")
+    with closing(Rig(network, tmp_path, nimble=True)) as rig:
+        store(rig, write_hostile(tmp_path / "hostile.onnx", "processor").read_bytes())
+        rig.drive()
+        thread = threading.Thread(target=lambda: rig.network.trigger("policy_node/reload"), daemon=True)
+        thread.start()
+        time.sleep(2.0)
+        begun_s = time.monotonic()
+        rig.process.popen.send_signal(signal.SIGINT)
+        assert rig.process.wait() == 0, rig.process.log
+        assert rig.stops(begun_s), "it said stop"
+        assert "hangs" not in rig.process.log
