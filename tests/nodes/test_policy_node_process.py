@@ -74,6 +74,25 @@ def test_a_bad_policy_fails_configure_in_one_line_and_can_be_replaced(network, p
     assert network.change(CONFIGURE, ACTIVATE)
 
 
+def test_a_node_can_start_by_itself_and_is_not_armed(network, policy):
+    process = network.start("policy_node", {"policy": str(policy), "autostart": True})
+    network.until(lambda: "active and not armed" in process.log, 20, "activation")
+    assert network.state() == "active"
+    process.popen.send_signal(signal.SIGTERM)
+    assert process.wait() == 0
+
+
+def test_a_node_that_cannot_start_by_itself_ends(network, tmp_path):
+    process = network.start("policy_node", {"policy": str(tmp_path / "none.onnx"), "autostart": True})
+    assert process.wait(20) == 2
+    assert "none.onnx" in errors(process.log)[0]
+
+
+def test_a_node_that_waits_for_its_lifecycle_says_so(network):
+    process = network.start("policy_node", {})
+    network.until(lambda: "unconfigured: configure and activate it" in process.log, 20, "a hint")
+
+
 def test_a_missing_policy_is_explained(network):
     process = network.start("policy_node", {})
     assert not network.change(CONFIGURE)
