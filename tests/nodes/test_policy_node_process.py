@@ -109,7 +109,7 @@ def test_a_transition_that_the_state_does_not_allow_is_refused_and_kills_nothing
 
 
 def test_inference_slower_than_the_policy_period_is_said_when_configured(network, tmp_path):
-    policy = write_policy(tmp_path / "tiny.onnx", spec={"control_period_s": 1e-6})
+    policy = write_policy(tmp_path / "tiny.onnx", slow_always=1, spec={"control_period_s": 0.001})
     process = network.start("policy_node", {"policy": str(policy)})
     assert network.change(CONFIGURE)
     warnings = [line for line in process.log.splitlines() if "WARN" in line]
