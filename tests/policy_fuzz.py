@@ -47,7 +47,7 @@ OTHERS = ("Expand Tile Resize ConstantOfShape Pad Range Loop Scan Gather Shape W
 
 @dataclass
 class Campaign:
-    """What became of many mutants. Times in seconds, memory in bytes; deaths and findings by seed."""
+    """What became of many mutants. Times in seconds of a processor, memory in bytes; deaths and findings by seed."""
 
     mutants: int = 0
     passed: int = 0
@@ -91,7 +91,7 @@ def run(seeds: Iterable[int], within_s: float = float("inf")) -> Campaign:
 
 
 def tried(make: Callable[[], bytes]) -> tuple[bytes, int, float, int]:
-    """Vets in a fork of this process, under the child's limits: its answer, wait status, seconds and bytes."""
+    """Vets in a fork of this process, under the limits: its answer, wait status, processor seconds, bytes."""
     data = make()
     read, write = os.pipe()
     started_s = time.monotonic()
@@ -110,7 +110,7 @@ def tried(make: Callable[[], bytes]) -> tuple[bytes, int, float, int]:
     os.close(write)
     answer = _read(pid, read, started_s + KILL_S)
     _, status, used = os.wait4(pid, 0)
-    return answer, status, time.monotonic() - started_s, used.ru_maxrss * 1024
+    return answer, status, used.ru_utime + used.ru_stime, used.ru_maxrss * 1024
 
 
 def _read(pid: int, descriptor: int, end_s: float) -> bytes:

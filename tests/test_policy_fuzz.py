@@ -35,13 +35,13 @@ def test_kept_and_new_mutants():
     """Those that once ended or held up their process, or would without a check, and the first few."""
     kept = [line.partition("#")[0].strip() for line in SEEDS.read_text().splitlines()]
     found = found_nothing(campaign(*filter(None, kept), *map(str, range(150))))
-    assert found["mutants"] == 160
+    assert found["mutants"] == 165
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(EACH_S + 120)
 def test_ten_minutes_of_mutants():
-    """Of seeds that differ from core to core and begin where the quick ones end; about 37,000 on two cores."""
+    """Of seeds that differ from core to core and begin where the quick ones end; about 39,000 on two cores."""
     shares = [campaign("--within", str(EACH_S), "--from", str(10**6 * (1 + i))) for i in range(CORES)]
     found = [found_nothing(process) for process in shares]
     print(json.dumps(found))

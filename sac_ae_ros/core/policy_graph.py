@@ -160,6 +160,9 @@ def _check_counts(graphs: list[onnx.GraphProto], title: str) -> None:
         if count > most:
             raise ModelError(f"{title}: expected at most {most} {kind}, got {count}")
     for graph in graphs:
+        for values in (graph.input, graph.output, graph.initializer):
+            if len({value.name for value in values}) != len(values):
+                raise ModelError(f"{title}: expected distinct names of inputs, outputs and initializers, got one twice")
         for value in (*graph.input, *graph.output):
             _check_name(value.name, title)
             _check_rank(value.name, len(value.type.tensor_type.shape.dim), title)
@@ -452,11 +455,29 @@ def _check_graph_shapes(graph: onnx.GraphProto, outer: dict[str, _Shape], title:
         work += _work(node, shapes)
         live += sum(_elements(shapes.get(name)) * BYTES.get(types.get(name, 0), 8) for name in node.output)
         live += _buffer(node, shapes)
+        if node.op_type == "If":
+            _check_branches(node, shapes, title)
         for attribute in node.attribute:
             if attribute.HasField("g"):
                 inner = _check_graph_shapes(attribute.g, shapes, title)
                 work, live = work + inner[0], live + inner[1]
     return work, live
+
+
+def _check_branches(node: onnx.NodeProto, shapes: dict[str, _Shape], title: str) -> None:
+    """What either branch gives has the shape that all else counts on; what may be empty has one row or none."""
+    for attribute in node.attribute:
+        if len(attribute.g.output) != len(node.output):
+            raise ModelError(f"{title}: expected {len(node.output)} outputs of a branch, got {len(attribute.g.output)}")
+        for name, value in zip(node.output, attribute.g.output, strict=True):
+            wanted, came = shapes.get(name) or (), _shape(value) or ()
+            if name in MAY_BE_EMPTY:
+                fits = len(came) == len(wanted) and came[:1] in ((0,), (1,))
+                fits = fits and all(w in (None, c) and c is not None for w, c in zip(wanted[1:], came[1:], strict=True))
+            else:
+                fits = None not in came and came == wanted
+            if not fits:
+                raise ModelError(f"{title}: expected {_text(wanted)} of each branch for {name!r}, got {_text(came)}")
 
 
 def _check_shape(name: str, shape: _Shape, title: str) -> None:

@@ -98,6 +98,28 @@ def test_a_child_that_cannot_start_is_one_error(tmp_path, monkeypatch):
         vet(b"x", "it")
 
 
+def test_a_package_that_the_child_lacks_is_named(tmp_path, monkeypatch):
+    (tmp_path / "onnx.py").write_text("raise ModuleNotFoundError('no onnx', name='onnx')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with pytest.raises(ModuleNotFoundError) as caught:
+        vet(b"x", "it")
+    assert caught.value.name == "onnx"
+
+
+def test_a_folder_that_holds_python_files_is_not_searched_for_modules(tmp_path, monkeypatch):
+    """Where somebody else's files lie, `sac-ae info` may be called too."""
+    (tmp_path / "onnx.py").write_text("raise SystemExit(3)")
+    monkeypatch.chdir(tmp_path)
+    assert vet(write_policy(tmp_path / "it.onnx").read_bytes(), "it").spec.name == "tiny"
+
+
+def test_an_answer_that_is_none_is_one_error(tmp_path, monkeypatch):
+    (tmp_path / "sitecustomize.py").write_text("import os; os.write(1, b'{]'); os._exit(0)")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with pytest.raises(ModelError, match="expected an answer of the process that vets it, got none"):
+        vet(b"x", "it")
+
+
 def test_the_child_does_not_outlive_its_parent(tmp_path):
     slow = write_policy(tmp_path / "it.onnx", slow_always=60)
     code = f"from sac_ae_ros.core.policy import OnnxPolicy; OnnxPolicy.load({str(slow)!r})"

@@ -313,3 +313,38 @@ def test_too_many_slices(model):
         model.graph.node.append(node)
         model.graph.node[-1].output[0] = f"x{i}"
     refused(model, ModelError, "at most 16 operators Slice, got 17")
+
+
+@pytest.mark.parametrize("name", ["reconstruction", "novelty", "latent"])
+def test_branches_that_give_other_shapes_than_the_graph_says(model, name):
+    branch = next(a.g for node in model.graph.node for a in node.attribute if a.name == "then_branch")
+    tensor = next(node.attribute[0].t for node in branch.node if name in node.output[0])
+    tensor.dims.insert(0, 1)
+    next(value for value in branch.output if name in value.name).type.tensor_type.ClearField("shape")
+    refused(model, ModelError, f"of each branch for '{name}'")
+
+
+def test_branches_of_an_inner_tensor_agree(model):
+    def branch(shape: list[int]) -> onnx.GraphProto:
+        values = numpy_helper.from_array(np.ones(shape, np.float32))
+        node = helper.make_node("Constant", [], ["b"], value=values)
+        return helper.make_graph([node], "b", [], [helper.make_tensor_value_info("b", TensorProto.FLOAT, shape)])
+
+    action = next(node for node in model.graph.node if node.output[0] == "action")
+    model.graph.node.remove(action)
+    branches = {"then_branch": branch([1, 2]), "else_branch": branch([1, 1, 2])}
+    model.graph.node.append(helper.make_node("If", ["want_novelty"], ["action"], **branches))
+    refused(model, ModelError, "of each branch for 'action'")
+
+
+def test_two_outputs_of_a_branch_with_one_name(model):
+    branch = next(a.g for node in model.graph.node for a in node.attribute if a.name == "then_branch")
+    branch.output[1].name = branch.output[2].name
+    refused(model, ModelError, "distinct names")
+
+
+def test_a_branch_whose_constant_is_not_as_declared(model):
+    branch = next(a.g for node in model.graph.node for a in node.attribute if a.name == "then_branch")
+    constant = next(node for node in branch.node if "reconstruction" in node.output[0])
+    constant.attribute[0].t.dims[:] = [1, 3, 4, 16]
+    refused(model, ModelError, "reconstruction|shape")
