@@ -30,7 +30,7 @@ from tiny_policy import write_policy
 
 from sac_ae_ros.core import policy, vetter  # noqa: F401  (policy: before any fork)
 from sac_ae_ros.core.policy_file import CPU_S, MEMORY_BYTES
-from sac_ae_ros.core.policy_graph import OPERATORS
+from sac_ae_ros.core.policy_operands import OPERATORS
 
 HANG_S = 2.0
 KILL_S = 15.0

@@ -8,7 +8,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from tiny_policy import write_policy
 
-from sac_ae_ros.core import policy_graph
+from sac_ae_ros.core import policy_operands
 from sac_ae_ros.core.errors import ModelError, SacAeError, SpecError
 from sac_ae_ros.core.policy_graph import vet
 
@@ -148,7 +148,7 @@ def test_a_tensor_that_claims_more_than_it_holds(model):
 
 
 def test_too_many_operators(model, monkeypatch):
-    monkeypatch.setattr(policy_graph, "MAX_NODES", 3)
+    monkeypatch.setattr(policy_operands, "MAX_NODES", 3)
     refused(model, ModelError, "at most 3 operators")
 
 
