@@ -130,6 +130,8 @@ class Trainer:
                 over = self.env_step >= budget or time.monotonic() >= self.stop_at_s
                 if over or not self.collector.overlaps:
                     self._update()
+                    # no further step before the updates that this time has cut off
+                    over = over or time.monotonic() >= self.stop_at_s
                 if self._evaluation_due(over):
                     result = self._evaluate() or result
                 stopping = self._stop.requested  # looked at once: a signal may come between two looks

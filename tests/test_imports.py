@@ -123,7 +123,7 @@ def test_init_files_hold_a_docstring_only(path: Path) -> None:
 @pytest.mark.parametrize(
     ("loaded", "unwanted"),
     [
-        (["sac_ae_ros.nodes.policy_node"], {"torch", "mujoco", "dm_control", "gymnasium", "sim_training"}),
+        (["sac_ae_ros.nodes.policy_node"], {"torch", "mujoco", "dm_control", "gymnasium", "sim_training", "onnx"}),
         (["sac_ae_ros.nodes.sim_robot_node"], {"torch", "mujoco", "dm_control", "onnxruntime"}),
         (["sac_ae_ros.nodes.record_node"], {"torch", "mujoco", "onnxruntime", "cv2"}),
         (["sac_ae_ros.nodes.replay_node"], {"torch", "mujoco", "onnxruntime"}),

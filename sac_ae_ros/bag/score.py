@@ -250,7 +250,7 @@ def progress(bag: Bag, title: str) -> Iterator[Any]:
 
     known = bag.start_ns is not None and bag.end_ns is not None
     total_s = (bag.end_ns - bag.start_ns) // 10**9 if known else None  # type: ignore[operator]
-    with tqdm(total=total_s, desc=title, unit="s", file=sys.stderr, leave=False) as bar:
+    with tqdm(total=total_s, desc=printable(title), unit="s", file=sys.stderr, leave=False) as bar:
         first_ns: list[int] = [bag.start_ns] if bag.start_ns is not None else []
 
         def advance(tick: Tick) -> None:

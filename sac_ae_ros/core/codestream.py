@@ -17,7 +17,7 @@ MAX_SEGMENTS = 65_536  # marker segments, or chunks; 8 KiB a chunk, as libpng wr
 MAX_SCANS = 100  # cameras and libjpeg make up to 10, the keenest optimisers 64
 MAX_SCAN_PIXELS = 4 * MAX_PIXELS
 MAX_TEXT_BYTES = 65_536  # of compressed text and colour profiles; deflate makes at most 1032 of each
-MAX_INFLATED_BYTES = 8 * MAX_PIXELS  # rgba16 is the largest kind of pixel
+MAX_INFLATED_BYTES = 2 * 8 * MAX_PIXELS  # rgba16 is the largest kind of pixel; no file below 1 MB can reach it
 DEFLATE_RATIO = 1032
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"

@@ -154,7 +154,7 @@ def _encoding(format_text: str, stream: Codestream) -> tuple[str, str]:
         return unstated, doubt
     coded = stated[2].lower()
     if stream.channels == 3:
-        if coded in _BGR:
+        if coded in _BGR or (original in ("8UC3", "8UC4") and not coded):
             return "bgr8", doubt
         if coded in _RGB and original in _BGR | _RGB:
             return "rgb8", doubt  # they were coded as if they were in the usual order, and come out in theirs

@@ -91,6 +91,7 @@ class HotSwap:
         self._job: _Job | None = None
         self._supervisor: threading.Thread | None = None
         self._worker: threading.Thread | None = None
+        self._trying: _Job | None = None
         self._outcome: Outcome | None = None
         self._refused: set[str] = set()
         self._going_back = self._closed = False
@@ -121,6 +122,11 @@ class HotSwap:
     def outcome(self) -> Outcome | None:
         """How the last reload or rollback went, None before the first."""
         return self._outcome
+
+    @property
+    def given_up(self) -> bool:
+        """Whether nobody waits any more for what is being loaded: `load` may ask, and end early."""
+        return self._trying is not None and self._trying.decided.is_set()
 
     @property
     def refused(self) -> frozenset[str]:
@@ -235,6 +241,7 @@ class HotSwap:
             job.done(job.outcome)
 
     def _work(self, job: _Job) -> None:
+        self._trying = job
         try:
             self._try(job)
         except BaseException as error:  # nothing may end this thread without an outcome

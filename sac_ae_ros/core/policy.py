@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 
 from sac_ae_ros.core import policy_file
 from sac_ae_ros.core.errors import ModelError
-from sac_ae_ros.core.policy_file import Vetted, Weight
+from sac_ae_ros.core.policy_file import Vetted, Weight, never
 from sac_ae_ros.core.spec import PolicySpec
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
@@ -42,7 +43,14 @@ class OnnxPolicy:
     """One loaded policy. Not for several threads at once."""
 
     def __init__(
-        self, data: bytes, title: str, *, provider: str = "cpu", threads: int = 1, background: bool = False
+        self,
+        data: bytes,
+        title: str,
+        *,
+        provider: str = "cpu",
+        threads: int = 1,
+        background: bool = False,
+        given_up: Callable[[], bool] = never,
     ) -> None:
         """Has the bytes of a policy file vetted in a child process, then loads and warms them up here.
 
@@ -51,13 +59,13 @@ class OnnxPolicy:
             title: what errors call it, usually its path.
             provider: "cpu" or "cuda"; asking for cuda fails where it is not really active.
             threads: intra-op threads; more than one slows small policies down.
-            background: whether vetting leaves the processor to others.
+            background, given_up: as for `policy_file.vet`.
 
         Raises:
             ModelError: the file cannot be trusted, loaded or run, or the provider is not active.
             SpecError: its contract is missing, malformed or contradicts its graph.
         """
-        self._load(policy_file.vet(data, title, background=background), title, provider, threads)
+        self._load(policy_file.vet(data, title, background=background, given_up=given_up), title, provider, threads)
 
     @classmethod
     def of(cls, vetted: Vetted, title: str) -> OnnxPolicy:

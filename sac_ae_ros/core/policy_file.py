@@ -15,7 +15,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ CPU_S = 20  # of the child; warming up a policy of the largest admitted work tak
 WALL_S = 30.0
 MEMORY_BYTES = 1024**3  # of the child, beside its libraries' and a few copies of the file
 BACKGROUND_NICE = 10
+LOOK_EVERY_S = 0.01
 _ERRORS = {kind.__name__: kind for kind in (ModelError, SpecError)}
 
 
@@ -74,13 +75,19 @@ def read_bytes(path: Path) -> bytes:
     return data
 
 
-def vet(data: bytes, title: str, *, background: bool = False) -> Vetted:
+def never() -> bool:
+    """Nobody gives up."""
+    return False
+
+
+def vet(data: bytes, title: str, *, background: bool = False, given_up: Callable[[], bool] = never) -> Vetted:
     """Has a child process check the bytes of a policy file, load them and act three times.
 
     Args:
         data: the file's bytes; untrusted.
         title: what errors call it, usually its path.
         background: whether to leave the processor to others, such as a robot's nodes.
+        given_up: asked every few milliseconds; once it is true the child is ended, and ModelError says so.
 
     Raises:
         ModelError: it is no policy, cannot be run, takes too much time or memory, or ends the process that vets it.
@@ -88,7 +95,7 @@ def vet(data: bytes, title: str, *, background: bool = False) -> Vetted:
     """
     answer = os.memfd_create("vetted")
     try:
-        code = _run(data, answer, title, background)
+        code = _run(data, answer, title, background, given_up)
         size = os.fstat(answer).st_size
         reply = os.pread(answer, size, 0) if size <= MAX_ANSWER_BYTES else b""
     except OSError as error:
@@ -101,7 +108,7 @@ def vet(data: bytes, title: str, *, background: bool = False) -> Vetted:
     return _read(reply, data, title)
 
 
-def _run(data: bytes, answer: int, title: str, background: bool) -> int:
+def _run(data: bytes, answer: int, title: str, background: bool, given_up: Callable[[], bool]) -> int:
     """Runs the child; returns its exit code, or minus the signal that ended it."""
     deadline_s = time.monotonic() + WALL_S
     numbers = os.getpid(), BACKGROUND_NICE if background else 0, CPU_S, MEMORY_BYTES, len(data)
@@ -118,9 +125,13 @@ def _run(data: bytes, answer: int, title: str, background: bool) -> int:
     try:
         with child.stdin:
             _write(child.stdin.fileno(), data, deadline_s)
-        return child.wait(max(deadline_s - time.monotonic(), 0.0))
-    except subprocess.TimeoutExpired:
-        return -signal.SIGALRM
+        while (code := child.poll()) is None:
+            if given_up():
+                raise ModelError(f"{title}: vetting it was given up")
+            if time.monotonic() > deadline_s:
+                return -signal.SIGALRM
+            time.sleep(LOOK_EVERY_S)
+        return code
     finally:
         child.kill()
         child.wait()

@@ -293,15 +293,22 @@ class Drive:
         if cause is Stop.NAN:
             return "the policy's action was not finite"
         if cause is Stop.HUNG:
-            return f"inference has not come back for {self.working_s:.2f} s" if self.working_s else ""
+            return f"inference has not come back for {self.working_s:.2f} s" if self.working_s else self._lateness()
         if cause is Stop.NOVELTY:
             reading, _ = self.novelty
             return "" if reading is None else reading.cause
         if cause is Stop.CLOCK and self._clock:
             return self._clock
         if cause in (Stop.STALE, Stop.CLOCK):
-            return self.input.why_unused(now_s, self.timeout_s)
+            return self.input.why_unused(now_s, self.timeout_s) or self._lateness()
         return ""
+
+    def _lateness(self) -> str:
+        """What made a frame late that has been used since."""
+        late_s = self._watchdog.late_s
+        return (
+            f"no frame was used for {late_s:.2f} s: this process was paused, or its machine is busy" if late_s else ""
+        )
 
     def _on_inferred(self) -> None:
         """Arms at the first frame that is used in time, if it is to do so by itself."""

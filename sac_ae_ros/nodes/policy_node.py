@@ -135,6 +135,14 @@ class PolicyNode(LifecycleNode):
         """Ends whatever runs."""
         self._forget()
 
+    def autostart(self) -> bool:
+        """Configures and activates if the parameter autostart says so; returns whether nothing failed."""
+        if not read(self, PolicyParams).autostart:
+            self.get_logger().info("unconfigured: configure and activate it, or start it with -p autostart:=true")
+            return True
+        steps = (self.trigger_configure, self.trigger_activate)
+        return all(step() is TransitionCallbackReturn.SUCCESS for step in steps)
+
     def end_drive(self) -> None:
         """Disarms, sends the last stops and waits for their receipt; safe from any thread, even twice."""
         with self._end_lock:  # whoever comes second waits until the last stops are out
@@ -363,6 +371,8 @@ def _spin(executor: SingleThreadedExecutor, node: PolicyNode, end: process.EndRe
 
 def _use(node: PolicyNode, end: process.EndRequest) -> int:
     """Spins in a thread of its own, so that signals are taken even while inference hangs."""
+    if not node.autostart():
+        return process.COULD_NOT_START
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     spinning = threading.Thread(target=_spin, args=(executor, node, end), name="spin", daemon=True)

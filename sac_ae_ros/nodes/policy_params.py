@@ -114,6 +114,9 @@ class PolicyParams:
         choices=("command", "shadow"),
         read_only=True,
     )
+    autostart: bool = parameter(
+        False, "configure and activate at the start, where no launch file and no lifecycle manager does", read_only=True
+    )
     hardware_id: str = parameter("", "hardware_id in /diagnostics; empty means this machine's name", read_only=True)
     provider: str = parameter("cpu", "where inference runs: cpu or cuda", choices=tuple(sorted(PROVIDERS)))
     threads: int = parameter(1, "intra-op threads of onnxruntime; small policies are fastest with 1", low=1, high=64)

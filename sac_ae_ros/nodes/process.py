@@ -28,6 +28,7 @@ from sac_ae_ros.nodes import log_pump
 LAUNCH_PID = "SAC_AE_ROS_LAUNCH_PID"
 # A terminal and a supervisor may each pass the same Ctrl-C on; the last stops go out meanwhile.
 SAME_REQUEST_S = 1.0
+COULD_NOT_START = 2  # exit code
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 # rcl's words where a read-only home keeps it from ~/.ros/log
@@ -151,4 +152,4 @@ def _run(
 def _refuse(error: Exception) -> int:
     print(f"error: {printable(' '.join(str(error).split()))}", file=sys.stderr)
     rclpy.try_shutdown()
-    return 2
+    return COULD_NOT_START

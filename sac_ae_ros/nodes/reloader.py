@@ -94,7 +94,14 @@ class Reloader:
                 " launch the node with it"
             )
         params = self._loaded.params
-        policy = OnnxPolicy(data, title, provider=params.provider, threads=params.threads, background=True)
+        policy = OnnxPolicy(
+            data,
+            title,
+            provider=params.provider,
+            threads=params.threads,
+            background=True,
+            given_up=lambda: self.swap.given_up,
+        )
         make_guard(policy, params)  # says now what its novelty statistics lack
         return policy
 

@@ -44,6 +44,7 @@ class Watchdog:
         self._seen = False  # whether a frame has gone through the policy yet
         self._begun_s: float | None = None  # None while no frame is being worked on
         self._blame = Stop.STALE
+        self.late_s = 0.0  # for how long no frame was used, when that was last too long
         self._frames_lock = threading.Lock()
         self._last_stops_until_s: float | None = None
         self._next_stop_s = 0.0
@@ -159,6 +160,7 @@ class Watchdog:
             hung = late and begun_s is not None and now_s - begun_s > self._period_s
             cause = Stop.HUNG if hung else self._blame
             if late:  # before another cause ends, so that arming is barred all the time
+                self.late_s = now_s - since_s
                 self._gate.report(cause, True)
             for other in ABOUT_FRAMES:
                 # a gate that is made with a cause keeps it until a frame has been used

@@ -126,6 +126,8 @@ AS_PUBLISHED = {  # the raw image's encoding and samples; what image_transport c
     "bgra8": (np.dstack([BGR, BGR[..., 0]]), BGR, "bgr8"),
     "mono8": (BGR[..., 0], BGR[..., 0], ""),
     "8UC1": (BGR[..., 0], BGR[..., 0], ""),
+    "8UC3": (BGR, BGR, ""),
+    "8UC4": (np.dstack([BGR, RGB[..., 0]]), np.dstack([BGR, RGB[..., 0]]), ""),
     "mono16": (DEEP, DEEP, ""),
     "16UC1": (DEEP, DEEP, ""),
     "bayer_grbg8": (BGR[..., 0], BGR[..., 0], ""),
@@ -198,6 +200,35 @@ def test_a_usual_format_is_not_complained_about(text):
 def test_an_unknown_or_wrong_format_is_said_in_one_short_line(data, text, encoding, complaint):
     header = read_header(CompressedImage(data, text))
     assert (header.encoding, header.complaint) == (encoding, complaint)
+
+
+WORDS = [
+    "jpeg",
+    "png",
+    "rgb8",
+    "bgr8",
+    "mono8",
+    "16UC1",
+    "32FC1",
+    "bayer_rggb8",
+    " compressed ",
+    "compressedDepth",
+    ";",
+    " ",
+]
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.sampled_from(WORDS) | st.text(max_size=3), max_size=7).map("".join), st.sampled_from(list(KINDS)))
+def test_any_format_is_a_picture_or_one_line(text, kind):
+    image = CompressedImage(KINDS[kind], text)
+    try:
+        told = image.header.complaint
+        assert decode_compressed(image, image.header).shape == (49, 65, 3)
+    except ImageError as error:
+        told = str(error)
+    assert told == "" or told.isprintable()
+    assert len(told) < 500
 
 
 @pytest.mark.parametrize(

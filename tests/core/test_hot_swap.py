@@ -374,3 +374,26 @@ def test_frames_go_on_while_versions_are_loaded(rig):
         longest = max(longest, time.perf_counter() - started)
         time.sleep(0.001)
     assert longest < (time.perf_counter() - begun) / 2
+
+
+@pytest.mark.parametrize("end", ["rollback", "close"])
+def test_what_loads_is_told_that_nobody_waits_for_it(rig, end):
+    """As a policy file's vetting in a child process, which may take long."""
+    begun, told = threading.Event(), threading.Event()
+
+    def load(data: bytes, title: str) -> OnnxPolicy:
+        assert not rig.swap.given_up
+        begun.set()
+        deadline_s = time.monotonic() + 20
+        while not rig.swap.given_up and time.monotonic() < deadline_s:
+            time.sleep(0.001)
+        if rig.swap.given_up:
+            told.set()
+        raise StoreError("given up")
+
+    rig.load = load
+    rig.publish("second")
+    assert rig.swap.start(rig.store, None, rig.outcomes.append)
+    assert begun.wait(10)
+    assert getattr(rig.swap, end)()
+    assert told.wait(10)

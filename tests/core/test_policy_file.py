@@ -66,6 +66,14 @@ def test_a_file_that_takes_too_long_is_left(tmp_path, monkeypatch):
         vet(data, "it")
 
 
+def test_what_nobody_waits_for_is_given_up(tmp_path):
+    data = write_policy(tmp_path / "it.onnx", slow_always=60).read_bytes()
+    begun_s = time.monotonic()
+    with pytest.raises(ModelError, match="given up"):
+        vet(data, "it", given_up=lambda: time.monotonic() > begun_s + 0.2)
+    assert time.monotonic() < begun_s + 2
+
+
 def test_the_errors_of_the_contract_keep_their_class(tmp_path):
     model = onnx.load(write_policy(tmp_path / "it.onnx"))
     del model.metadata_props[:]
@@ -87,6 +95,28 @@ def test_what_a_file_says_is_shown_escaped_and_cut(tmp_path):
 def test_a_child_that_cannot_start_is_one_error(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "executable", str(tmp_path / "no python"))
     with pytest.raises(ModelError, match="in a process of its own"):
+        vet(b"x", "it")
+
+
+def test_a_package_that_the_child_lacks_is_named(tmp_path, monkeypatch):
+    (tmp_path / "onnx.py").write_text("raise ModuleNotFoundError('no onnx', name='onnx')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with pytest.raises(ModuleNotFoundError) as caught:
+        vet(b"x", "it")
+    assert caught.value.name == "onnx"
+
+
+def test_a_folder_that_holds_python_files_is_not_searched_for_modules(tmp_path, monkeypatch):
+    """Where somebody else's files lie, `sac-ae info` may be called too."""
+    (tmp_path / "onnx.py").write_text("raise SystemExit(3)")
+    monkeypatch.chdir(tmp_path)
+    assert vet(write_policy(tmp_path / "it.onnx").read_bytes(), "it").spec.name == "tiny"
+
+
+def test_an_answer_that_is_none_is_one_error(tmp_path, monkeypatch):
+    (tmp_path / "sitecustomize.py").write_text("import os; os.write(1, b'{]'); os._exit(0)")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with pytest.raises(ModelError, match="expected an answer of the process that vets it, got none"):
         vet(b"x", "it")
 
 

@@ -8,7 +8,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from tiny_policy import write_policy
 
-from sac_ae_ros.core import policy_graph
+from sac_ae_ros.core import policy_operands
 from sac_ae_ros.core.errors import ModelError, SacAeError, SpecError
 from sac_ae_ros.core.policy_graph import vet
 
@@ -148,7 +148,7 @@ def test_a_tensor_that_claims_more_than_it_holds(model):
 
 
 def test_too_many_operators(model, monkeypatch):
-    monkeypatch.setattr(policy_graph, "MAX_NODES", 3)
+    monkeypatch.setattr(policy_operands, "MAX_NODES", 3)
     refused(model, ModelError, "at most 3 operators")
 
 
@@ -286,3 +286,65 @@ def test_large_weights_stay_outside_the_graph_and_what_does_not_compute_is_dropp
     names = [tensor.name for tensor in onnx.ModelProto.FromString(skeleton).graph.initializer]
     assert weight.name in names
     assert "large" not in names
+
+
+def test_a_slice_of_a_convolution_that_is_larger_than_its_image(model):
+    """onnx's shape inference gives it a negative size, and aborts where that is sliced."""
+    for name, values in (("kernel", np.ones((1, 6, 2, 2))), ("again", np.ones((1, 1, 2, 2)))):
+        with_tensor(model, name, values, np.float32)
+    for name, value in (("start", 0), ("end", 1), ("axis", 2)):
+        with_tensor(model, name, [value])
+    model.graph.node.extend(
+        [
+            helper.make_node("Conv", ["pixels", "kernel"], ["c"]),
+            helper.make_node("Slice", ["c", "start", "end", "axis"], ["d"]),
+            helper.make_node("Conv", ["d", "again"], ["e"], dilations=[9, 1]),
+            helper.make_node("Slice", ["e", "start", "end", "axis"], ["f"]),
+        ]
+    )
+    refused(model, ModelError, r"sizes from 0 on, got \[1, 1, -2, 6\] for 'e'")
+
+
+def test_too_many_slices(model):
+    with_tensor(model, "zero", [0])
+    with_tensor(model, "one", [1])
+    node = helper.make_node("Slice", ["action", "zero", "one", "zero"], ["x"])
+    for i in range(17):
+        model.graph.node.append(node)
+        model.graph.node[-1].output[0] = f"x{i}"
+    refused(model, ModelError, "at most 16 operators Slice, got 17")
+
+
+@pytest.mark.parametrize("name", ["reconstruction", "novelty", "latent"])
+def test_branches_that_give_other_shapes_than_the_graph_says(model, name):
+    branch = next(a.g for node in model.graph.node for a in node.attribute if a.name == "then_branch")
+    tensor = next(node.attribute[0].t for node in branch.node if name in node.output[0])
+    tensor.dims.insert(0, 1)
+    next(value for value in branch.output if name in value.name).type.tensor_type.ClearField("shape")
+    refused(model, ModelError, f"of each branch for '{name}'")
+
+
+def test_branches_of_an_inner_tensor_agree(model):
+    def branch(shape: list[int]) -> onnx.GraphProto:
+        values = numpy_helper.from_array(np.ones(shape, np.float32))
+        node = helper.make_node("Constant", [], ["b"], value=values)
+        return helper.make_graph([node], "b", [], [helper.make_tensor_value_info("b", TensorProto.FLOAT, shape)])
+
+    action = next(node for node in model.graph.node if node.output[0] == "action")
+    model.graph.node.remove(action)
+    branches = {"then_branch": branch([1, 2]), "else_branch": branch([1, 1, 2])}
+    model.graph.node.append(helper.make_node("If", ["want_novelty"], ["action"], **branches))
+    refused(model, ModelError, "of each branch for 'action'")
+
+
+def test_two_outputs_of_a_branch_with_one_name(model):
+    branch = next(a.g for node in model.graph.node for a in node.attribute if a.name == "then_branch")
+    branch.output[1].name = branch.output[2].name
+    refused(model, ModelError, "distinct names")
+
+
+def test_a_branch_whose_constant_is_not_as_declared(model):
+    branch = next(a.g for node in model.graph.node for a in node.attribute if a.name == "then_branch")
+    constant = next(node for node in branch.node if "reconstruction" in node.output[0])
+    constant.attribute[0].t.dims[:] = [1, 3, 4, 16]
+    refused(model, ModelError, "reconstruction|shape")

@@ -391,7 +391,9 @@ def test_sim_launch_arms_on_a_network_of_its_own(launch, tmp_path: Path) -> None
     }
     arguments = (f"policy:={policy}", "episode_seed:=3", f"namespace:=sim{os.getpid()}")
     run = launch("sim.launch.py", *arguments, **users)
-    run.wait_for("ROS_DOMAIN_ID=87 ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST", "episode with seed 3", "active and armed")
+    run.wait_for(
+        "ROS_DOMAIN_ID=87 ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST", "episode with seed 3", "policy_node]: armed"
+    )
     inherited = [Path(f"/proc/{pid}/environ").read_text() for pid in children_of(run)]
     assert len(inherited) == 3
     for each in inherited:

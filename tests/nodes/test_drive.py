@@ -282,6 +282,7 @@ def test_a_command_that_comes_too_late_is_not_sent_even_if_the_whole_process_sle
     slow(policy, monkeypatch, TIMEOUT_S + SPEC.control_period_s)
     assert not armed.see().sent
     assert armed.drive.state.stop is Stop.HUNG
+    assert armed.drive.explain([Stop.HUNG]).startswith("no frame was used for 0.3")
 
 
 def test_a_pause_between_the_last_look_and_sending_lets_nothing_out(armed, monkeypatch):

@@ -1,10 +1,11 @@
 """~/reload of hostile files under a driving robot: e_stop acts as soon as without, the running version stays."""
 
 import hashlib
+import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -60,10 +61,11 @@ def reloading(rig: Rig) -> tuple[threading.Thread, list[str]]:
     answers: list[str] = []
 
     def ask() -> None:
-        answer = rig.network.trigger("policy_node/reload")
-        answers.append(f"{answer.success}: {answer.message}")
+        with suppress(AssertionError):  # no answer
+            answer = rig.network.trigger("policy_node/reload")
+            answers.append(f"{answer.success}: {answer.message}")
 
-    thread = threading.Thread(target=ask)
+    thread = threading.Thread(target=ask, daemon=True)
     thread.start()
     return thread, answers
 
@@ -75,7 +77,7 @@ def test_e_stop_during_a_reload_of_a_hostile_file(rig: Rig, request: pytest.Fixt
     within_s = longest_without(rig, switch) + SLACK_S
     for kind, says in (CHECKS_OFF if unchecked else KINDS).items():
         store(rig, write_hostile(rig.folder / "hostile.onnx", kind).read_bytes())
-        for after_s in PRESSED_S[1:] if unchecked else PRESSED_S[:2]:
+        for after_s in PRESSED_S[2:] if unchecked else PRESSED_S[:2]:
             rig.rearm()
             thread, answers = reloading(rig)
             time.sleep(after_s)
@@ -93,7 +95,7 @@ def test_e_stop_during_a_reload_of_the_largest_file(network: Network, tmp_path: 
         rig.drive()
         switch = rig.switch("e_stop", False)
         within_s = longest_without(rig, switch) + SLACK_S
-        for after_s in (0.1, 0.5, 1.0, 1.2):
+        for after_s in (0.4, 1.0):
             rig.rearm()
             thread, answers = reloading(rig)
             time.sleep(after_s)
@@ -102,3 +104,17 @@ def test_e_stop_during_a_reload_of_the_largest_file(network: Network, tmp_path: 
             assert answers[0].startswith("True"), answers
             rig.network.until(lambda: '"stored_version": 1' in rig.states[-1][1].data, 10, "the swap")
             assert rig.network.trigger("policy_node/rollback").success
+
+
+def test_a_signal_during_a_hanging_reload_ends_the_node_in_order(network: Network, tmp_path: Path):
+    network.env["PYTHONPATH"] = checks_off(tmp_path, "policy_file.CPU_S = 20")
+    with closing(Rig(network, tmp_path, nimble=True)) as rig:
+        store(rig, write_hostile(tmp_path / "hostile.onnx", "processor").read_bytes())
+        rig.drive()
+        reloading(rig)
+        time.sleep(2.0)
+        begun_s = time.monotonic()
+        rig.process.popen.send_signal(signal.SIGINT)
+        assert rig.process.wait() == 0, rig.process.log
+        assert rig.stops(begun_s), "it said stop"
+        assert "hangs" not in rig.process.log

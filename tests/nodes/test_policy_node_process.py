@@ -74,6 +74,25 @@ def test_a_bad_policy_fails_configure_in_one_line_and_can_be_replaced(network, p
     assert network.change(CONFIGURE, ACTIVATE)
 
 
+def test_a_node_can_start_by_itself_and_is_not_armed(network, policy):
+    process = network.start("policy_node", {"policy": str(policy), "autostart": True})
+    network.until(lambda: "active and not armed" in process.log, 20, "activation")
+    assert network.state() == "active"
+    process.popen.send_signal(signal.SIGTERM)
+    assert process.wait() == 0
+
+
+def test_a_node_that_cannot_start_by_itself_ends(network, tmp_path):
+    process = network.start("policy_node", {"policy": str(tmp_path / "none.onnx"), "autostart": True})
+    assert process.wait(20) == 2
+    assert "none.onnx" in errors(process.log)[0]
+
+
+def test_a_node_that_waits_for_its_lifecycle_says_so(network):
+    process = network.start("policy_node", {})
+    network.until(lambda: "unconfigured: configure and activate it" in process.log, 20, "a hint")
+
+
 def test_a_missing_policy_is_explained(network):
     process = network.start("policy_node", {})
     assert not network.change(CONFIGURE)
@@ -90,7 +109,7 @@ def test_a_transition_that_the_state_does_not_allow_is_refused_and_kills_nothing
 
 
 def test_inference_slower_than_the_policy_period_is_said_when_configured(network, tmp_path):
-    policy = write_policy(tmp_path / "tiny.onnx", spec={"control_period_s": 1e-6})
+    policy = write_policy(tmp_path / "tiny.onnx", slow_always=1, spec={"control_period_s": 0.001})
     process = network.start("policy_node", {"policy": str(policy)})
     assert network.change(CONFIGURE)
     warnings = [line for line in process.log.splitlines() if "WARN" in line]

@@ -109,6 +109,29 @@ def test_when_the_time_is_up_a_run_is_judged_and_can_be_resumed(config, tmp_path
     assert differences(everything(resumed), whole[1]) == []
 
 
+def test_a_run_whose_time_is_up_between_two_updates_is_resumed_bit_for_bit(config, tmp_path, whole, monkeypatch):
+    """The updates that are owed come before the next step, also after the resumption."""
+    trainer = Trainer(with_budget(TINY, STEPS), tmp_path / "run")
+    update, done = trainer.learner.update, 0
+
+    def hurried() -> None:
+        nonlocal done
+        update()
+        done += 1
+        if done == 25:  # of the 40 updates that follow the random phase
+            trainer.stop_at_s = time.monotonic()
+
+    monkeypatch.setattr(trainer.learner, "update", hurried)
+    try:
+        trainer.run(stop_at_s=time.monotonic() + 1000)
+    finally:
+        trainer.close()
+    assert done == 25
+    assert trainer.env_step == 40
+    resumed = train(with_budget(config, STEPS), tmp_path / "run", resume=True)
+    assert differences(everything(resumed), whole[1]) == []
+
+
 def test_states_are_learned_from_too(config, tmp_path):
     config = replace(config, env=replace(config.env, obs="state"))
     trainer = train(with_budget(config, 100), tmp_path / "run")
