@@ -160,9 +160,17 @@ def second_deadman(case: Case, rig: Rig) -> Outcome:
     publisher(second, Bool, "/tested/enable", 1)
 
     def press_anew() -> None:
-        deadman.say(False)
-        time.sleep(PERIOD_S)
-        deadman.say(True)
+        """Again where the edge was refused, since the graph still had the second node."""
+        pressed_s = time.monotonic()
+
+        def moves() -> list[float]:
+            deadman.say(False)
+            time.sleep(PERIOD_S)
+            deadman.say(True)
+            time.sleep(4 * PERIOD_S)
+            return rig.moves(pressed_s)
+
+        rig.network.until(moves, 10, "commands")
 
     return observe(case, rig, since_s, end=second.destroy_node, clear=press_anew)
 

@@ -105,7 +105,7 @@ class Switches:
         if not others:
             return ""
         listed = ", ".join(f"{each.node} ({each.type})" for each in others)
-        return f"{name}: expected only publishers of {BOOL}, got {listed}, which nobody hears; remap that topic"
+        return f"expected only publishers of {BOOL} on {name}, got {listed}, which nobody hears; remap that topic"
 
     def _contradiction(self, name: str) -> str:
         """Names the nodes that may contradict each other."""
@@ -115,7 +115,7 @@ class Switches:
             return ""
         listed = ", ".join(node for node, _ in nodes)
         return (
-            f"{name}: expected one node that publishes it, got {listed}; let one node say it"
+            f"expected one node that publishes {name}, got {listed}; let one node say it"
             f" (a node that was killed counts for up to {KILLED_S:.0f} s)"
         )
 

@@ -189,7 +189,7 @@ def test_a_second_deadman_stops_the_robot_whatever_both_say(network, policy):
         network.until(pressed, 10, "commands")
         network.neighbour("second").create_publisher(Bool, "/tested/enable", 1)
         network.until(lambda: read()["stop"] == "enable", 5, "a stop")
-        assert "expected one node that publishes it, got /tested/second, /tested/test" in read()["detail"]
+        assert "expected one node that publishes enable, got /tested/second, /tested/test" in read()["detail"]
         stopped_s = time.monotonic()
         pressed()
         assert all(each == Twist() for each in commands.since(stopped_s))
