@@ -92,7 +92,7 @@ class Heartbeat:
             if self._heard_s is None:
                 return f"{self._title}: nothing heard yet"
             if self._is_bad(now_s):
-                return f"{self._title} {self._why or self._bad}"
+                return f"{self._title}: {self._why}" if self._why else f"{self._title} {self._bad}"
             return f"{self._title}: silent for {now_s - self._heard_s:.2f} s" if self._is_late(now_s) else ""
 
     def _report(self, now_s: float) -> None:

@@ -188,7 +188,7 @@ def test_a_camera_with_other_optics_is_named_and_refused_where_wanted(network, t
             return
         assert "contradicts" in network.trigger("policy_node/arm").message
         infos.publish(CameraInfo(height=8, width=8))
-        unknown = "camera (camera_info the camera is uncalibrated: expected focal lengths"
+        unknown = "camera (camera_info: the camera is uncalibrated: expected focal lengths"
         network.until(lambda: unknown in network.trigger("policy_node/arm").message, 10, "another reason")
         infos.publish(camera_info(FITTING_PX))
         network.arm()
