@@ -22,6 +22,8 @@ from sac_ae_ros.nodes.watchdog import Watchdog
 
 # `enable` must have said false for so long before true counts as an edge: a loose contact arms nothing.
 RELEASED_S = 0.08
+# Arming that is asked for so soon after disarming may have been sent before it.
+CROSSED_S = 0.2
 
 
 @dataclass(frozen=True)
@@ -141,6 +143,7 @@ class Drive:
         links.e_stop.attach(gate, params.e_stop_timeout_s if params.e_stop_required else None)
         self.paused = ""  # how long the clock has stood still, in words
         self.disarms = 0
+        self._disarmed_s = -CROSSED_S
         self.trouble_at_start = ""  # why it did not arm by itself
         self._arms_itself = params.arm_on_activate  # at the first used frame, unless disarmed before
         self._arming = threading.Lock()  # between whoever arms and whoever disarms
@@ -266,6 +269,7 @@ class Drive:
         with self._arming:
             self._arms_itself = False
             self.disarms += 1
+            self._disarmed_s = time.monotonic()
             was_armed = self._gate.disarm()
             if was_armed:
                 self._watchdog.last_stops()
@@ -337,6 +341,8 @@ class Drive:
         with self._arming:
             if disarms != self.disarms:
                 raise ArmError("arm refused: the robot was disarmed meanwhile; arm it again")
+            if time.monotonic() - self._disarmed_s < CROSSED_S:
+                raise ArmError("arm refused: the robot was disarmed just now; arm it again in a moment")
             try:
                 if slowness:
                     self._gate.check_arming()  # which has the better reasons

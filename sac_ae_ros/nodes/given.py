@@ -80,6 +80,8 @@ def _read(file: str) -> Any:
         return yaml.load(Path(file).read_text(), Loader=yaml.BaseLoader)
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise ConfigError(f"{file}: expected parameters as YAML, got {error}") from None
+    except RecursionError:
+        raise ConfigError(f"{file}: expected parameters as YAML, got more levels than any node has") from None
 
 
 def _sections(tree: Any, prefix: str = "") -> Iterator[str]:

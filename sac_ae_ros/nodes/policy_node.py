@@ -12,10 +12,8 @@ from typing import Any
 
 from lifecycle_msgs.srv import ChangeState
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
-from rclpy.clock import Clock, ClockType
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
-from rclpy.task import Future
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Bool
 from std_srvs.srv import Trigger
@@ -78,7 +76,8 @@ class PolicyNode(LifecycleNode):
         self._end_lock = threading.Lock()
         self._idle_lock = threading.Lock()  # between an activation and a version that takes over without one
         declare(self, PolicyParams, self._locked, arguments)
-        self._switches = Switches(self, self._disarm)
+        self._switches = Switches(self, self._arm, self._disarm)
+        self._keeps_disarmed = False  # disarmed while inactive: the next activation does not arm by itself
         self._graph_s = 0.0  # when it was looked at last
         self._rivals = ""
         self._held: frozenset[Stop] = frozenset()  # what only ~/arm clears, from one activation to the next
@@ -86,10 +85,9 @@ class PolicyNode(LifecycleNode):
         self._bridge = CvBridge()
         change_state = self._service_change_state
         change_state.callback = functools.partial(self._on_change_state, change_state.callback)
-        # groups of their own: nothing else of the same group is called while they await something
-        apart = [MutuallyExclusiveCallbackGroup() for _ in range(2)]
-        self.create_service(Trigger, "~/arm", self._on_arm, callback_group=apart[0])
-        self.create_service(Trigger, "~/reload", self._on_reload, callback_group=apart[1])
+        # a group of its own: nothing else of the same group is called while it awaits something
+        apart = MutuallyExclusiveCallbackGroup()
+        self.create_service(Trigger, "~/reload", self._on_reload, callback_group=apart)
         self.create_service(Trigger, "~/rollback", self._on_rollback)
 
     @_transition
@@ -106,6 +104,9 @@ class PolicyNode(LifecycleNode):
         loaded = self._ready()
         with self._idle_lock:
             drive = self._drive = loaded.drive(self._switches.e_stop, self._obstacle, self._held)
+            if self._keeps_disarmed:
+                drive.disarm()
+            self._keeps_disarmed = False
         if self._ending:  # asked only now, so that either this or end_for_good sees the other
             raise RunError("expected a node that goes on, but this one is about to end")
         self._clock_watch = ClockWatch(
@@ -195,7 +196,10 @@ class PolicyNode(LifecycleNode):
         if loaded is None:
             return
         self._switches.look(enable_required=loaded.params.enable_required)
-        self._rivals = loaded.rivals.look()
+        rivals = loaded.rivals.look()
+        if rivals and rivals != self._rivals:
+            self.get_logger().warning(rivals)
+        self._rivals = rivals
         if loaded.params.command.other_publishers == "stop":
             drive.rivals.doubt(self._rivals)
         self._graph_s = time.monotonic()
@@ -305,38 +309,27 @@ class PolicyNode(LifecycleNode):
         return self._switches.doubts(enable_required=loaded.params.enable_required) or loaded.rivals.look()
 
     def _disarm(self) -> bool:
-        drive = self._drive
-        return drive is not None and drive.disarm()
+        with self._idle_lock:  # an activation either sees this, or has made a drive to disarm
+            drive = self._drive
+            if drive is None:
+                self._keeps_disarmed = True
+                return False
+        return drive.disarm()
 
-    async def _listen_for_e_stop(self) -> None:
-        """Waits, soon after the node's start, until an emergency stop that was pressed before it would be known."""
-        left_s = self._switches.e_stop.listening_s()
-        if left_s <= 0:
-            return
-        future: Future = Future()
-        timer = self.create_timer(
-            left_s + LOOK_EVERY_S, lambda: future.set_result(None), clock=Clock(clock_type=ClockType.STEADY_TIME)
-        )
-        await future
-        self.destroy_timer(timer)
-
-    async def _on_arm(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+    async def _arm(self) -> str:
+        """Arms; returns why not, or nothing."""
         drive = self._drive
         if drive is None:
-            response.message = "arm refused: expected the node to be active, but it is not; activate it first"
-            return response
+            return "arm refused: expected the node to be active, but it is not; activate it first"
         disarms = drive.disarms
-        await self._listen_for_e_stop()
+        await self._switches.listen_for_e_stop()
         if self._drive is not drive:
-            response.message = "arm refused: the node was deactivated meanwhile; call ~/arm again"
-            return response
+            return "arm refused: the node was deactivated meanwhile; call ~/arm again"
         try:
             drive.arm(disarms)
         except SacAeError as error:
-            response.message = "; ".join([str(error), *self._missing_images(drive)])
-            return response
-        response.success, response.message = True, "armed"
-        return response
+            return "; ".join([str(error), *self._missing_images(drive)])
+        return ""
 
     def _missing_images(self, drive: Drive) -> tuple[str, ...]:
         """What the graph says of an image topic from which no frame is used."""

@@ -154,6 +154,8 @@ class Reporter:
             level, text = ERROR, f"stopped: {gate.stop.value}: {self._detail}".removesuffix(": ")
         elif gate.causes:
             level, text = WARN, f"not armed, and cannot be: {', '.join(_names(gate.causes))}"
+        elif not gate.armed and parts.rivals:
+            level, text = WARN, f"not armed, and cannot be: {parts.rivals}"
         elif drive.trouble:
             level, text = ERROR, f"a stop could not be sent: {printable(drive.trouble)}"
         elif complaints:
@@ -190,7 +192,7 @@ class Reporter:
             "age of the frame used last (s)": "" if facts.age_s is None else f"{facts.age_s:.3f}",
             "images received": facts.received,
             "frames used": facts.used,
-            "frames dropped": facts.refused,
+            "frames refused": facts.refused,
             "publishers": "; ".join(map(str, seen.publishers)),
             "complaints": "; ".join(complaints),
         }

@@ -1,15 +1,18 @@
-"""Switches: `e_stop`, `enable` and `~/disarm`, heard from the node's start on, in a thread that nothing can hang."""
+"""Switches: `e_stop`, `enable`, `~/arm` and `~/disarm`, heard from the node's start on by a thread of their own."""
 
 from __future__ import annotations
 
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.clock import Clock, ClockType
 from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.task import Future
 from std_msgs.msg import Bool
 from std_srvs.srv import Trigger
 
@@ -32,13 +35,17 @@ SAID_ONCE = (
 # What an emergency stop said before this node's start takes a while to be discovered and to arrive.
 LISTEN_S = 1.0
 SETTLE_S = 0.25
+LATER_S = 0.05
 
 
 class Switches:
     """A node beside policy_node, with an executor of its own; it lives as long."""
 
-    def __init__(self, node: Node, disarm: Callable[[], bool]) -> None:
-        """Begins to listen on the topics as `node` has them remapped; `disarm` returns whether the robot was armed."""
+    def __init__(self, node: Node, arm: Callable[[], Awaitable[str]], disarm: Callable[[], bool]) -> None:
+        """Begins to listen on the topics and services as `node` has them remapped.
+
+        `arm` returns why not, or nothing; `disarm` returns whether the robot was armed.
+        """
         self._log = node.get_logger()
         self.e_stop = Heartbeat(Stop.E_STOP, "the emergency stop", "is pressed", settle_s=SETTLE_S, listen_s=LISTEN_S)
         self._drive: Drive | None = None
@@ -59,7 +66,11 @@ class Switches:
             self._node.create_subscription(Bool, topic, self._on_e_stop, qos, event_callbacks=quiet)
         topic = node.resolve_topic_name("enable")
         self._node.create_subscription(Bool, topic, self._on_enable, REPEATED, event_callbacks=quiet)
-        self._disarm = disarm
+        self._arm, self._disarm = arm, disarm
+        # In this order: of two requests that wait, as after a pause, disarming is the last. A group of its own: while
+        # arming waits for something, nothing else of its group is called.
+        apart = MutuallyExclusiveCallbackGroup()
+        self._node.create_service(Trigger, node.resolve_service_name("~/arm"), self._on_arm, callback_group=apart)
         self._node.create_service(Trigger, node.resolve_service_name("~/disarm"), self._on_disarm)
         self._executor = SingleThreadedExecutor(context=node.context)
         self._executor.add_node(self._node)
@@ -69,6 +80,17 @@ class Switches:
     def connect(self, drive: Drive | None) -> None:
         """Lets `enable` switch this drive, or none."""
         self._drive = drive
+
+    async def listen_for_e_stop(self) -> None:
+        """Waits, soon after the node's start, until an emergency stop that was pressed before it would be known."""
+        left_s = self.e_stop.listening_s()
+        if left_s <= 0:
+            return
+        future: Future = Future()
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        timer = self._node.create_timer(left_s + LATER_S, lambda: future.set_result(None), clock=steady)
+        await future
+        self._node.destroy_timer(timer)
 
     def close(self) -> None:
         """Hears nothing any more."""
@@ -121,6 +143,11 @@ class Switches:
 
     def _on_e_stop(self, message: Bool) -> None:
         self.e_stop.heard(not message.data)
+
+    async def _on_arm(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        refusal = await self._arm()
+        response.success, response.message = not refusal, refusal or "armed"
+        return response
 
     def _on_disarm(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         was_armed = self._disarm()

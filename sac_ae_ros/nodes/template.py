@@ -33,8 +33,8 @@ def parse_constants(kind: Any, texts: Sequence[str], title: str = "command.const
         field = find(kind, name, title)
         try:
             parsed = yaml.safe_load(value)
-        except (yaml.YAMLError, ValueError):
-            raise ConfigError(f"{title} '{name}': expected a value in YAML, got {value!r}") from None
+        except (yaml.YAMLError, ValueError, RecursionError):
+            raise ConfigError(f"{title} '{name}': expected a value in YAML, got {value[:80]!r}") from None
         constants.append((field, converted(field.type, parsed, f"{title} '{name}'")))
     return constants
 

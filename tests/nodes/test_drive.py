@@ -15,7 +15,7 @@ from sac_ae_ros.core.image import Image
 from sac_ae_ros.core.pipeline import Step
 from sac_ae_ros.core.policy import OnnxPolicy
 from sac_ae_ros.core.shaping import CommandShaper
-from sac_ae_ros.nodes.drive import RELEASED_S, Drive, Links, make_gate
+from sac_ae_ros.nodes.drive import CROSSED_S, RELEASED_S, Drive, Links, make_gate
 from sac_ae_ros.nodes.heartbeat import Heartbeat
 from sac_ae_ros.nodes.input_watch import FEWEST_TICKS
 from sac_ae_ros.nodes.policy_params import ImageParams, PolicyParams
@@ -161,6 +161,11 @@ def test_whoever_disarms_while_arming_is_under_way_wins(rig):
     rig.drive.disarm()
     with pytest.raises(ArmError, match="disarmed meanwhile"):
         rig.drive.arm(before)
+    with pytest.raises(ArmError, match="disarmed just now"):
+        rig.drive.arm()
+    time.sleep(CROSSED_S)
+    rig.see(FEWEST_TICKS)
+    rig.drive.arm()
 
 
 @pytest.mark.parametrize("rig", [PolicyParams(max_age_s=60.0)], indirect=True)

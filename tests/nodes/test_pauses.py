@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from geometry_msgs.msg import Twist
 from ros_network import ACTIVATE, CONFIGURE, Camera, Network
+from std_srvs.srv import Trigger
 from tiny_policy import SLOW_PIXEL, write_policy
 
 PAUSE_S = 0.35  # the watchdog's timeout is 0.25 s
@@ -45,6 +46,52 @@ def test_every_pause_latches_a_stop_and_no_command_follows_it(network: Network, 
             # a command that was being written when the pause began may still come, and the stop right after it
             late = [each for each in commands.since(goes_on_s) if each != Twist()]
             assert len(late) <= 1
+
+
+def test_disarming_after_arming_wins_wherever_the_process_was_meanwhile(network: Network, tmp_path: Path):
+    """Both are asked for, in this order, while an inference takes long, or while the process is paused."""
+    policy = write_policy(tmp_path / "tiny.onnx", slow_always=3)  # 60 ms
+    settings = {"policy": str(policy), "image": {"freeze_timeout_s": 0.0}}
+    process = network.start("policy_node", settings)
+    commands = network.hear(Twist, "cmd_vel")
+    assert network.change(CONFIGURE, ACTIVATE)
+    network.trigger("policy_node/disarm")
+    clients = [network.node.create_client(Trigger, f"policy_node/{name}") for name in ("arm", "disarm")]
+    network.until(lambda: all(client.service_is_ready() for client in clients), 10, "the services")
+    with Camera(network).running():
+        network.arm()
+        for paused in [False, True] * 6:
+            network.trigger("policy_node/disarm")
+            time.sleep(0.6)  # for its stops, and long enough for another arming
+            if paused:
+                process.popen.send_signal(signal.SIGSTOP)
+            futures = [client.call_async(Trigger.Request()) for client in clients]
+            if paused:
+                time.sleep(0.08)
+                process.popen.send_signal(signal.SIGCONT)
+            network.until(lambda asked=futures: all(future.done() for future in asked), 10, "both answers")
+            done_s = time.monotonic()
+            time.sleep(0.4)
+            assert not [each for each in commands.since(done_s + 0.05) if each != Twist()]
+
+
+@pytest.mark.parametrize("before", ["inactive", "active"])
+def test_what_was_disarmed_does_not_arm_by_itself(network: Network, tmp_path: Path, before: str):
+    policy = write_policy(tmp_path / "tiny.onnx")
+    settings = {"policy": str(policy), "image": {"freeze_timeout_s": 0.0}, "arm_on_activate": True}
+    network.start("policy_node", settings)
+    commands = network.hear(Twist, "cmd_vel")
+    assert network.change(CONFIGURE)
+    if before == "inactive":
+        network.trigger("policy_node/disarm")
+    assert network.change(ACTIVATE)
+    if before == "active":
+        network.trigger("policy_node/disarm")
+    with Camera(network).running():
+        time.sleep(1.0)
+        assert not commands
+        network.arm()
+        network.until(lambda: commands, 10, "commands")
 
 
 def test_disarming_is_answered_while_an_inference_hangs(network: Network, tmp_path: Path):
