@@ -76,7 +76,9 @@ def test_every_name_in_the_file_is_a_parameter(file):
 def test_the_simulations_file_differs_from_the_defaults_where_it_must():
     params, default = as_ros_reads(CONFIG / "policy_sim.yaml"), as_ros_reads(None)
     assert (params.image.freeze_timeout_s, params.max_future_s, params.watchdog_timeout_s) == (0.0, 2.0, 10.0)
-    image = dataclasses.replace(params.image, freeze_timeout_s=default.image.freeze_timeout_s)
+    assert params.image.min_rate_share == 0.0
+    usual = {name: getattr(default.image, name) for name in ("freeze_timeout_s", "min_rate_share")}
+    image = dataclasses.replace(params.image, **usual)
     same = {name: getattr(default, name) for name in ("max_future_s", "watchdog_timeout_s")}
     assert dataclasses.replace(params, image=image, **same) == default
 

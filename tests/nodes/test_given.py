@@ -83,6 +83,12 @@ def test_a_file_for_others_alone_ends_the_start(shared_network, tmp_path, key, r
     assert f"got those of '/{key}', '/twist_mux'; the key '/**' fits every node" in line
 
 
+def test_a_file_of_thousands_of_levels_is_refused_in_one_line(shared_network, tmp_path):
+    file = tmp_path / "deep.yaml"
+    file.write_text("/**:\n  ros__parameters:\n    " + "{a: " * 5000 + "1" + "}" * 5000 + "\n")
+    assert "got more levels than any node has" in refusal(shared_network, "policy_node", "--params-file", file)
+
+
 def test_a_recording_does_not_begin_without_its_file(shared_network, tmp_path):
     file, out = tmp_path / "robot.yaml", tmp_path / "drive"
     file.write_text(OTHERS)

@@ -199,6 +199,7 @@ def test_a_mapping_that_does_not_fit_is_refused(kind, fields, says):
         (TRAJECTORY, POINT, (ARM, "header=[a]"), "'header': is a std_msgs/Header"),
         (TWIST, ("linear.x", "angular.z"), ("linear.y",), "field=value, got 'linear.y'"),
         (TWIST, ("linear.x", "angular.z"), ("linear.y=[",), "linear.y': expected a value in YAML"),
+        (TWIST, ("linear.x", "angular.z"), ("linear.y=" + "[" * 3000,), "linear.y': expected a value in YAML"),
         (TWIST, ("linear.x", "angular.z"), ("linear.y=fast",), "linear.y': expected a number.*got 'fast'"),
     ],
 )
