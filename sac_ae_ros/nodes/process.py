@@ -22,7 +22,7 @@ from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
 from sac_ae_ros.core.errors import SacAeError, printable
-from sac_ae_ros.nodes import log_pump
+from sac_ae_ros.nodes import log_pump, rclpy_guard
 
 # Set by this package's launch files to the process id of `ros2 launch`. Nodes started in any other way don't have it.
 LAUNCH_PID = "SAC_AE_ROS_LAUNCH_PID"
@@ -142,6 +142,7 @@ def _run(
         node = make(args)
     except (SacAeError, ParameterException, InvalidParameterTypeException) as error:
         return _refuse(error)
+    rclpy_guard.guard(node)
     code = use(node, end)
     end.finish(code)
     node.destroy_node()
