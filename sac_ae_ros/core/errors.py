@@ -1,12 +1,18 @@
 """Errors a user can act on: every message says what was expected, what came and what to do."""
 
 MAX_CHARS = 2000
+LONGEST_QUOTE = 80
 
 
 def printable(text: str, most: int = MAX_CHARS) -> str:
     """Foreign text for a terminal or a log: one line, at most `most` characters, escaped where it is not printable."""
     shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[:most])
     return shown if len(text) <= most else f"{shown[:most]}..."
+
+
+def quote(text: str) -> str:
+    """Text of a message or a file as one may print it: in quotes, control characters escaped, and not too long."""
+    return repr(text) if len(text) <= LONGEST_QUOTE else f"{text[:LONGEST_QUOTE]!r}..."
 
 
 class SacAeError(Exception):
@@ -57,11 +63,3 @@ class SimError(SacAeError):
 
 class StoreError(SacAeError):
     """A folder of policy versions cannot be read or written, or does not hold what was asked for."""
-
-
-LONGEST_QUOTE = 80
-
-
-def quote(text: str) -> str:
-    """Text of a message or a file as one may print it: in quotes, control characters escaped, and not too long."""
-    return repr(text) if len(text) <= LONGEST_QUOTE else f"{text[:LONGEST_QUOTE]!r}..."

@@ -8,6 +8,8 @@ from pathlib import Path
 
 # Where Fast DDS looks for a profile; one that a user has set is never replaced.
 PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
+# With these set, discovery leads out of this host even where its range is LOCALHOST.
+WAYS_OUT = ("ROS_STATIC_PEERS", "ROS_DISCOVERY_SERVER")
 ROOT = Path(__file__).resolve().parents[2]
 
 

@@ -26,7 +26,7 @@ from rclpy.signals import SignalHandlerOptions
 
 from sac_ae_ros.core import policy_file
 from sac_ae_ros.core.errors import ConfigError, SacAeError, printable
-from sac_ae_ros.core.share import ensure_dds_profile
+from sac_ae_ros.core.share import WAYS_OUT, ensure_dds_profile
 from sac_ae_ros.core.spec import PolicySpec
 from sac_ae_ros.nodes.child import Child
 from sac_ae_ros.nodes.loop_client import NAMESPACE, ClosedLoop, Request
@@ -35,7 +35,6 @@ from sac_ae_ros.nodes.sim_loop import CARRIED_BACK_NS
 
 # none whose UDP ports (7400 + 250 * id on) lie among Linux's ephemeral ones, nor that of sim.launch.py
 DOMAINS = (*range(60, 87), *range(88, 102), *range(215, 231))
-WAYS_OUT = ("ROS_STATIC_PEERS", "ROS_DISCOVERY_SERVER")
 PICTURE_WIDTH_PX = 320
 # A busy machine that stumbles harms no simulated robot, but a latched stop would end the run.
 WATCHDOG_TIMEOUT_S = 10.0

@@ -23,6 +23,7 @@ from std_srvs.srv import Trigger
 
 from sac_ae_ros.core.command import Stop
 from sac_ae_ros.core.errors import ConfigError
+from sac_ae_ros.core.share import WAYS_OUT
 from sac_ae_ros.nodes import process
 from sac_ae_ros.nodes.params import declare, parameter, read
 
@@ -30,7 +31,6 @@ OF_A_BUSY_MACHINE = frozenset({Stop.STALE.value, Stop.CLOCK.value})
 AFTER_S = 1.0  # let the machine calm down first
 ANSWER_S = 5.0
 CROSSED_S = 1.0  # so soon a disarm that crossed the arming is known of
-WAYS_OUT = ("ROS_STATIC_PEERS", "ROS_DISCOVERY_SERVER")
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
