@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from sac_ae_ros import cli_bags
+from sac_ae_ros import cli_arming, cli_bags
 from sac_ae_ros.cli_parts import (
     BAD_INPUT,
     FAILED,
@@ -456,6 +456,7 @@ VERBS = {
         "  sac-ae report runs/rover-3\n  sac-ae report runs/rover-3 --no-video --out rover-3.html",
     ),
     **cli_bags.VERBS,
+    **cli_arming.VERBS,
     "demo": Verb(
         _demo,
         _demo_arguments,

@@ -16,7 +16,6 @@ from typing import Any
 from rclpy.clock import Clock, ClockType
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
-from rclpy.qos import DurabilityPolicy, QoSProfile
 from rclpy.task import Future
 from std_msgs.msg import String
 from std_srvs.srv import Trigger
@@ -25,13 +24,13 @@ from sac_ae_ros.core.command import Stop
 from sac_ae_ros.core.errors import ConfigError
 from sac_ae_ros.core.share import WAYS_OUT
 from sac_ae_ros.nodes import process
+from sac_ae_ros.nodes.arming import PolicyClient
 from sac_ae_ros.nodes.params import declare, parameter, read
 
 OF_A_BUSY_MACHINE = frozenset({Stop.STALE.value, Stop.CLOCK.value})
 AFTER_S = 1.0  # let the machine calm down first
 ANSWER_S = 5.0
 CROSSED_S = 1.0  # so soon a disarm that crossed the arming is known of
-LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
 @dataclass(frozen=True)
@@ -67,9 +66,7 @@ class Rearmer(Node):
         self._since_s: float | None = None  # since when the node could go on
         self._call: tuple[Future, float] | None = None
         self._crossing: tuple[int, float] | None = None  # how often it had been disarmed when it was armed, until when
-        self._arm = self.create_client(Trigger, f"{params.policy_node}/arm")
-        self._disarm = self.create_client(Trigger, f"{params.policy_node}/disarm")
-        self.create_subscription(String, f"{params.policy_node}/state", self._on_state, LATCHED)
+        self._policy = PolicyClient(self, params.policy_node, self._on_state)
         self.create_timer(AFTER_S / 4, self._look, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     def _on_state(self, message: String) -> None:
@@ -79,7 +76,7 @@ class Rearmer(Node):
         if self._crossing is not None and state["armed"] and state["disarms"] > self._crossing[0]:
             self._crossing = None
             self.get_logger().warning("policy_node was disarmed while it was being armed anew: disarming it")
-            self._disarm.call_async(Trigger.Request())
+            self._policy.disarm.call_async(Trigger.Request())
 
     def _look(self) -> None:
         now_s = time.monotonic()
@@ -89,14 +86,14 @@ class Rearmer(Node):
             self._crossing = None
         elif self._state is not None and self._since_s is not None and now_s - self._since_s >= AFTER_S:
             self._crossing = self._state["disarms"], now_s + ANSWER_S + CROSSED_S
-            self._call = self._arm.call_async(Trigger.Request()), now_s
+            self._call = self._policy.arm.call_async(Trigger.Request()), now_s
 
     def _look_at_call(self, future: Future, called_s: float, now_s: float) -> None:
         if not future.done() and now_s - called_s < ANSWER_S:
             return
         self._call, self._since_s = None, None if self._since_s is None else now_s
         if not future.done():
-            self._arm.remove_pending_request(future)
+            self._policy.arm.remove_pending_request(future)
             return
         response = future.result()
         if response is not None and response.success:

@@ -17,8 +17,9 @@ from std_msgs.msg import Bool, String
 from std_srvs.srv import Trigger
 from tiny_policy import write_policy
 
+from sac_ae_ros.nodes.arming import LATCHED
 from sac_ae_ros.nodes.convert import from_ns
-from sac_ae_ros.nodes.rearmer import AFTER_S, LATCHED, may_rearm
+from sac_ae_ros.nodes.rearmer import AFTER_S, may_rearm
 
 QUIET_S = AFTER_S + 2.0  # it would have armed by then
 STOPPED = {"armed": True, "stop": "stale", "causes": [], "latched": ["stale"], "needs_arm": [], "disarms": 0}
