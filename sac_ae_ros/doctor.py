@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
-from sac_ae_ros.core.share import PROFILE_VARIABLES
+from sac_ae_ros.core.share import PROFILE_VARIABLES, share_file
 
 SEGMENT_BYTES = 32 * 1024 * 1024
 PROBE_TIMEOUT_S = 60
@@ -127,7 +127,8 @@ def _dds_profile() -> Check:
         if path:
             return Check("dds profile", FAIL, f"{name}={path} is no file", f"unset {name}, or correct it")
     detail = "Fast DDS defaults; 640x480 images at 30 Hz then lose 24-45 % of the frames between processes"
-    fix = "export FASTRTPS_DEFAULT_PROFILES_FILE=.../config/dds/fastdds_shm.xml in the camera's process too"
+    profile = share_file("config/dds/fastdds_shm.xml") or "config/dds/fastdds_shm.xml of this package's sources"
+    fix = f"export {PROFILE_VARIABLES[0]}={profile}, in the camera's process too"
     return Check("dds profile", WARN, detail, fix)
 
 

@@ -1,5 +1,7 @@
 """The doctor survives what it examines, and every finding that is not fine says how to mend it."""
 
+from pathlib import Path
+
 import pytest
 
 from sac_ae_ros import doctor
@@ -28,7 +30,9 @@ def test_a_probe_that_hangs_is_a_finding(monkeypatch):
 def test_the_dds_profile_in_use_is_named(monkeypatch, tmp_path):
     for name in doctor.PROFILE_VARIABLES:
         monkeypatch.delenv(name, raising=False)
-    assert doctor._dds_profile().status == doctor.WARN
+    unset = doctor._dds_profile()
+    assert unset.status == doctor.WARN
+    assert Path(unset.fix.partition("=")[2].partition(",")[0]).is_file()  # one may paste it
     monkeypatch.setenv(doctor.PROFILE_VARIABLES[0], str(tmp_path / "gone.xml"))
     assert doctor._dds_profile().status == doctor.FAIL
     (tmp_path / "gone.xml").touch()
