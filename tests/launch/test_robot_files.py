@@ -176,3 +176,10 @@ def hold(enable) -> bool:
 def noise(image) -> None:
     """A real camera's: no two images are the same."""
     image.data[0] = image.header.stamp.nanosec // 1_000_000 % 256
+
+
+def test_the_deadman_is_one_button_everywhere():
+    root = CONFIG.parent
+    pages = [*root.glob("docs/*.md"), *root.glob("config/**/*.yaml"), root / "README.md"]
+    buttons = {number for page in pages for number in re.findall(r"buttons\[(\d+)\]", page.read_text())}
+    assert buttons == {"9"}
