@@ -214,7 +214,7 @@ def disarm(name: str, timeout_s: float) -> int:
 
 
 def disarm_all(timeout_s: float) -> int:
-    """Disarms every policy node in this ROS domain, each as soon as it is found; prints the answers.
+    """Disarms every policy node in this ROS domain that is found in this time, each at once; prints the answers.
 
     Returns:
         0 all that were found are disarmed, 1 one refused, 2 one did not answer, or none was found, 130 interrupted.
@@ -222,21 +222,25 @@ def disarm_all(timeout_s: float) -> int:
 
     def use(operator: _Operator) -> int:
         disarmings: dict[str, _Disarming] = {}
+        codes: dict[str, int] = {}
 
-        def done() -> bool:
+        def look() -> bool:
             for name in operator.found():
                 if name not in disarmings:
                     disarmings[name] = _Disarming(operator.node, name)
-            answered = [each.ask() for each in disarmings.values()]
-            return bool(answered) and all(answered) and time.monotonic() >= operator.known_s
+            for name, disarming in disarmings.items():
+                if disarming.ask() and name not in codes:
+                    codes[name] = disarming.tell()
+            return False  # another node may show as long as there is time
 
-        operator.wait(done, operator.until_s)
+        operator.wait(look, operator.until_s)
         if not disarmings:
             raise RunError(
                 f"disarm --all: expected policy nodes, found none within {timeout_s:g} s; they may be in another"
                 " ROS_DOMAIN_ID"
             )
-        return max(max(each.tell(), each.tell_others()) for each in disarmings.values())
+        unanswered = [disarming.tell() for name, disarming in disarmings.items() if name not in codes]
+        return max(*codes.values(), *unanswered, *(each.tell_others() for each in disarmings.values()), 0)
 
     return _run(use, timeout_s)
 
