@@ -152,7 +152,7 @@ class SafetyGate:
             self._arm()
 
     def check_arming(self) -> None:
-        """Raises ArmError where `arm` would, for a cause that lasts or a gate that is closed; arms nothing."""
+        """Raises ArmError where `arm` would; arms nothing."""
         with self._lock:
             self._check_arming()
 
@@ -225,16 +225,18 @@ class SafetyGate:
         self._stop, self._latched = None, frozenset()
         return was_armed
 
-    def _check_arming(self) -> None:
+    def _check_arming(self) -> Values | None:
+        """Returns from where commands would start; None where they would go on from the last one."""
         if self._closed:
             raise ArmError("arm refused: expected an active node, but this one is being deactivated")
         if self._causes:
             raise ArmError(f"arm refused: expected no cause to stop, but this lasts: {_list(self._causes)}")
+        return None if self._is_moving() else self._start()
 
     def _arm(self) -> None:
-        self._check_arming()
-        if not self._armed or self._stop is not None:  # a robot that moves goes on from its last command
-            self._shaper.reset(self._start())
+        start = self._check_arming()
+        if start is not None:
+            self._shaper.reset(start)
         self._armed, self._stop = True, None
         self._latched = self._held = frozenset()
 

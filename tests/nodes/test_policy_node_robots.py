@@ -2,6 +2,7 @@
 
 import array
 import json
+import threading
 import time
 from typing import Any
 
@@ -103,8 +104,20 @@ def test_an_arm_holds_where_it_was_measured_when_the_stop_began(network, tmp_pat
         assert "joint_states: nothing heard yet" in refused.message
         network.meet("policy_node")
         network.until(arm.publisher.get_subscription_count, 10, "the subscription")
-        arm.say(1.2, 0.0)
-        network.until(lambda: "within the limits" in network.trigger("policy_node/arm").message, 3, "a refusal")
+        diagnostics = network.hear(DiagnosticArray, "/diagnostics")
+        outside = threading.Event()
+
+        def lift() -> None:
+            while not outside.wait(0.1):
+                arm.say(1.2, 0.0)
+
+        lifting = threading.Thread(target=lift)
+        lifting.start()
+        try:
+            network.barred_as_diagnosed(diagnostics, "within the limits")
+        finally:
+            outside.set()
+            lifting.join()
 
         def arm_up() -> bool:
             arm.say(0.4, -0.3)
