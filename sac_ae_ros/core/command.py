@@ -60,7 +60,7 @@ class GateState:
     """A consistent picture of the gate.
 
     stop: what stopped the armed robot first. latched: every cause since. causes: what lasts at this moment.
-    held: causes since the last arming that an enable edge does not clear.
+    held: causes since the last arming that `arm` alone clears; where there is no enable edge, all that stopped it.
     """
 
     armed: bool
@@ -89,6 +89,7 @@ class SafetyGate:
         *,
         rest: Callable[[], Values] | None = None,
         measured: bool = False,
+        has_edge: bool = True,
         causes: Iterable[Stop] = (),
         held: Iterable[Stop] = (),
     ) -> None:
@@ -101,6 +102,7 @@ class SafetyGate:
             rest: gives what a stop sends at that moment, [A]; commands start from there. None: zeros.
             measured: `rest` is where the robot is; arming is refused while that lies outside the limits, since the
                 first command would jump there.
+            has_edge: whether `arm_by_edge` may be called, which clears some stops as well.
             causes: what bars arming until it is reported to have ended.
             held: what the gate before this one left for `arm` to clear.
 
@@ -125,6 +127,7 @@ class SafetyGate:
             max_jerk=limits.max_jerk,
         )
         self._rest, self._measured, self._names = rest or (lambda: np.zeros(len(names))), measured, names
+        self._cleared_by_edge = CLEARED_BY_EDGE if has_edge else frozenset()
         self._lock = threading.Lock()
         self._armed = False
         self._stop: Stop | None = None
@@ -270,6 +273,7 @@ class SafetyGate:
         if not self._armed:
             return False
         self._latched |= {cause}
+        self._held |= {cause} - self._cleared_by_edge
         if self._stop is not None:
             return False
         self._stop = cause

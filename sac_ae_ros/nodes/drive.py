@@ -76,7 +76,14 @@ def make_gate(
     measured = params.command.stop == "hold_measured"
     causes = {Stop.STALE, *first_causes(params), *(() if params.arm_on_activate else (Stop.E_STOP,))}
     return SafetyGate(
-        spec.actions, spec.control_period_s, limits, rest=rest, measured=measured, causes=causes, held=held
+        spec.actions,
+        spec.control_period_s,
+        limits,
+        rest=rest,
+        measured=measured,
+        has_edge=params.enable_required,
+        causes=causes,
+        held=held,
     )
 
 

@@ -199,6 +199,7 @@ class PolicyNode(LifecycleNode):
                 switches=self._switches,
                 rivals=self._rivals,
                 obstacle=self._obstacle,
+                held=self._held,
             )
         )
 

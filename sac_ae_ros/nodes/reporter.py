@@ -16,7 +16,7 @@ from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from std_msgs.msg import String
 
-from sac_ae_ros.core.command import CLEARED_BY_EDGE, GateState, Stop
+from sac_ae_ros.core.command import GateState, Stop
 from sac_ae_ros.core.errors import printable
 from sac_ae_ros.core.novelty import Level
 from sac_ae_ros.nodes.drive import Drive, slow_frames
@@ -50,6 +50,7 @@ class Parts:
     switches: Switches
     rivals: str  # who else commands the robot, by the graph
     obstacle: str  # what in the graph bars arming, rivals included
+    held: frozenset[Stop]  # what only ~/arm clears, while there is no drive
 
 
 class Reporter:
@@ -69,7 +70,7 @@ class Reporter:
 
     def tell(self, parts: Parts) -> None:
         """Called often."""
-        gate = parts.drive.state if parts.drive else GateState(False, None)
+        gate = parts.drive.state if parts.drive else GateState(False, None, held=parts.held)
         self._log(parts, gate)
         state = json.dumps(self._state(parts, gate), sort_keys=True)
         if state != self._said:
@@ -87,9 +88,7 @@ class Reporter:
             self._detail, self._level = "", Level.NORMAL
         elif gate.stop is not None and gate.stop is not told.stop:
             self._detail = printable(drive.explain([gate.stop]))
-            has_enable = parts.loaded is not None and parts.loaded.params.enable_required
-            by_edge = has_enable and gate.latched | gate.held <= CLEARED_BY_EDGE
-            way = " or release and press enable" if by_edge else ""
+            way = "" if gate.held else " or release and press enable"
             reason = f"{gate.stop.value}: {self._detail}" if self._detail else gate.stop.value
             log.error(f"stopped: {reason}; call ~/arm{way} once the cause has ended")
         elif gate.stop is None:
