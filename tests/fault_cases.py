@@ -303,7 +303,7 @@ CASES: dict[str, Case] = {
         "no image has come since the node was activated",
         None,
         None,
-        ("safety", "not armed, and cannot be: stale"),
+        ("safety", "not armed, and cannot be … stale"),
         ARM,
         bars="stale … no image has come yet on /tested/image",
     ),

@@ -21,6 +21,7 @@ from typing import Any
 
 import rclpy
 import yaml
+from diagnostic_msgs.msg import DiagnosticStatus
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from rcl_interfaces.srv import ListParameters, SetParameters
@@ -135,6 +136,10 @@ class Process:
                 self.kill()
 
 
+def _without_numbers(text: str) -> str:
+    return re.sub(r"\d+(\.\d+)?", "", text)
+
+
 class Heard(list):
     """(time.monotonic(), message) of one topic, in order of arrival."""
 
@@ -229,6 +234,23 @@ class Network:
     def arm(self) -> None:
         """Arms policy_node as soon as it has used the frames that this asks for."""
         self.until(lambda: self.trigger("policy_node/arm").success, 10, "arming")
+
+    def barred_as_diagnosed(self, diagnostics: Heard, words: str) -> None:
+        """Waits until `~/arm` is refused with these words, and `safety` in /diagnostics warns of the same reason."""
+
+        def same() -> bool:
+            answer = self.trigger("policy_node/arm")
+            assert not answer.success
+            statuses = [status for _, array in diagnostics[-1:] for status in array.status]
+            expected = f"not armed, and cannot be: {answer.message.removeprefix('arm refused: ')}"
+            return words in answer.message and any(
+                status.name.endswith(": safety")
+                and status.level == DiagnosticStatus.WARN
+                and _without_numbers(status.message) == _without_numbers(expected)
+                for status in statuses
+            )
+
+        self.until(same, 10, f"a refusal that says {words!r}, and a warning that says the same")
 
     def change(self, *transitions: int) -> bool:
         """Drives policy_node; whether the last transition succeeded."""

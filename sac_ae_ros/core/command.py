@@ -60,7 +60,7 @@ class GateState:
     """A consistent picture of the gate.
 
     stop: what stopped the armed robot first. latched: every cause since. causes: what lasts at this moment.
-    held: causes since the last arming that an enable edge does not clear.
+    held: causes since the last arming that `arm` alone clears; where there is no enable edge, all that stopped it.
     """
 
     armed: bool
@@ -89,6 +89,7 @@ class SafetyGate:
         *,
         rest: Callable[[], Values] | None = None,
         measured: bool = False,
+        has_edge: bool = True,
         causes: Iterable[Stop] = (),
         held: Iterable[Stop] = (),
     ) -> None:
@@ -101,6 +102,7 @@ class SafetyGate:
             rest: gives what a stop sends at that moment, [A]; commands start from there. None: zeros.
             measured: `rest` is where the robot is; arming is refused while that lies outside the limits, since the
                 first command would jump there.
+            has_edge: whether `arm_by_edge` may be called, which clears some stops as well.
             causes: what bars arming until it is reported to have ended.
             held: what the gate before this one left for `arm` to clear.
 
@@ -125,6 +127,7 @@ class SafetyGate:
             max_jerk=limits.max_jerk,
         )
         self._rest, self._measured, self._names = rest or (lambda: np.zeros(len(names))), measured, names
+        self._cleared_by_edge = CLEARED_BY_EDGE if has_edge else frozenset()
         self._lock = threading.Lock()
         self._armed = False
         self._stop: Stop | None = None
@@ -152,7 +155,7 @@ class SafetyGate:
             self._arm()
 
     def check_arming(self) -> None:
-        """Raises ArmError where `arm` would, for a cause that lasts or a gate that is closed; arms nothing."""
+        """Raises ArmError where `arm` would; arms nothing."""
         with self._lock:
             self._check_arming()
 
@@ -225,16 +228,18 @@ class SafetyGate:
         self._stop, self._latched = None, frozenset()
         return was_armed
 
-    def _check_arming(self) -> None:
+    def _check_arming(self) -> Values | None:
+        """Returns from where commands would start; None where they would go on from the last one."""
         if self._closed:
             raise ArmError("arm refused: expected an active node, but this one is being deactivated")
         if self._causes:
             raise ArmError(f"arm refused: expected no cause to stop, but this lasts: {_list(self._causes)}")
+        return None if self._is_moving() else self._start()
 
     def _arm(self) -> None:
-        self._check_arming()
-        if not self._armed or self._stop is not None:  # a robot that moves goes on from its last command
-            self._shaper.reset(self._start())
+        start = self._check_arming()
+        if start is not None:
+            self._shaper.reset(start)
         self._armed, self._stop = True, None
         self._latched = self._held = frozenset()
 
@@ -268,6 +273,7 @@ class SafetyGate:
         if not self._armed:
             return False
         self._latched |= {cause}
+        self._held |= {cause} - self._cleared_by_edge
         if self._stop is not None:
             return False
         self._stop = cause

@@ -24,6 +24,7 @@ from sac_ae_ros.nodes.watchdog import Watchdog
 RELEASED_S = 0.08
 # Arming that is asked for so soon after disarming may have been sent before it.
 CROSSED_S = 0.2
+REFUSED = "arm refused: "
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,14 @@ def make_gate(
     measured = params.command.stop == "hold_measured"
     causes = {Stop.STALE, *first_causes(params), *(() if params.arm_on_activate else (Stop.E_STOP,))}
     return SafetyGate(
-        spec.actions, spec.control_period_s, limits, rest=rest, measured=measured, causes=causes, held=held
+        spec.actions,
+        spec.control_period_s,
+        limits,
+        rest=rest,
+        measured=measured,
+        has_edge=params.enable_required,
+        causes=causes,
+        held=held,
     )
 
 
@@ -264,6 +272,17 @@ class Drive:
         self._arm(self._gate.arm, disarms)
         self._clock = ""
 
+    def arm_refusal(self, obstacle: str) -> str:
+        """Why `arm` would be refused at this moment, beside that `obstacle` in the ROS graph; empty if it would not.
+
+        The words are those of the refusal. That the robot has just been disarmed is not asked for.
+        """
+        try:
+            self._check_arming(obstacle)
+        except ArmError as error:
+            return str(error).removeprefix(REFUSED)
+        return ""
+
     def disarm(self) -> bool:
         """Lets nothing pass; stops follow for half a second if the gate was armed, which is returned."""
         with self._arming:
@@ -324,7 +343,7 @@ class Drive:
                 return
             try:
                 if obstacle:
-                    raise ArmError(f"arm refused: {obstacle}")
+                    raise ArmError(f"{REFUSED}{obstacle}")
                 self._gate.arm()
             except ArmError as error:
                 self.trouble_at_start = self._with_reasons(error)
@@ -335,21 +354,28 @@ class Drive:
 
     def _arm(self, arm: Callable[[], None], disarms: int) -> None:
         obstacle = self._links.obstacle()
-        if obstacle:
-            raise ArmError(f"arm refused: {obstacle}")
-        slowness = self._slowness()
         with self._arming:
             if disarms != self.disarms:
-                raise ArmError("arm refused: the robot was disarmed meanwhile; arm it again")
+                raise ArmError(f"{REFUSED}the robot was disarmed meanwhile; arm it again")
             if time.monotonic() - self._disarmed_s < CROSSED_S:
-                raise ArmError("arm refused: the robot was disarmed just now; arm it again in a moment")
+                raise ArmError(f"{REFUSED}the robot was disarmed just now; arm it again in a moment")
+            self._check_arming(obstacle)
             try:
-                if slowness:
-                    self._gate.check_arming()  # which has the better reasons
-                    raise ArmError(f"arm refused: {slowness}")
                 arm()
             except ArmError as error:
                 raise ArmError(self._with_reasons(error)) from None
+
+    def _check_arming(self, obstacle: str) -> None:
+        """Raises ArmError for whatever bars arming at this moment, the `obstacle` in the ROS graph included."""
+        if obstacle:
+            raise ArmError(f"{REFUSED}{obstacle}")
+        try:
+            self._gate.check_arming()
+        except ArmError as error:
+            raise ArmError(self._with_reasons(error)) from None
+        slowness = self._slowness()
+        if slowness:
+            raise ArmError(f"{REFUSED}{slowness}")
 
     def _with_reasons(self, error: ArmError) -> str:
         why = self.explain(self.state.causes)

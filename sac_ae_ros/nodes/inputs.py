@@ -13,11 +13,12 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, JointState
 from std_msgs.msg import Bool
 
+from sac_ae_ros.core.command import Stop
 from sac_ae_ros.core.errors import ImageError
 from sac_ae_ros.core.optics import differences
 from sac_ae_ros.nodes.convert import to_intrinsics
 from sac_ae_ros.nodes.drive import Drive, make_view
-from sac_ae_ros.nodes.graph_watch import GraphWatch, wanted_reliability
+from sac_ae_ros.nodes.graph_watch import GraphWatch, Seen, wanted_reliability
 from sac_ae_ros.nodes.loaded_policy import LoadedPolicy
 
 BEST_EFFORT = ReliabilityPolicy.BEST_EFFORT
@@ -120,6 +121,11 @@ class Inputs:
             self._node.get_logger().warning(text)
         if self._params.camera_info.check == "refuse":
             self._drive.heard_camera(not found, why)
+
+
+def missing_images(causes: frozenset[Stop], seen: Seen) -> tuple[str, ...]:
+    """What the graph says of an image topic from which no frame is used, where that is a cause to stop."""
+    return seen.complaints[:1] if Stop.STALE in causes else ()
 
 
 def _same_optics(a: CameraInfo, b: CameraInfo) -> bool:

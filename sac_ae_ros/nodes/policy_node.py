@@ -26,7 +26,7 @@ from sac_ae_ros.nodes.bridge import CvBridge
 from sac_ae_ros.nodes.clock_watch import ClockWatch
 from sac_ae_ros.nodes.convert import to_image, to_ns
 from sac_ae_ros.nodes.drive import Drive
-from sac_ae_ros.nodes.inputs import Inputs
+from sac_ae_ros.nodes.inputs import Inputs, missing_images
 from sac_ae_ros.nodes.loaded_policy import LoadedPolicy
 from sac_ae_ros.nodes.params import declare, read
 from sac_ae_ros.nodes.policy_params import PolicyParams
@@ -80,6 +80,7 @@ class PolicyNode(LifecycleNode):
         self._keeps_disarmed = False  # disarmed while inactive: the next activation does not arm by itself
         self._graph_s = 0.0  # when it was looked at last
         self._rivals = ""
+        self._obstacle = ""  # to arming, in the graph
         self._held: frozenset[Stop] = frozenset()  # what only ~/arm clears, from one activation to the next
         self._reporter = Reporter(self, read(self, PolicyParams).hardware_id)
         self._bridge = CvBridge()
@@ -103,7 +104,8 @@ class PolicyNode(LifecycleNode):
         """Starts inference; with arm_on_activate the first used frame arms."""
         loaded = self._ready()
         with self._idle_lock:
-            drive = self._drive = loaded.drive(self._switches.e_stop, self._obstacle, self._held)
+            drive = self._drive = loaded.drive(self._switches.e_stop, self._find_obstacle, self._held)
+            self._graph_s = 0.0
             if self._keeps_disarmed:
                 drive.disarm()
             self._keeps_disarmed = False
@@ -187,19 +189,30 @@ class PolicyNode(LifecycleNode):
         if drive is not None and time.monotonic() - self._graph_s > GRAPH_EVERY_S:
             self._look_at_graph(drive)
         lifecycle = self._state_machine.current_state[1]
-        parts = Parts(lifecycle, self._loaded, drive, self._inputs, self._reloader, self._switches, self._rivals)
-        self._reporter.tell(parts)
+        self._reporter.tell(
+            Parts(
+                lifecycle=lifecycle,
+                loaded=self._loaded,
+                drive=drive,
+                inputs=self._inputs,
+                reloader=self._reloader,
+                switches=self._switches,
+                rivals=self._rivals,
+                obstacle=self._obstacle,
+                held=self._held,
+            )
+        )
 
     def _look_at_graph(self, drive: Drive) -> None:
         """Looks for what the graph alone tells: switches that cannot be believed, and others that command the robot."""
         loaded = self._loaded
         if loaded is None:
             return
-        self._switches.look(enable_required=loaded.params.enable_required)
+        doubts = self._switches.look(enable_required=loaded.params.enable_required)
         rivals = loaded.rivals.look()
         if rivals and rivals != self._rivals:
             self.get_logger().warning(rivals)
-        self._rivals = rivals
+        self._rivals, self._obstacle = rivals, doubts or rivals
         if loaded.params.command.other_publishers == "stop":
             drive.rivals.doubt(self._rivals)
         self._graph_s = time.monotonic()
@@ -301,12 +314,12 @@ class PolicyNode(LifecycleNode):
         response.success = False
         return response
 
-    def _obstacle(self) -> str:
+    def _find_obstacle(self) -> str:
         """Why the robot must not be armed, as the graph has it at this moment."""
         loaded = self._loaded
         if loaded is None:
             return ""
-        return self._switches.doubts(enable_required=loaded.params.enable_required) or loaded.rivals.look()
+        return self._switches.look(enable_required=loaded.params.enable_required) or loaded.rivals.look()
 
     def _disarm(self) -> bool:
         with self._idle_lock:  # an activation either sees this, or has made a drive to disarm
@@ -328,15 +341,10 @@ class PolicyNode(LifecycleNode):
         try:
             drive.arm(disarms)
         except SacAeError as error:
-            return "; ".join([str(error), *self._missing_images(drive)])
+            inputs = self._inputs
+            missing = () if inputs is None else missing_images(drive.state.causes, inputs.image_watch.look())
+            return "; ".join([str(error), *missing])
         return ""
-
-    def _missing_images(self, drive: Drive) -> tuple[str, ...]:
-        """What the graph says of an image topic from which no frame is used."""
-        inputs = self._inputs
-        if inputs is None or Stop.STALE not in drive.state.causes:
-            return ()
-        return inputs.image_watch.look().complaints[:1]
 
     async def _on_reload(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         if self._reloader is None:

@@ -16,12 +16,12 @@ from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from std_msgs.msg import String
 
-from sac_ae_ros.core.command import CLEARED_BY_EDGE, GateState, Stop
+from sac_ae_ros.core.command import GateState, Stop
 from sac_ae_ros.core.errors import printable
 from sac_ae_ros.core.novelty import Level
 from sac_ae_ros.nodes.drive import Drive, slow_frames
-from sac_ae_ros.nodes.graph_watch import GraphWatch
-from sac_ae_ros.nodes.inputs import Inputs
+from sac_ae_ros.nodes.graph_watch import GraphWatch, Seen
+from sac_ae_ros.nodes.inputs import Inputs, missing_images
 from sac_ae_ros.nodes.loaded_policy import COMMAND_TOPICS, LoadedPolicy
 from sac_ae_ros.nodes.reloader import Reloader
 from sac_ae_ros.nodes.switches import Switches
@@ -48,7 +48,9 @@ class Parts:
     inputs: Inputs | None
     reloader: Reloader | None
     switches: Switches
-    rivals: str
+    rivals: str  # who else commands the robot, by the graph
+    obstacle: str  # what in the graph bars arming, rivals included
+    held: frozenset[Stop]  # what only ~/arm clears, while there is no drive
 
 
 class Reporter:
@@ -68,7 +70,7 @@ class Reporter:
 
     def tell(self, parts: Parts) -> None:
         """Called often."""
-        gate = parts.drive.state if parts.drive else GateState(False, None)
+        gate = parts.drive.state if parts.drive else GateState(False, None, held=parts.held)
         self._log(parts, gate)
         state = json.dumps(self._state(parts, gate), sort_keys=True)
         if state != self._said:
@@ -86,9 +88,7 @@ class Reporter:
             self._detail, self._level = "", Level.NORMAL
         elif gate.stop is not None and gate.stop is not told.stop:
             self._detail = printable(drive.explain([gate.stop]))
-            has_enable = parts.loaded is not None and parts.loaded.params.enable_required
-            by_edge = has_enable and gate.latched | gate.held <= CLEARED_BY_EDGE
-            way = " or release and press enable" if by_edge else ""
+            way = "" if gate.held else " or release and press enable"
             reason = f"{gate.stop.value}: {self._detail}" if self._detail else gate.stop.value
             log.error(f"stopped: {reason}; call ~/arm{way} once the cause has ended")
         elif gate.stop is None:
@@ -134,16 +134,21 @@ class Reporter:
     def _diagnose(self, parts: Parts, gate: GateState) -> DiagnosticArray:
         array = DiagnosticArray()
         array.header.stamp = self._node.get_clock().now().to_msg()
-        array.status = [self._safety(parts, gate)]
+        seen = parts.inputs.image_watch.look() if parts.inputs is not None else None
+        array.status = [self._safety(parts, gate, seen)]
         if parts.loaded is not None:
             array.status += [self._policy(parts, parts.loaded), self._command(parts.loaded, parts.rivals)]
-        if parts.drive is not None and parts.inputs is not None:
-            array.status.append(self._images(parts.drive, parts.inputs))
+        if parts.drive is not None and parts.inputs is not None and seen is not None:
+            array.status.append(self._images(parts.drive, parts.inputs, seen))
         return array
 
-    def _safety(self, parts: Parts, gate: GateState) -> DiagnosticStatus:
+    def _safety(self, parts: Parts, gate: GateState, images: Seen | None) -> DiagnosticStatus:
         drive, params = parts.drive, parts.loaded.params if parts.loaded else None
         why = drive.explain(gate.causes) if drive else ""
+        moving = gate.armed and gate.stop is None
+        refusal = drive.arm_refusal(parts.obstacle) if drive and not moving else ""
+        if refusal and images is not None:
+            refusal = "; ".join([refusal, *missing_images(gate.causes, images)])
         complaints: tuple[str, ...] = ()
         if drive and params:
             required = {"enable_required": params.enable_required, "e_stop_required": params.e_stop_required}
@@ -152,10 +157,8 @@ class Reporter:
             level, text = OK, parts.lifecycle
         elif gate.stop is not None:
             level, text = ERROR, f"stopped: {gate.stop.value}: {self._detail}".removesuffix(": ")
-        elif gate.causes:
-            level, text = WARN, f"not armed, and cannot be: {', '.join(_names(gate.causes))}"
-        elif not gate.armed and parts.rivals:
-            level, text = WARN, f"not armed, and cannot be: {parts.rivals}"
+        elif refusal:
+            level, text = WARN, f"not armed, and cannot be: {refusal}"
         elif drive.trouble:
             level, text = ERROR, f"a stop could not be sent: {printable(drive.trouble)}"
         elif complaints:
@@ -169,14 +172,15 @@ class Reporter:
             "stopped by": ", ".join(_names(gate.latched)),
             "causes that last": ", ".join(_names(gate.causes)),
             "why they last": why,
+            "why it cannot be armed": refusal,
             "needs ~/arm": ", ".join(_names(gate.held)),
             "complaints": "; ".join(complaints),
         }
         return self._status("safety", level, text, values)
 
-    def _images(self, drive: Drive, inputs: Inputs) -> DiagnosticStatus:
+    def _images(self, drive: Drive, inputs: Inputs, seen: Seen) -> DiagnosticStatus:
         now_s = time.monotonic()
-        facts, seen = drive.input.facts(now_s), inputs.image_watch.look()
+        facts = drive.input.facts(now_s)
         why = drive.paused or drive.input.why_unused(now_s, drive.timeout_s)
         share = facts.share
         slowness = (slow_frames(share, drive.period_s),) if share is not None and share < SLOW_SHARE else ()

@@ -18,7 +18,7 @@ from std_srvs.srv import Trigger
 
 from sac_ae_ros.core.command import Stop
 from sac_ae_ros.nodes.drive import Drive
-from sac_ae_ros.nodes.graph_watch import KILLED_S, GraphWatch
+from sac_ae_ros.nodes.graph_watch import KILLED_S, GraphWatch, Seen
 from sac_ae_ros.nodes.heartbeat import Heartbeat
 
 BOOL = "std_msgs/msg/Bool"
@@ -51,6 +51,8 @@ class Switches:
         self._drive: Drive | None = None
         self.defect = ""  # what ended the thread
         self._watches = {name: GraphWatch(node, name, BOOL, REPEATED) for name in ("e_stop", "enable")}
+        self._seen: dict[str, Seen] = {}  # what `look` read last
+        self._looking = threading.Lock()
         self._node = Node(
             f"{node.get_name()}_switches",
             namespace=node.get_namespace(),
@@ -98,47 +100,28 @@ class Switches:
         self._thread.join(timeout=1.0)
         self._node.destroy_node()
 
-    def complaints(self, *, enable_required: bool, e_stop_required: bool) -> tuple[str, ...]:
-        """What is wrong with those who publish there, in words; asks the graph."""
-        required = {"e_stop": e_stop_required, "enable": enable_required}
-        looks = {name: watch.look() for name, watch in self._watches.items() if name == "e_stop" or enable_required}
-        return tuple(
-            text for name, seen in looks.items() if required[name] or seen.publishers for text in seen.complaints
-        )
+    def look(self, *, enable_required: bool) -> str:
+        """Asks the graph; returns why the robot must not be armed, since a switch cannot be believed, or nothing.
 
-    def doubts(self, *, enable_required: bool) -> str:
-        """Why the robot must not be armed, since a switch cannot be believed; empty if both can; asks the graph."""
-        names = ("e_stop", "enable") if enable_required else ("e_stop",)
-        return next(filter(None, (self._unheard(name) or self._contradiction(name) for name in names)), "")
-
-    def look(self, *, enable_required: bool) -> None:
-        """Stops the robot while a switch is not heard, or several nodes say whether a person enables it.
-
-        An emergency stop that several nodes say can still be believed when it is pressed: it only bars arming.
+        Stops the robot while a switch is not heard, or several nodes say whether a person enables it. An emergency
+        stop that several nodes say can still be believed when it is pressed: it only bars arming.
         """
-        self.e_stop.doubt(self._unheard("e_stop"))
-        drive = self._drive
-        if drive is not None and enable_required:
-            drive.doubt_enable(self._unheard("enable") or self._contradiction("enable"))
+        with self._looking:  # of two threads that look, the later one has the last word
+            names = ("e_stop", "enable") if enable_required else ("e_stop",)
+            self._seen = {name: self._watches[name].look() for name in names}
+            unheard = {name: _unheard(name, seen) for name, seen in self._seen.items()}
+            doubts = {name: unheard[name] or _contradiction(name, seen) for name, seen in self._seen.items()}
+            self.e_stop.doubt(unheard["e_stop"])
+            drive = self._drive
+            if drive is not None and enable_required:
+                drive.doubt_enable(doubts["enable"])
+        return next(filter(None, doubts.values()), "")
 
-    def _unheard(self, name: str) -> str:
-        """Names the nodes that publish what cannot be heard as this switch."""
-        others = [each for each in self._watches[name].look().publishers if each.type != BOOL]
-        if not others:
-            return ""
-        listed = ", ".join(f"{each.node} ({each.type})" for each in others)
-        return f"expected only publishers of {BOOL} on {name}, got {listed}, which nobody hears; remap that topic"
-
-    def _contradiction(self, name: str) -> str:
-        """Names the nodes that may contradict each other."""
-        publishers = [each for each in self._watches[name].look().publishers if each.type == BOOL]
-        nodes = sorted({(each.node, each.participant) for each in publishers})
-        if len(nodes) < 2:
-            return ""
-        listed = ", ".join(node for node, _ in nodes)
-        return (
-            f"expected one node that publishes {name}, got {listed}; let one node say it"
-            f" (a node that was killed counts for up to {KILLED_S:.0f} s)"
+    def complaints(self, *, enable_required: bool, e_stop_required: bool) -> tuple[str, ...]:
+        """What was wrong with those who publish there when `look` asked the graph last, in words."""
+        required = {"e_stop": e_stop_required, "enable": enable_required}
+        return tuple(
+            text for name, seen in self._seen.items() if required[name] or seen.publishers for text in seen.complaints
         )
 
     def _on_e_stop(self, message: Bool) -> None:
@@ -166,3 +149,25 @@ class Switches:
         except Exception:
             self.e_stop.heard(False)  # nobody hears it any more
             self.defect = traceback.format_exc()
+
+
+def _unheard(name: str, seen: Seen) -> str:
+    """Names the nodes that publish what cannot be heard as this switch."""
+    others = [each for each in seen.publishers if each.type != BOOL]
+    if not others:
+        return ""
+    listed = ", ".join(f"{each.node} ({each.type})" for each in others)
+    return f"expected only publishers of {BOOL} on {name}, got {listed}, which nobody hears; remap that topic"
+
+
+def _contradiction(name: str, seen: Seen) -> str:
+    """Names the nodes that may contradict each other."""
+    publishers = [each for each in seen.publishers if each.type == BOOL]
+    nodes = sorted({(each.node, each.participant) for each in publishers})
+    if len(nodes) < 2:
+        return ""
+    listed = ", ".join(node for node, _ in nodes)
+    return (
+        f"expected one node that publishes {name}, got {listed}; let one node say it"
+        f" (a node that was killed counts for up to {KILLED_S:.0f} s)"
+    )

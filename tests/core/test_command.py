@@ -152,6 +152,20 @@ def test_a_second_cause_that_needs_arming_keeps_an_edge_from_clearing_the_first(
         stopped.arm_by_edge()
 
 
+def test_without_an_enable_edge_every_stop_needs_arming_also_after_disarming():
+    stopped = SafetyGate(ACTIONS, 0.1, has_edge=False)
+    stopped.report(Stop.STALE, True)
+    stopped.report(Stop.STALE, False)
+    assert not stopped.state.held, "it stopped nothing"
+    stopped.arm()
+    stopped.report(Stop.STALE, True)
+    stopped.report(Stop.STALE, False)
+    stopped.disarm()
+    assert stopped.state.held == {Stop.STALE}
+    stopped.arm()
+    assert not stopped.state.held
+
+
 def test_an_action_that_stands_for_no_number_stops_as_one_that_is_none():
     wide = SafetyGate([ActionSpec("turn", "rad/s", -1e308, 1e308)], 0.1)
     wide.arm()

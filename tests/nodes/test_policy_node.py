@@ -186,8 +186,9 @@ def test_nothing_arms_before_a_frame_was_used_and_a_camera_that_wakes_moves_noth
     if harm is not None:
         robot.camera.change = harm
         robot.camera.start()
-    refused = lambda: robot.network.trigger("policy_node/arm").message  # noqa: E731
-    robot.network.until(lambda: "stale" in refused() and says in refused(), 10, f"a refusal that says {says!r}")
+    diagnostics = robot.network.hear(DiagnosticArray, "/diagnostics")
+    robot.network.barred_as_diagnosed(diagnostics, says)
+    assert "stale" in robot.network.trigger("policy_node/arm").message
     robot.camera.change = lambda image: None
     robot.camera.stop()
     with robot.camera.running():
@@ -202,7 +203,7 @@ def test_a_camera_slower_than_the_policy_is_told_and_not_armed(robot):
     diagnostics = robot.network.hear(DiagnosticArray, "/diagnostics")
     with slow.running():
         why = "got 5"
-        robot.network.until(lambda: why in robot.network.trigger("policy_node/arm").message, 10, "a refusal")
+        robot.network.barred_as_diagnosed(diagnostics, why)
 
         def warned() -> bool:  # two cameras on one topic come first
             statuses = [status for _, array in list(diagnostics) for status in array.status]

@@ -2,15 +2,17 @@
 
 import array
 import json
+import threading
 import time
 from typing import Any
 
 import numpy as np
 import pytest
 from diagnostic_msgs.msg import DiagnosticArray
+from fault_publishers import Switch
 from geometry_msgs.msg import Twist, TwistWithCovarianceStamped
 from rclpy.qos import QoSProfile, ReliabilityPolicy
-from ros_network import ACTIVATE, CONFIGURE, Camera, Network
+from ros_network import ACTIVATE, CONFIGURE, DEACTIVATE, Camera, Network
 from sensor_msgs.msg import CameraInfo, Image, JointState
 from std_msgs.msg import Float64, Int16MultiArray, String
 from tiny_policy import expected_values, write_policy
@@ -103,8 +105,20 @@ def test_an_arm_holds_where_it_was_measured_when_the_stop_began(network, tmp_pat
         assert "joint_states: nothing heard yet" in refused.message
         network.meet("policy_node")
         network.until(arm.publisher.get_subscription_count, 10, "the subscription")
-        arm.say(1.2, 0.0)
-        network.until(lambda: "within the limits" in network.trigger("policy_node/arm").message, 3, "a refusal")
+        diagnostics = network.hear(DiagnosticArray, "/diagnostics")
+        outside = threading.Event()
+
+        def lift() -> None:
+            while not outside.wait(0.1):
+                arm.say(1.2, 0.0)
+
+        lifting = threading.Thread(target=lift)
+        lifting.start()
+        try:
+            network.barred_as_diagnosed(diagnostics, "within the limits")
+        finally:
+            outside.set()
+            lifting.join()
 
         def arm_up() -> bool:
             arm.say(0.4, -0.3)
@@ -235,6 +249,39 @@ def test_a_turned_region_of_a_depth_image_becomes_the_policys_picture(network, t
         position = network.until(lambda: executed, 10, "a command")[0][1].position
         network.until(lambda: scores, 10, "a novelty score")
     assert np.allclose(position, expected_values(128), atol=1e-5)
+
+
+@pytest.mark.parametrize(("enable_required", "needs_arm"), [(False, ["stale"]), (True, [])])
+def test_what_needs_arm_lists_is_what_only_arming_clears(network, tmp_path, enable_required, needs_arm):
+    process = start(network, tmp_path, enable_required=enable_required)
+    read, camera = state(network), Camera(network)
+    deadman = Switch(network.node, "enable", True)
+    deadman.start()
+    try:
+        with camera.running():
+            network.arm()
+            network.until(lambda: read()["armed"], 10, "~/state")
+            assert read()["needs_arm"] == []
+        network.until(lambda: read()["stop"] == "stale", 5, "a stop")
+        assert read()["needs_arm"] == needs_arm
+        assert ("or release and press enable" in process.log) is enable_required
+        assert network.trigger("policy_node/disarm").success
+        assert network.change(DEACTIVATE)
+        network.until(lambda: read()["lifecycle"] == "inactive", 5, "~/state")
+        network.until(lambda: read()["needs_arm"] == needs_arm, 5, "what it needs")
+        assert network.change(ACTIVATE)
+        with camera.running():
+            deadman.say(False)
+            time.sleep(0.8)
+            deadman.say(True)
+            if enable_required:
+                network.until(lambda: read()["armed"], 5, "an edge that arms")
+            time.sleep(0.5)
+            assert read()["armed"] is enable_required
+            network.arm()
+            network.until(lambda: read()["armed"] and not read()["needs_arm"], 5, "~/state")
+    finally:
+        deadman.close()
 
 
 def test_diagnostics_tell_the_robot_the_images_the_policy_and_the_commands(network, tmp_path):

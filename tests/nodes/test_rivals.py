@@ -58,6 +58,7 @@ def test_another_publisher_of_commands_keeps_the_robot_from_being_armed(network,
     teleop.create_publisher(Twist, "/tested/cmd_vel", 1)
     with Camera(network).running():
         said = refusal(network, "/tested/teleop (geometry_msgs/msg/Twist)")
+        network.barred_as_diagnosed(network.hear(DiagnosticArray, "/diagnostics"), "/tested/teleop")
         assert "list it in command.allow_publishers" in said
         assert "a process that was killed counts for up to 20 s" in said
         teleop.destroy_node()
