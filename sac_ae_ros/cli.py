@@ -232,6 +232,8 @@ def _eval(args: argparse.Namespace, _: list[str]) -> int:
     else:
         print(f"return {returns.mean:.1f} +- {returns.sd:.1f} over {args.episodes} episodes (mean +- sd)")
         print(" ".join(f"{value:.1f}" for value in returns.returns))
+        if returns.diverged:
+            print(f"{returns.diverged} of them cut short: the simulation diverged")
     return 0
 
 

@@ -22,12 +22,16 @@ from sim_training.envs.task_env import TaskEnv
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of one environment's step; `over` when the episode has ended, for whatever reason."""
+    """What came of one environment's step; `over` when the episode has ended, for whatever reason.
+
+    Where the simulation has `diverged`, nothing came of it: there is no reward and no observation.
+    """
 
     reward: float
     terminated: bool
     over: bool
     env_steps: int
+    diverged: bool = False
 
 
 class Collector(Protocol):
@@ -74,7 +78,7 @@ class Lockstep:
         """See Collector."""
         obs, reward, terminated, truncated, info = self.env.step(self._action)
         self.obs = obs[None]
-        return [Outcome(reward, terminated, terminated or truncated, info["env_steps"])]
+        return [Outcome(reward, terminated, terminated or truncated, info["env_steps"], info["diverged"])]
 
     def snapshot(self) -> dict[str, NDArray[Any]]:
         """Everything that the rest of the episode depends on."""
@@ -126,8 +130,8 @@ class Async:
         with self._processes_living():
             self.obs, reward, terminated, truncated, infos = self._envs.step_wait()
         over = terminated | truncated
-        rows = zip(reward.tolist(), terminated.tolist(), over.tolist(), infos["env_steps"].tolist(), strict=True)
-        return [Outcome(*row) for row in rows]
+        columns = (reward, terminated, over, infos["env_steps"], infos["diverged"])
+        return [Outcome(*row) for row in zip(*(column.tolist() for column in columns), strict=True)]
 
     def close(self) -> None:
         """See Collector."""

@@ -11,9 +11,9 @@ from sac_ae_ros.core.errors import RunError
 
 TRAIN_FIELDS = (
     "env_step agent_step update_step seconds episode_return critic_loss actor_loss alpha_loss autoencoder_loss"
-    " alpha entropy q updates_per_s env_steps_per_s wait_share"
+    " alpha entropy q updates_per_s env_steps_per_s wait_share diverged"
 ).split()
-EVAL_FIELDS = "env_step agent_step update_step seconds episodes mean_return sd_return".split()
+EVAL_FIELDS = "env_step agent_step update_step seconds episodes mean_return sd_return diverged".split()
 
 
 class Metrics:
@@ -48,11 +48,13 @@ class Metrics:
 
     def _add(self, name: str, fields: list[str], row: Mapping[str, float]) -> None:
         path = self._run_dir / f"{name}.csv"
-        new = not path.exists()
+        new = not path.exists() or not path.stat().st_size
+        assert set(row) <= set(fields)
         cells = {key: f"{value:.6g}" if isinstance(value, float) else value for key, value in row.items()}
         try:
-            with path.open("a", newline="") as file:
-                writer = csv.DictWriter(file, fields, extrasaction="raise")
+            with path.open("a+", newline="") as file:
+                file.seek(0)  # reading only; a run of an earlier version goes on with its own columns
+                writer = csv.DictWriter(file, fields if new else next(csv.reader(file)), extrasaction="ignore")
                 if new:
                     writer.writeheader()
                 writer.writerow(cells)

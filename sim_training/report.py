@@ -17,7 +17,7 @@ from markupsafe import Markup
 from sac_ae_ros import page
 from sac_ae_ros.core.errors import RunError
 from sac_ae_ros.page import count, duration
-from sim_training import checkpoint, curves, metrics
+from sim_training import checkpoint, curves, metrics, statistics
 from sim_training import config as configs
 from sim_training.config import TrainConfig
 
@@ -96,11 +96,14 @@ def summary(record: Record) -> dict[str, str]:
     run, newest = record.config.run, _newest(record)
     rows = {}
     if record.evals:
-        rows["best evaluation"] = _evaluation(max(record.evals, key=lambda row: row.get("mean_return", -np.inf)))
+        rows["best evaluation"] = _evaluation(max(record.evals, key=statistics.rank))
         rows["last evaluation"] = _evaluation(record.evals[-1])
     rows["env steps"] = f"{count(newest.get('env_step', 0))} of {count(run.env_steps)}"
     rows["agent steps"] = count(newest.get("agent_step", 0))
     rows["updates"] = count(newest.get("update_step", 0))
+    _, diverged = curves.column(record.train, "diverged")
+    if diverged.any():
+        rows["diverged episodes"] = count(diverged.max())
     seconds = newest.get("seconds", 0.0)
     rows["wall time"] = duration(seconds)
     for label, name in (("updates/s", "updates_per_s"), ("env steps/s", "env_steps_per_s")):

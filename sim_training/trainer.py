@@ -31,6 +31,7 @@ from sim_training.pictures import draw_reconstructions
 from sim_training.progress import Progress
 
 STRIP_FRAMES = 8
+DIVERGED_IN_A_ROW = 10  # episodes, after which a run gives up
 
 
 def is_free(run_dir: Path) -> bool:
@@ -89,6 +90,7 @@ class Trainer:
         )
         self.env_step = self.agent_step = self.episode = 0
         self.owed = 0  # updates that the schedule asks for and that are still to be done
+        self.diverged = self._diverged_in_a_row = 0  # episodes that an invalid simulation cut short
         self.best = -np.inf
         self._seconds = 0.0
         self._lanes = [_Lane() for _ in range(config.run.envs)]
@@ -118,7 +120,9 @@ class Trainer:
 
         Raises:
             KeyboardInterrupt: SIGINT or SIGTERM came; a checkpoint has been written (not after a second signal).
-            RunError: a loss is not finite, or the disk is full; the last checkpoint is kept.
+            RunError: a loss is not finite, the disk is full, or the simulation diverges all the time (after a
+                checkpoint); the last checkpoint is kept.
+            SimError: a reward is not finite.
         """
         result = Returns((float("nan"),))
         name, budget = self.config.env.task, self.config.run.env_steps
@@ -148,6 +152,7 @@ class Trainer:
                 with self._progress.waiting():
                     outcomes = self.collector.finish()
                 self._store(outcomes)
+                self._require_simulation()
         self.metrics.close()
         return result
 
@@ -181,22 +186,31 @@ class Trainer:
         return self._actions
 
     def _store(self, outcomes: list[Outcome]) -> None:
-        """Keeps what came of a step, and notes the updates that it asks for."""
+        """Keeps what came of a step, and notes the updates that it asks for.
+
+        An episode whose simulation diverges ends as by a time limit, with the step before: agent steps count what can
+        be learned from, env steps everything.
+        """
         learn, before = self.config.learn, self.env_step
         for number, (lane, outcome) in enumerate(zip(self._lanes, outcomes, strict=True)):
+            self.env_step += outcome.env_steps
+            lane.over = outcome.over
+            if outcome.diverged:
+                self.diverged += 1
+                self._diverged_in_a_row += 1
+                self._episode_over(lane)
+                continue
             frame = newest_frame(self.collector.obs[number])
             self.replay.add(self._actions[number], outcome.reward, outcome.terminated, frame, number)
-            self.env_step += outcome.env_steps
             self.agent_step += 1
             if self.agent_step == learn.random_steps:
                 self.owed += learn.random_steps
             elif self.agent_step > learn.random_steps:
                 self.owed += learn.updates_per_step
-            lane.over = outcome.over
             lane.episode_return += outcome.reward
             if lane.over:
-                self.metrics.train({**self._counters(), "episode_return": lane.episode_return})
-                self._progress.tell(f"return {lane.episode_return:.1f}", self.best)
+                self._diverged_in_a_row = 0
+                self._episode_over(lane)
         self._progress.stepped(self.env_step - before)
 
     def _update(self) -> None:
@@ -212,6 +226,24 @@ class Trainer:
             self._log()
 
     # What follows is bookkeeping.
+
+    def _episode_over(self, lane: _Lane) -> None:
+        row = {"episode_return": lane.episode_return, "diverged": self.diverged}
+        self.metrics.train({**self._counters(), **row})
+        diverged = f", {self.diverged} episodes diverged" if self.diverged else ""
+        self._progress.tell(f"return {lane.episode_return:.1f}{diverged}", self.best)
+
+    def _require_simulation(self) -> None:
+        """Gives up, with a checkpoint, where one episode after the other diverges."""
+        if self._diverged_in_a_row < DIVERGED_IN_A_ROW:
+            return
+        self._diverged_in_a_row = 0  # a resumed run tries as often again
+        self._checkpoint()
+        raise RunError(
+            f"training: the simulation of {self.config.env.task} diverged in {DIVERGED_IN_A_ROW} episodes in a row, the"
+            f" last at env step {self.env_step}; the run is saved: mend the model (a smaller timestep, weaker"
+            f" actuators), then go on with --resume {self.run_dir}"
+        )
 
     @contextlib.contextmanager
     def _saving_what_async_leaves(self) -> Iterator[None]:
@@ -266,12 +298,15 @@ class Trainer:
         except _EvaluationStopped:
             return None
         row = {"episodes": len(result.returns), "mean_return": result.mean, "sd_return": result.sd}
+        row["diverged"] = result.diverged
         self.metrics.evaluation({**self._counters(), **row})
         if self.agent.decoder is not None:
             strip = np.stack(stacks[:: max(1, len(stacks) // STRIP_FRAMES)][:STRIP_FRAMES])
             draw_reconstructions(self.agent, strip, self.run_dir / "reconstructions" / f"{self.env_step:09d}.png")
-        if result.mean > self.best:
-            self.best = result.mean
+        # a cut return is none to choose by: where rewards are negative, it would be the best
+        chosen = result.mean > self.best and not result.diverged
+        if chosen or not (self.run_dir / "best.pt").exists():
+            self.best = result.mean if chosen else self.best
             facts = {"env_step": self.env_step, "eval_return_mean": result.mean, "revision": self._revision}
             checkpoint.save_tensors(self.run_dir / "best.pt", {"agent": self.agent.state_dict(), **facts})
         self._evaluated = self.env_step
@@ -302,6 +337,7 @@ class Trainer:
             "metrics": self.metrics.sizes(),
             "seconds": self._progress.seconds,
             "best": float(self.best),
+            "diverged": [self.diverged, self._diverged_in_a_row],
             "held": self._held.tolist(),
             "recorded": self._recorded,
             "torch_rng": torch.get_rng_state(),
@@ -328,6 +364,7 @@ class Trainer:
             self._lanes = [_Lane() for _ in self._lanes]
         self.learner.losses = dict(state["losses"])
         self._seconds, self.best = state["seconds"], state["best"]
+        self.diverged, self._diverged_in_a_row = state.get("diverged", (0, 0))  # older versions knew none
         self._held = np.array(state["held"], np.float32)
         torch.set_rng_state(state["torch_rng"].cpu())
         if self.config.run.device.startswith("cuda") and state["cuda_rng"] is not None:

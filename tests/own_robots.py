@@ -32,6 +32,17 @@ class Arm(base.Task):
         return float(np.exp(-np.square(physics.velocity()).sum()))
 
 
+class Exploding(Arm):
+    """Its simulation becomes invalid in a step now and then: in each with probability `share`."""
+
+    share = 0.1
+
+    def before_step(self, action: np.ndarray, physics: mujoco.Physics) -> None:
+        super().before_step(action, physics)
+        if self.random.uniform() < self.share:
+            physics.data.qvel[:] = 1e12
+
+
 def actuators(count: int, limits: str = 'ctrlrange="-2 2"') -> str:
     return "".join(f'<motor name="{joint}_torque" joint="{joint}" {limits}/>' for joint in JOINTS[:count])
 

@@ -85,7 +85,7 @@ def test_eval_prints_one_json_object(run_dir):
     for judged in (run_dir / "policy.onnx", run_dir):
         result = sac_ae("eval", judged, "--episodes", "2", "--json")
         value = json.loads(result.stdout)
-        assert set(value) == {"mean_return", "sd", "returns"}
+        assert set(value) == {"mean_return", "sd", "returns", "diverged"}
         assert len(value["returns"]) == 2
         assert value["mean_return"] == pytest.approx(sum(value["returns"]) / 2)
 

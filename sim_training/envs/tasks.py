@@ -25,6 +25,7 @@ choose_backend()
 
 from dm_control import mujoco, suite  # noqa: E402  (mujoco reads MUJOCO_GL when first imported)
 from dm_control.rl import control  # noqa: E402
+from dm_control.rl.control import PhysicsError as PhysicsError  # noqa: E402
 from dm_env import specs  # noqa: E402
 
 from sim_training.envs import rover  # noqa: E402
