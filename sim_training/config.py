@@ -19,9 +19,25 @@ from typing import Literal
 import yaml
 
 from sac_ae_ros.core.errors import ConfigError, RunError
+from sac_ae_ros.core.spec import MAX_FRAME_STACK, MAX_SIDE_PX, MAX_SOURCE_PX
 
 DEVICE = re.compile(r"cpu|cuda(:\d+)?")
 PROFILES = ("best", "plain")
+MAX_INT = 2**63 - 1
+MOST = {  # larger ones no policy's contract holds, or they ask for memory and processes that no machine has
+    "env.height": MAX_SIDE_PX,
+    "env.width": MAX_SIDE_PX,
+    "env.frame_stack": MAX_FRAME_STACK,
+    "env.supersample": MAX_SOURCE_PX // MAX_SIDE_PX,
+    "network.filters": 1024,
+    "network.latent": 4096,
+    "network.hidden": 16384,
+    "learn.batch_size": 65536,
+    "learn.n_step": 1000,
+    "run.envs": 1024,
+    "run.threads": 1024,
+}
+MOST_LOG_STD = 50.0
 SHIFT_SHARE = 4 / 84  # DrQ's shift, as a share of the image
 
 
@@ -199,15 +215,25 @@ class TrainConfig:
         for group, names in positive.items():
             for name in names.split():
                 value = getattr(getattr(self, group), name)
-                _require(value >= 1, f"{group}.{name}", "at least 1", value)
+                most = MOST.get(f"{group}.{name}", MAX_INT)
+                text = f"1..{most}" if value > most else "at least 1"
+                _require(1 <= value <= most, f"{group}.{name}", text, value)
         for name in ("run.eval_every", "run.threads", "run.seed", "learn.updates_per_step", "learn.random_shift"):
             value = getattr(getattr(self, name.split(".")[0]), name.split(".")[1])
-            _require(value >= 0, name, "at least 0", value)
+            most = MOST.get(name, MAX_INT)
+            _require(0 <= value <= most, name, f"0..{most}" if value > most else "at least 0", value)
         for name in ("critic_lr", "actor_lr", "autoencoder_lr", "alpha_lr", "init_alpha"):
             value = getattr(self.learn, name)
             _require(0 < value < math.inf, f"learn.{name}", "a positive number", value)
+        for name in ("latent_l2", "decoder_weight_decay"):
+            value = getattr(self.learn, name)
+            _require(0 <= value < math.inf, f"learn.{name}", "0 or a positive number", value)
+        beta1 = self.learn.alpha_beta1
+        _require(0 <= beta1 < 1, "learn.alpha_beta1", "0..1, less than 1", beta1)
         low, high = self.network.log_std_min, self.network.log_std_max
-        _require(-math.inf < low < high < math.inf, "network.log_std_min", f"less than log_std_max {high}", low)
+        for name, value in (("log_std_min", low), ("log_std_max", high)):
+            _require(abs(value) <= MOST_LOG_STD, f"network.{name}", f"{-MOST_LOG_STD:g}..{MOST_LOG_STD:g}", value)
+        _require(low < high, "network.log_std_min", f"less than log_std_max {high}", low)
         _require(bool(DEVICE.fullmatch(self.run.device)), "run.device", "cpu, cuda or cuda:N", self.run.device)
         _require(min(self.network.strides, default=0) >= 1, "network.strides", "one or more >= 1", self.network.strides)
         strides, height, width = self.network.strides, self.env.height, self.env.width

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sac_ae_ros.core.errors import SimError
+from sac_ae_ros.core.spec import MAX_PERIOD_S, MIN_PERIOD_S
 from sim_training.envs import tasks
 from sim_training.envs.tasks import PhysicsError
 
@@ -32,10 +33,11 @@ class TaskEnv(gymnasium.Env[NDArray[Any], NDArray[np.floating]]):
         """Loads `task` ("domain/task").
 
         Raises:
-            SimError: unknown task.
+            SimError: unknown task, or an action_repeat that its episodes or a policy's contract have no room for.
         """
         self.task = tasks.load(task)
         self.action_repeat = action_repeat
+        self._require_timing()
         low, high = self.task.low.astype(np.float32), self.task.high.astype(np.float32)
         self.action_space = gymnasium.spaces.Box(low, high, dtype=np.float32)
         self._obs: NDArray[Any]  # the newest observation, of a subclass's space
@@ -104,6 +106,18 @@ class TaskEnv(gymnasium.Env[NDArray[Any], NDArray[np.floating]]):
         truncated = bool(timestep.last() and not terminated)
         info = {"env_steps": env_steps, "diverged": False}
         return self._observe(timestep.observation), reward, terminated, truncated, info
+
+    def _require_timing(self) -> None:
+        if self.action_repeat > self.task.episode_steps:
+            raise SimError(
+                f"env.action_repeat: expected at most {self.task.episode_steps}, the control steps of an episode of"
+                f" {self.task.name}, got {self.action_repeat}"
+            )
+        if not MIN_PERIOD_S <= self.control_period_s <= MAX_PERIOD_S:
+            raise SimError(
+                f"env.action_repeat: expected a policy period of {MIN_PERIOD_S:g}..{MAX_PERIOD_S:g} s, got"
+                f" {self.control_period_s:g} s: {self.action_repeat} control steps of {self.task.name}"
+            )
 
     def _require_finite(self, reward: float) -> None:
         if not abs(reward) <= MAX_REWARD:  # NaN neither
