@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import yaml
 
@@ -38,6 +38,7 @@ MOST = {  # larger ones no policy's contract holds, or they ask for memory and p
     "run.threads": 1024,
 }
 MOST_LOG_STD = 50.0
+MAX_YAML_BYTES, MAX_YAML_VALUES = 1 << 20, 10_000
 SHIFT_SHARE = 4 / 84  # DrQ's shift, as a share of the image
 
 
@@ -299,16 +300,40 @@ def _parse(arguments: Sequence[str], path: str | Path | None, defaults: dict[str
     parser.set_defaults(defaults)
     groups = [group.name for group in fields(TrainConfig)]
     try:
-        unknown = set(yaml.safe_load(Path(path).read_text()) or {}) - set(groups) if path is not None else set()
+        unknown = set(_read_yaml(Path(path)) or {}) - set(groups) if path is not None else set()
         if unknown:  # jsonargparse lets an empty group of an unknown name pass
             raise ValueError(f"expected only {groups}, got also {sorted(map(str, unknown))}")
         namespace = parser.parse_path(str(path), defaults=True) if path is not None else parser.get_defaults()
         namespace = parser.parse_args(list(arguments), namespace=namespace)
         config = parser.instantiate(namespace)
-    except (jsonargparse.ArgumentError, yaml.YAMLError, TypeError, ValueError) as error:
+    except (jsonargparse.ArgumentError, yaml.YAMLError, TypeError, ValueError, OverflowError, RecursionError) as error:
         text = " ".join(str(error).split())
         raise ConfigError(f"config{f' {path}' if path else ''}: {text[:300]}; see `sac-ae train --help`") from None
     return TrainConfig(**{group: getattr(config, group) for group in groups})
+
+
+def _read_yaml(path: Path) -> Any:
+    """What a YAML file says; it may come from anywhere, so neither its size, nor its depth, nor what its aliases expand
+    to is taken on trust.
+
+    Raises:
+        ValueError: it is larger, deeper or has more values than a configuration.
+    """
+    if path.stat().st_size > MAX_YAML_BYTES:
+        raise ValueError(f"expected at most {MAX_YAML_BYTES} bytes, got {path.stat().st_size}")
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except RecursionError:
+        raise ValueError("expected a mapping of mappings, got one of thousands of levels") from None
+    left, values = MAX_YAML_VALUES, [found]
+    while values:
+        value = values.pop()
+        left -= 1
+        if left < 0:
+            raise ValueError(f"expected at most {MAX_YAML_VALUES} values, got more")
+        if isinstance(value, dict | list):
+            values += [*value.values(), *value] if isinstance(value, dict) else value
+    return found
 
 
 def help_text() -> str:

@@ -99,6 +99,34 @@ def test_bad_files(tmp_path, text, says):
         configs.parse([], path=path)
 
 
+def bomb(levels: int) -> str:
+    """Aliases of aliases: a few hundred bytes that are 9 to the power of `levels` values."""
+    lines = ["a0: &a0 [x]"] + [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, levels)]
+    return "\n".join(f"    {line}" for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("x: " + "[" * 5000 + "]" * 5000, "got one of thousands of levels"),
+        ("[" * 3000, "got one of thousands of levels"),
+        ("env: {task: " + "[" * 200 + "]" * 200 + "}", "env.task"),
+        ("env:\n  task:\n" + bomb(12), "expected at most 10000 values"),
+        ("env: {task: &a [*a]}", "expected at most 10000 values"),
+        ("# " + "x" * 2**20, "expected at most 1048576 bytes"),
+        (f"env: {{width: {'9' * 6000}}}", "digits"),
+        ("env: {width: .inf}", "env.width"),
+    ],
+)
+@pytest.mark.parametrize("read", [configs.load, lambda path: configs.parse([], path=path)])
+def test_files_made_to_take_forever_are_refused_at_once(tmp_path, read, text, says):
+    path = tmp_path / "run.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=says) as caught:
+        read(path)
+    assert "\n" not in str(caught.value)
+
+
 def test_a_file_that_is_not_there(tmp_path):
     with pytest.raises(ConfigError, match="expected a YAML file"):
         configs.parse([], path=tmp_path / "none.yaml")
