@@ -16,6 +16,9 @@ TRAIN_FIELDS = (
 EVAL_FIELDS = "env_step agent_step update_step seconds episodes mean_return sd_return diverged".split()
 
 
+FILES = ("train.csv", "eval.csv")
+
+
 class Metrics:
     """Appends rows to train.csv and eval.csv and scalars to TensorBoard, all in one run folder."""
 
@@ -25,6 +28,8 @@ class Metrics:
 
         self._run_dir = run_dir
         for name, size in (sizes or {}).items():
+            if name not in FILES or type(size) is not int or size < 0:  # any other name might be another's file
+                raise RunError(f"resume: expected sizes of {' and '.join(FILES)} in the checkpoint, got {name}: {size}")
             _cut_back(run_dir / name, size)
         purge = resume_at_env_step + 1 if resume_at_env_step else None
         self._board = SummaryWriter(str(run_dir / "tensorboard"), purge_step=purge)
@@ -39,7 +44,7 @@ class Metrics:
 
     def sizes(self) -> dict[str, int]:
         """Bytes in each file so far."""
-        paths = [self._run_dir / f"{name}.csv" for name in ("train", "eval")]
+        paths = [self._run_dir / name for name in FILES]
         return {path.name: path.stat().st_size if path.exists() else 0 for path in paths}
 
     def close(self) -> None:

@@ -26,7 +26,7 @@ from sim_training.envs.make import make_env
 from sim_training.evaluate import EVAL_SEED, Returns, run_episodes, to_physical
 from sim_training.interrupt import StopRequest
 from sim_training.learner import Learner, make_replay, prepare_process, require_device
-from sim_training.metrics import Metrics
+from sim_training.metrics import TRAIN_FIELDS, Metrics
 from sim_training.pictures import draw_reconstructions
 from sim_training.progress import Progress
 
@@ -79,7 +79,7 @@ class Trainer:
         self.agent = make_agent(config, self.env)
         self.rng = np.random.default_rng(config.run.seed)
         recorded = offline.open_for(config, self.env) if config.learn.replay_from and saved is None else None
-        self._recorded = saved[0].get("recorded", 0) if saved else recorded.room(config.run.envs) if recorded else 0
+        self._recorded = _recorded(saved[0]) if saved else recorded.room(config.run.envs) if recorded else 0
         self.replay = make_replay(config, self.env, run_dir, self._recorded)
         if recorded is not None:
             recorded.fill(self.replay, config.run.envs)
@@ -103,8 +103,10 @@ class Trainer:
         if saved is not None:
             try:
                 self._restore(*saved)
-            except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:
-                reason = str(error).splitlines()[0][:160]
+            except (
+                *(KeyError, IndexError, TypeError, ValueError, RuntimeError, AttributeError, OverflowError),
+            ) as error:
+                reason = (str(error).splitlines() or [type(error).__name__])[0][:160]
                 raise RunError(
                     f"resume: the checkpoint in {run_dir} does not fit its config.yaml ({reason})"
                 ) from error
@@ -350,9 +352,9 @@ class Trainer:
         self.agent.load_optimizer_state(state)
         self.replay.load(arrays["replay"])
         for name, value in zip(_COUNTERS, state["counters"], strict=True):
-            setattr(self, name, value)
+            setattr(self, name, _count(value))
         for lane, (over, episode_return) in zip(self._lanes, state["lanes"], strict=True):
-            lane.over, lane.episode_return = over, episode_return
+            lane.over, lane.episode_return = bool(over), float(episode_return)
         if isinstance(self.collector, Lockstep):
             if "env" in arrays:
                 self.collector.restore(arrays["env"])
@@ -362,10 +364,11 @@ class Trainer:
                 file=sys.stderr,
             )
             self._lanes = [_Lane() for _ in self._lanes]
-        self.learner.losses = dict(state["losses"])
-        self._seconds, self.best = state["seconds"], state["best"]
-        self.diverged, self._diverged_in_a_row = state.get("diverged", (0, 0))  # older versions knew none
-        self._held = np.array(state["held"], np.float32)
+        self.learner.losses = _scalars(state["losses"])
+        self._seconds, self.best = float(state["seconds"]), float(state["best"])
+        counts = state.get("diverged", (0, 0))  # older versions knew none
+        self.diverged, self._diverged_in_a_row = map(_count, counts)
+        self._held[:] = np.array(state["held"], np.float32).reshape(self._held.shape)
         torch.set_rng_state(state["torch_rng"].cpu())
         if self.config.run.device.startswith("cuda") and state["cuda_rng"] is not None:
             torch.cuda.set_rng_state(state["cuda_rng"].cpu())
@@ -373,6 +376,26 @@ class Trainer:
 
 
 _COUNTERS = ("env_step", "agent_step", "episode", "owed", "_next_eval", "_evaluated", "_next_checkpoint", "_next_log")
+
+
+def _recorded(state: dict[str, Any]) -> int:
+    value = state.get("recorded", 0)
+    if type(value) is not int or not 0 <= value < 2**40:
+        raise RunError(f"resume: expected the checkpoint to say how many frames were recorded, got {value!r}")
+    return value
+
+
+def _count(value: object) -> int:
+    if type(value) is not int or not 0 <= value < 2**63:
+        raise ValueError(f"expected a count, got {value!r}")
+    return value
+
+
+def _scalars(losses: dict[str, Any]) -> dict[str, torch.Tensor]:
+    for name, value in losses.items():
+        if name not in TRAIN_FIELDS or not isinstance(value, torch.Tensor) or value.ndim:
+            raise ValueError(f"losses: expected a number for each of {', '.join(TRAIN_FIELDS)}, got another {name!r}")
+    return dict(losses)
 
 
 def _lock(run_dir: Path) -> IO[bytes]:
