@@ -158,6 +158,11 @@ class Trainer:
         self.metrics.close()
         return result
 
+    @property
+    def finished(self) -> bool:
+        """Whether the budget was spent and the last evaluation made before this run was opened, or since."""
+        return self.env_step >= self.config.run.env_steps and self._evaluated >= self.env_step and not self.owed
+
     def close(self) -> None:
         """Frees the renderers, ends the processes and lets others have the folder."""
         self.collector.close()
@@ -281,12 +286,15 @@ class Trainer:
         """Judges the mean action; None if a stop cut it short, and the resumed run does it again."""
         self.learner.check_parameters()
         seeds = range(EVAL_SEED, EVAL_SEED + self.config.run.eval_episodes)
-        stacks: list[NDArray[Any]] = []
+        stacks: list[NDArray[Any]] = []  # of the first episode
+        episodes = 0
 
-        episode_steps = self.env.task.episode_steps // self.config.env.action_repeat
+        def on_reset() -> None:
+            nonlocal episodes
+            episodes += 1
 
         def act(obs: NDArray[Any]) -> NDArray[np.float64]:
-            if len(stacks) < episode_steps:
+            if episodes == 1:
                 stacks.append(obs)
             return to_physical(self.env, self.agent.act(obs, sample=False))
 
@@ -296,7 +304,7 @@ class Trainer:
 
         try:
             with self._progress.aside():
-                result = run_episodes(self.env, act, seeds, on_step=on_step)
+                result = run_episodes(self.env, act, seeds, on_reset=on_reset, on_step=on_step)
         except _EvaluationStopped:
             return None
         row = {"episodes": len(result.returns), "mean_return": result.mean, "sd_return": result.sd}
@@ -304,7 +312,10 @@ class Trainer:
         self.metrics.evaluation({**self._counters(), **row})
         if self.agent.decoder is not None:
             strip = np.stack(stacks[:: max(1, len(stacks) // STRIP_FRAMES)][:STRIP_FRAMES])
-            draw_reconstructions(self.agent, strip, self.run_dir / "reconstructions" / f"{self.env_step:09d}.png")
+            path = self.run_dir / "reconstructions" / f"{self.env_step:09d}.png"
+            self.metrics.picture("reconstructions", draw_reconstructions(self.agent, strip, path), self.env_step)
+            frames = np.stack([newest_frame(obs) for obs in stacks]).transpose(0, 2, 3, 1)
+            self.metrics.video("episode", frames, self.env.control_period_s, self.env_step)
         # a cut return is none to choose by: where rewards are negative, it would be the best
         chosen = result.mean > self.best and not result.diverged
         if chosen or not (self.run_dir / "best.pt").exists():

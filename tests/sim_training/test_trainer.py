@@ -1,6 +1,7 @@
 """A run from start to end at a tiny size: its files, signals, losses that are no numbers, full disks."""
 
 import contextlib
+import io
 import os
 import signal
 import subprocess
@@ -13,6 +14,8 @@ import numpy as np
 import pytest
 import torch
 from full_disk import largest_file
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny_config import TINY
 from tiny_runs import curves, differences, everything, start, train, wait_for, with_budget
 
@@ -51,6 +54,16 @@ def test_a_run_leaves_what_a_user_looks_for(whole):
     pictures = sorted(path.name for path in (run_dir / "reconstructions").iterdir())
     assert pictures == ["000000100.png", "000000200.png", "000000300.png"]
     assert cv2.imread(str(run_dir / "reconstructions" / pictures[0])).shape == (24, 8 * 12, 3)
+    board = EventAccumulator(str(run_dir / "tensorboard"), size_guidance={"images": 0}).Reload()
+    assert [image.step for image in board.Images("eval/reconstructions")] == [100, 200, 300]
+    shown = board.Images("eval/episode")
+    assert [(image.step, image.height, image.width) for image in shown] == [
+        (step, 108, 108) for step in (100, 200, 300)
+    ]
+    with Image.open(io.BytesIO(shown[0].encoded_image_string)) as gif:
+        assert (gif.format, gif.size) == ("GIF", (108, 108))
+        durations = [gif.info["duration"] for gif.n in range(gif.n_frames) if gif.seek(gif.n) is None]
+    assert sum(durations) == 100 * 100  # ms: a hundred steps of 0.1 s; frames that look alike are one
     learning_curve(run_dir, run_dir / "curve.png")
     assert (run_dir / "curve.png").stat().st_size > 5000
     (run_dir / "curve.png").unlink()
