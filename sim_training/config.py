@@ -168,7 +168,8 @@ class RunConfig:
         collect: `lockstep` alternates steps and updates and can be resumed bit for bit; `async` simulates in
             processes of their own while the learner updates.
         envs: environments that collect side by side; more than 1 needs `async`.
-        replay: where frames are kept: `ram`, `disk` (memory-mapped), or `device` (the learner's, such as a GPU).
+        replay: where frames are kept: `ram`, `disk` (memory-mapped), or `device` (the learner's, such as a GPU); the
+            data are the same, so it may change when a run is resumed.
         cuda_graphs: on a GPU, record each update once as a CUDA graph and replay it.
     """
 
@@ -352,7 +353,7 @@ def load(path: Path) -> TrainConfig:
     return _parse([], path, {})
 
 
-CHANGEABLE = ("run.env_steps", "run.threads", "run.device")
+CHANGEABLE = ("run.env_steps", "run.threads", "run.device", "run.replay")
 
 
 def load_to_resume(path: Path, arguments: Sequence[str]) -> TrainConfig:

@@ -113,6 +113,11 @@ class Replay:
         return int(self._continues.sum())
 
     @property
+    def slots(self) -> int:
+        """Frames that there is room for, with those that wait for a checkpoint."""
+        return self._slots * self._config.lanes
+
+    @property
     def nbytes(self) -> int:
         """Bytes set aside for frames and all else."""
         return self._frames.nbytes + sum(getattr(self, f"_{name}").nbytes for name in self._columns)

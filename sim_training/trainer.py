@@ -29,8 +29,10 @@ from sim_training.learner import Learner, make_replay, prepare_process, require_
 from sim_training.metrics import TRAIN_FIELDS, Metrics
 from sim_training.pictures import draw_reconstructions
 from sim_training.progress import Progress
+from sim_training.replay import Replay
 
 STRIP_FRAMES = 8
+REST_BYTES = 2**30  # of memory: libraries, networks, their optimisers and gradients
 DIVERGED_IN_A_ROW = 10  # episodes, after which a run gives up
 
 
@@ -81,6 +83,8 @@ class Trainer:
         recorded = offline.open_for(config, self.env) if config.learn.replay_from and saved is None else None
         self._recorded = _recorded(saved[0]) if saved else recorded.room(config.run.envs) if recorded else 0
         self.replay = make_replay(config, self.env, run_dir, self._recorded)
+        if config.run.replay == "ram" or (config.run.replay == "device" and config.run.device == "cpu"):
+            _warn_of_memory(self.replay)
         if recorded is not None:
             recorded.fill(self.replay, config.run.envs)
             print(f"replay: begins with {recorded.transitions} transitions of {recorded.folder}", file=sys.stderr)
@@ -387,6 +391,18 @@ class Trainer:
 
 
 _COUNTERS = ("env_step", "agent_step", "episode", "owed", "_next_eval", "_evaluated", "_next_checkpoint", "_next_log")
+
+
+def _warn_of_memory(replay: Replay) -> None:
+    """Memory is claimed as frames come: where there is too little, a run would be killed hours after its start."""
+    free = machine.free_memory_bytes()
+    if free is not None and replay.nbytes + REST_BYTES > free:
+        print(
+            f"warning: replay: {replay.slots} frames need {replay.nbytes / 2**30:.3g} GiB of memory beside about"
+            f" {REST_BYTES / 2**30:g} for all else, {free / 2**30:.3g} GiB are free, and the run is killed when these"
+            " are full: give --run.replay=disk, or a smaller --learn.replay_capacity",
+            file=sys.stderr,
+        )
 
 
 def _recorded(state: dict[str, Any]) -> int:

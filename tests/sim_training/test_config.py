@@ -198,6 +198,7 @@ def test_only_the_budget_and_the_machine_may_change_on_a_resume(tmp_path):
     configs.save(saved, path)
     assert configs.load_to_resume(path, []) == saved
     assert configs.load_to_resume(path, ["--run.env_steps=7", "--run.threads=1"]).run.env_steps == 7
+    assert configs.load_to_resume(path, ["--run.replay=disk"]).run.replay == "disk"
     for argument, name in (("--learn.n_step=2", "learn.n_step is 1"), ("--profile=best", "profile is plain")):
         with pytest.raises(ConfigError, match=rf"{name} in this run; only run\.env_steps"):
             configs.load_to_resume(path, [argument])
