@@ -7,6 +7,7 @@ draws; side by side that happens in the processes meanwhile.
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -146,7 +147,12 @@ class Async:
     @contextlib.contextmanager
     def _processes_living(self) -> Iterator[None]:
         try:
-            yield
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)  # with tracebacks of an error that comes back as it is
+                yield
+        except SimError:
+            self._broken = True
+            raise
         except (EOFError, OSError) as error:
             self._broken = True
             raise SimError(

@@ -187,23 +187,44 @@ def test_judging_counts_episodes_that_diverged(own):
     assert returns.to_dict()["diverged"] == returns.diverged
 
 
-def exploding(config, share: float):
+def make_own(task, config):
     """For a process of its own, which knows nothing of this one's tasks."""
-    tasks.OWN_TASKS["arm/hold"] = robot(task=Exploding, share=share)
+    tasks.OWN_TASKS["arm/hold"] = robot(task=task)
     return make_env(config)
 
 
-def test_side_by_side_a_lane_that_diverges_starts_anew(own, tmp_path, monkeypatch):
-    own(Exploding)
+@pytest.fixture
+def side_by_side(own, monkeypatch):
+    """Trains with environments in processes of their own."""
 
-    def side_by_side(config, count):
-        make = functools.partial(exploding, config, 0.1)
-        return AsyncVectorEnv([make] * count, context="spawn", autoreset_mode=AutoresetMode.DISABLED)
+    def start(task, run_dir):
+        own(task)
+        monkeypatch.setattr(
+            collect,
+            "make_vector_env",
+            lambda env, count: AsyncVectorEnv(
+                [functools.partial(make_own, task, env)] * count,
+                context="spawn",
+                autoreset_mode=AutoresetMode.DISABLED,
+            ),
+        )
+        return train(config(120, collect="async", envs=2), run_dir)
 
-    monkeypatch.setattr(collect, "make_vector_env", side_by_side)
-    trainer = train(config(120, collect="async", envs=2), tmp_path / "run")
+    return start
+
+
+def test_side_by_side_a_lane_that_diverges_starts_anew(side_by_side, tmp_path):
+    trainer = side_by_side(Exploding, tmp_path / "run")
     assert trainer.diverged > 2
     assert trainer.agent_step == 120 - trainer.diverged == trainer.replay.transitions
+
+
+@pytest.mark.filterwarnings("error")
+def test_side_by_side_a_reward_that_is_no_number_is_named_once_and_the_run_saved(side_by_side, tmp_path, capfd):
+    with pytest.raises(SimError, match="arm/hold: expected a finite reward, got nan in control step 3"):
+        side_by_side(BadReward, tmp_path / "run")
+    assert "Traceback" not in capfd.readouterr().err
+    assert checkpoint.load(tmp_path / "run", "cpu")[0]["counters"][0] == 4
 
 
 @pytest.mark.parametrize("reward", [math.nan, -math.inf, 1e39])
