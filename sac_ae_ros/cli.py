@@ -127,7 +127,11 @@ def train(config: Any, run_dir: Path, *, resume: bool = False) -> None:
 
     trainer = Trainer(config, run_dir, resume=resume)
     try:
-        trainer.run()
+        if trainer.finished:
+            done = f"{trainer.env_step} of {config.run.env_steps} env steps"
+            complain(f"resume: {run_dir} is finished, {done}; --run.env_steps=N asks for more")
+        else:
+            trainer.run()
     except KeyboardInterrupt:
         print(f"\ninterrupted; go on with: sac-ae train --resume {run_dir}", file=sys.stderr)
         raise
@@ -188,7 +192,9 @@ def _export_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _export(args: argparse.Namespace, _: list[str]) -> int:
     out = args.out or args.run / "policy.onnx"
-    if args.out and (out.is_dir() or not out.resolve().parent.is_dir()):
+    if out.is_dir():
+        raise ModelError(f"export: expected --out to name a file, {out} is a folder; give --out {out / 'policy.onnx'}")
+    if args.out and not out.resolve().parent.is_dir():
         raise ModelError(f"export: expected --out to name a file in an existing folder, got {out}")
     if out.exists() and not args.force:
         raise ModelError(f"export: {out} exists already; give --force to replace it, or another --out")
@@ -232,6 +238,8 @@ def _eval(args: argparse.Namespace, _: list[str]) -> int:
     else:
         print(f"return {returns.mean:.1f} +- {returns.sd:.1f} over {args.episodes} episodes (mean +- sd)")
         print(" ".join(f"{value:.1f}" for value in returns.returns))
+        if returns.diverged:
+            print(f"{returns.diverged} of them cut short: the simulation diverged")
     return 0
 
 

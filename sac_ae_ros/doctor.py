@@ -71,7 +71,8 @@ def _renderer() -> Check:
     done, text = _probe(code)
     if done:
         return Check("renderer", OK, f"MuJoCo draws through {text}")
-    return Check("renderer", FAIL, text, "install Debian's libegl1 and libgl1-mesa-dri (or libosmesa6)")
+    unset = "unset MUJOCO_GL, or " if os.environ.get("MUJOCO_GL") else ""
+    return Check("renderer", FAIL, text, f"{unset}install Debian's libegl1 and libgl1-mesa-dri (or libosmesa6)")
 
 
 def _onnxruntime() -> Check:

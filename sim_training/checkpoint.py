@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import io
 import os
-import pickle
 import shutil
 import zipfile
 from collections.abc import Mapping
@@ -25,6 +24,7 @@ from sac_ae_ros.core.errors import RunError
 
 Arrays = Mapping[str, NDArray[Any]]
 FRAMES = Path("replay") / "frames.bin"
+CURVES = (Path("train.csv"), Path("eval.csv"))
 
 
 def save(run_dir: Path, env_step: int, state: dict[str, Any], arrays: Mapping[str, Arrays]) -> Path:
@@ -69,6 +69,7 @@ def load(run_dir: Path, device: str) -> tuple[dict[str, Any], dict[str, dict[str
     Raises:
         RunError: the run has no checkpoint, or it cannot be read.
     """
+    _require_own(run_dir)
     folders = _complete(run_dir)
     if not folders and (run_dir / "checkpoints" / "replaced").is_dir():
         folders = [run_dir / "checkpoints" / "replaced"]  # killed between two renames
@@ -76,6 +77,13 @@ def load(run_dir: Path, device: str) -> tuple[dict[str, Any], dict[str, dict[str
         raise RunError(f"resume: expected a checkpoint under {run_dir / 'checkpoints'}, found none; start a new run")
     state = load_tensors(folders[-1] / "agent.pt", device)
     return state, {path.stem: load_arrays(path) for path in sorted(folders[-1].glob("*.npz"))}
+
+
+def _require_own(run_dir: Path) -> None:
+    """A resume writes to these files; in a folder from anywhere they might be links to others'."""
+    for path in (run_dir / name for name in (*CURVES, FRAMES)):
+        if path.is_symlink() or (path.exists() and not path.is_file()):
+            raise RunError(f"resume: expected {path} to be a file of the run's own, got a link or no file")
 
 
 def write_arrays(path: Path, arrays: Arrays) -> None:
@@ -92,10 +100,26 @@ def load_arrays(path: Path, purpose: str = "resume") -> dict[str, NDArray[Any]]:
         RunError: no such file, or none of arrays; `purpose` says what it was wanted for.
     """
     try:
+        _require_stored(path)
         with np.load(path, allow_pickle=False) as arrays:
             return dict(arrays)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise RunError(f"{purpose}: cannot read {path} ({error})") from None
+    except Exception as error:  # what parses such files raises many kinds
+        raise RunError(f"{purpose}: cannot read {path} ({_reason(error)})") from None
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:160]
+
+
+def _require_stored(path: Path) -> None:
+    """As `write_arrays` makes them, members lie in the file as they are: none can claim to be larger than it."""
+    if not path.is_file():
+        raise ValueError("no such file")
+    with zipfile.ZipFile(path) as archive:
+        claimed = sum(member.file_size for member in archive.infolist())
+        stored = all(member.compress_type == zipfile.ZIP_STORED for member in archive.infolist())
+    if not stored or claimed > path.stat().st_size:
+        raise ValueError(f"expected {path.stat().st_size} bytes of arrays, not compressed, it claims {claimed}")
 
 
 def save_tensors(path: Path, state: dict[str, Any]) -> None:
@@ -128,15 +152,17 @@ def load_tensors(path: Path, device: str = "cpu") -> dict[str, Any]:
         RunError: no such file, or not a checkpoint.
     """
     try:
+        if not path.is_file():
+            raise ValueError("no such file")
         return dict(torch.load(path, map_location=device, weights_only=True))
-    except (
-        *(OSError, RuntimeError, ValueError, TypeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile),
-    ) as error:
-        raise RunError(f"checkpoint: cannot read {path} ({str(error).splitlines()[0][:160]})") from None
+    except Exception as error:  # what parses such files raises many kinds
+        raise RunError(f"checkpoint: cannot read {path} ({_reason(error)})") from None
 
 
 def _complete(run_dir: Path) -> list[Path]:
-    return sorted(folder for folder in (run_dir / "checkpoints").glob("[0-9]*") if folder.is_dir())
+    found = (run_dir / "checkpoints").glob("[0-9]*")
+    folders = [each for each in found if each.name.isdecimal() and each.is_dir() and not each.is_symlink()]
+    return sorted(folders, key=lambda folder: int(folder.name))
 
 
 def _sync_file(file: BinaryIO) -> None:

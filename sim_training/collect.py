@@ -7,6 +7,7 @@ draws; side by side that happens in the processes meanwhile.
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -22,12 +23,16 @@ from sim_training.envs.task_env import TaskEnv
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of one environment's step; `over` when the episode has ended, for whatever reason."""
+    """What came of one environment's step; `over` when the episode has ended, for whatever reason.
+
+    Where the simulation has `diverged`, nothing came of it: there is no reward and no observation.
+    """
 
     reward: float
     terminated: bool
     over: bool
     env_steps: int
+    diverged: bool = False
 
 
 class Collector(Protocol):
@@ -74,7 +79,7 @@ class Lockstep:
         """See Collector."""
         obs, reward, terminated, truncated, info = self.env.step(self._action)
         self.obs = obs[None]
-        return [Outcome(reward, terminated, terminated or truncated, info["env_steps"])]
+        return [Outcome(reward, terminated, terminated or truncated, info["env_steps"], info["diverged"])]
 
     def snapshot(self) -> dict[str, NDArray[Any]]:
         """Everything that the rest of the episode depends on."""
@@ -126,8 +131,8 @@ class Async:
         with self._processes_living():
             self.obs, reward, terminated, truncated, infos = self._envs.step_wait()
         over = terminated | truncated
-        rows = zip(reward.tolist(), terminated.tolist(), over.tolist(), infos["env_steps"].tolist(), strict=True)
-        return [Outcome(*row) for row in rows]
+        columns = (reward, terminated, over, infos["env_steps"], infos["diverged"])
+        return [Outcome(*row) for row in zip(*(column.tolist() for column in columns), strict=True)]
 
     def close(self) -> None:
         """See Collector."""
@@ -142,7 +147,12 @@ class Async:
     @contextlib.contextmanager
     def _processes_living(self) -> Iterator[None]:
         try:
-            yield
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)  # with tracebacks of an error that comes back as it is
+                yield
+        except SimError:
+            self._broken = True
+            raise
         except (EOFError, OSError) as error:
             self._broken = True
             raise SimError(

@@ -14,14 +14,31 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import yaml
 
 from sac_ae_ros.core.errors import ConfigError, RunError
+from sac_ae_ros.core.spec import MAX_FRAME_STACK, MAX_SIDE_PX, MAX_SOURCE_PX
 
 DEVICE = re.compile(r"cpu|cuda(:\d+)?")
 PROFILES = ("best", "plain")
+MAX_INT = 2**63 - 1
+MOST = {  # larger ones no policy's contract holds, or they ask for memory and processes that no machine has
+    "env.height": MAX_SIDE_PX,
+    "env.width": MAX_SIDE_PX,
+    "env.frame_stack": MAX_FRAME_STACK,
+    "env.supersample": MAX_SOURCE_PX // MAX_SIDE_PX,
+    "network.filters": 1024,
+    "network.latent": 4096,
+    "network.hidden": 16384,
+    "learn.batch_size": 65536,
+    "learn.n_step": 1000,
+    "run.envs": 1024,
+    "run.threads": 1024,
+}
+MOST_LOG_STD = 50.0
+MAX_YAML_BYTES, MAX_YAML_VALUES = 1 << 20, 10_000
 SHIFT_SHARE = 4 / 84  # DrQ's shift, as a share of the image
 
 
@@ -151,7 +168,8 @@ class RunConfig:
         collect: `lockstep` alternates steps and updates and can be resumed bit for bit; `async` simulates in
             processes of their own while the learner updates.
         envs: environments that collect side by side; more than 1 needs `async`.
-        replay: where frames are kept: `ram`, `disk` (memory-mapped), or `device` (the learner's, such as a GPU).
+        replay: where frames are kept: `ram`, `disk` (memory-mapped), or `device` (the learner's, such as a GPU); the
+            data are the same, so it may change when a run is resumed.
         cuda_graphs: on a GPU, record each update once as a CUDA graph and replay it.
     """
 
@@ -199,15 +217,25 @@ class TrainConfig:
         for group, names in positive.items():
             for name in names.split():
                 value = getattr(getattr(self, group), name)
-                _require(value >= 1, f"{group}.{name}", "at least 1", value)
+                most = MOST.get(f"{group}.{name}", MAX_INT)
+                text = f"1..{most}" if value > most else "at least 1"
+                _require(1 <= value <= most, f"{group}.{name}", text, value)
         for name in ("run.eval_every", "run.threads", "run.seed", "learn.updates_per_step", "learn.random_shift"):
             value = getattr(getattr(self, name.split(".")[0]), name.split(".")[1])
-            _require(value >= 0, name, "at least 0", value)
+            most = MOST.get(name, MAX_INT)
+            _require(0 <= value <= most, name, f"0..{most}" if value > most else "at least 0", value)
         for name in ("critic_lr", "actor_lr", "autoencoder_lr", "alpha_lr", "init_alpha"):
             value = getattr(self.learn, name)
             _require(0 < value < math.inf, f"learn.{name}", "a positive number", value)
+        for name in ("latent_l2", "decoder_weight_decay"):
+            value = getattr(self.learn, name)
+            _require(0 <= value < math.inf, f"learn.{name}", "0 or a positive number", value)
+        beta1 = self.learn.alpha_beta1
+        _require(0 <= beta1 < 1, "learn.alpha_beta1", "0..1, less than 1", beta1)
         low, high = self.network.log_std_min, self.network.log_std_max
-        _require(-math.inf < low < high < math.inf, "network.log_std_min", f"less than log_std_max {high}", low)
+        for name, value in (("log_std_min", low), ("log_std_max", high)):
+            _require(abs(value) <= MOST_LOG_STD, f"network.{name}", f"{-MOST_LOG_STD:g}..{MOST_LOG_STD:g}", value)
+        _require(low < high, "network.log_std_min", f"less than log_std_max {high}", low)
         _require(bool(DEVICE.fullmatch(self.run.device)), "run.device", "cpu, cuda or cuda:N", self.run.device)
         _require(min(self.network.strides, default=0) >= 1, "network.strides", "one or more >= 1", self.network.strides)
         strides, height, width = self.network.strides, self.env.height, self.env.width
@@ -273,16 +301,40 @@ def _parse(arguments: Sequence[str], path: str | Path | None, defaults: dict[str
     parser.set_defaults(defaults)
     groups = [group.name for group in fields(TrainConfig)]
     try:
-        unknown = set(yaml.safe_load(Path(path).read_text()) or {}) - set(groups) if path is not None else set()
+        unknown = set(_read_yaml(Path(path)) or {}) - set(groups) if path is not None else set()
         if unknown:  # jsonargparse lets an empty group of an unknown name pass
             raise ValueError(f"expected only {groups}, got also {sorted(map(str, unknown))}")
         namespace = parser.parse_path(str(path), defaults=True) if path is not None else parser.get_defaults()
         namespace = parser.parse_args(list(arguments), namespace=namespace)
         config = parser.instantiate(namespace)
-    except (jsonargparse.ArgumentError, yaml.YAMLError, TypeError, ValueError) as error:
+    except (jsonargparse.ArgumentError, yaml.YAMLError, TypeError, ValueError, OverflowError, RecursionError) as error:
         text = " ".join(str(error).split())
         raise ConfigError(f"config{f' {path}' if path else ''}: {text[:300]}; see `sac-ae train --help`") from None
     return TrainConfig(**{group: getattr(config, group) for group in groups})
+
+
+def _read_yaml(path: Path) -> Any:
+    """What a YAML file says; it may come from anywhere, so neither its size, nor its depth, nor what its aliases expand
+    to is taken on trust.
+
+    Raises:
+        ValueError: it is larger, deeper or has more values than a configuration.
+    """
+    if path.stat().st_size > MAX_YAML_BYTES:
+        raise ValueError(f"expected at most {MAX_YAML_BYTES} bytes, got {path.stat().st_size}")
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except RecursionError:
+        raise ValueError("expected a mapping of mappings, got one of thousands of levels") from None
+    left, values = MAX_YAML_VALUES, [found]
+    while values:
+        value = values.pop()
+        left -= 1
+        if left < 0:
+            raise ValueError(f"expected at most {MAX_YAML_VALUES} values, got more")
+        if isinstance(value, dict | list):
+            values += [*value.values(), *value] if isinstance(value, dict) else value
+    return found
 
 
 def help_text() -> str:
@@ -301,7 +353,7 @@ def load(path: Path) -> TrainConfig:
     return _parse([], path, {})
 
 
-CHANGEABLE = ("run.env_steps", "run.threads", "run.device")
+CHANGEABLE = ("run.env_steps", "run.threads", "run.device", "run.replay")
 
 
 def load_to_resume(path: Path, arguments: Sequence[str]) -> TrainConfig:

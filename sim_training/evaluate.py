@@ -30,9 +30,10 @@ Act = Callable[[NDArray[Any]], NDArray]
 
 @dataclass(frozen=True)
 class Returns:
-    """Undiscounted returns, one an episode."""
+    """Undiscounted returns, one an episode; `diverged` of the episodes were cut short by an invalid simulation."""
 
     returns: tuple[float, ...]
+    diverged: int = 0
 
     @property
     def mean(self) -> float:
@@ -46,7 +47,7 @@ class Returns:
 
     def to_dict(self) -> dict[str, object]:
         """The JSON object that `sac-ae eval --json` prints."""
-        return {"mean_return": self.mean, "sd": self.sd, "returns": list(self.returns)}
+        return {"mean_return": self.mean, "sd": self.sd, "returns": list(self.returns), "diverged": self.diverged}
 
 
 def to_physical(env: TaskEnv, action: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -63,18 +64,19 @@ def run_episodes(
     on_step: Callable[[], None] = lambda: None,
 ) -> Returns:
     """Runs one episode for each seed; `on_reset` before each, `on_step` after each step."""
-    returns = []
+    returns, diverged = [], 0
     for seed in seeds:
         on_reset()
         obs, _ = env.reset(seed=seed)
         total, over = 0.0, False
         while not over:
-            obs, reward, terminated, truncated, _ = env.step(act(obs))
+            obs, reward, terminated, truncated, info = env.step(act(obs))
             total += reward
             over = terminated or truncated
+            diverged += info["diverged"]
             on_step()
         returns.append(total)
-    return Returns(tuple(returns))
+    return Returns(tuple(returns), diverged)
 
 
 def env_for(spec: PolicySpec, *, renderer: str = "fast") -> PixelEnv:

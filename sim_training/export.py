@@ -125,7 +125,7 @@ def make_spec(env: PixelEnv, config: TrainConfig, training: TrainingFacts, name:
     """The contract of a policy trained in `env`, its novelty statistics still empty."""
     source = env.camera_image.shape
     camera = CameraSpec(
-        name="front" if config.env.task.startswith("rover/") else "camera",
+        name=env.task.camera_name,
         height=config.env.height,
         width=config.env.width,
         source_height=source[0],

@@ -110,6 +110,7 @@ class FrameStore:
         try:
             if self._kind == "disk":  # the map is the file
                 if max((end for _, end in parts), default=0) * self._slot_bytes > self._found_bytes:
+                    os.truncate(self._path, self._found_bytes)  # as it was: room was made for all slots
                     raise ValueError("it is too short")
                 return
             with self._path.open("rb") as file:

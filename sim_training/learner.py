@@ -110,8 +110,9 @@ class Learner:
         except OSError as error:
             path = Path(f"none ({path}: {error.strerror})")
         raise RunError(
-            f"training: expected finite losses, update {entry.update_step} gave one that is not; its batch is in {path}"
-            " and the last checkpoint is kept: try smaller learning rates in a new run"
+            f"training: expected finite losses, update {entry.update_step} gave one that is not; its batch (rewards"
+            f" {batch.reward.min():g}..{batch.reward.max():g}) is in {path} and the last checkpoint is kept: try"
+            " smaller learning rates, or rewards nearer to 1, in a new run"
         )
 
 

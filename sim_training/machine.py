@@ -37,6 +37,36 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def free_memory_bytes(root: Path = Path("/")) -> int | None:
+    """Memory that this process could still get before the machine, or its control group, has none left.
+
+    None where Linux does not tell. `root` is where /proc and /sys are.
+    """
+    free = _numbers(root / "proc/meminfo").get("MemAvailable:")
+    found = [] if free is None else [free * 1024]
+    for limit, stat, used in (
+        ("memory.max", "memory.stat", "anon"),  # version 2
+        ("memory/memory.limit_in_bytes", "memory/memory.stat", "total_rss"),  # version 1
+    ):
+        text = _text(root / "sys/fs/cgroup" / limit).strip()
+        if text.isdecimal():  # else "max", or no such file
+            found.append(int(text) - _numbers(root / "sys/fs/cgroup" / stat).get(used, 0))
+    return max(0, min(found)) if found else None
+
+
+def _numbers(path: Path) -> dict[str, int]:
+    """Lines such as `MemAvailable:  123 kB`, by their first word."""
+    words = [line.split() for line in _text(path).splitlines()]
+    return {line[0]: int(line[1]) for line in words if len(line) > 1 and line[1].isdecimal()}
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
+
+
 def gpu() -> str | None:
     """The first GPU's name, where NVIDIA's driver tells it."""
     names = _output("nvidia-smi", "--query-gpu=name", "--format=csv,noheader").splitlines()

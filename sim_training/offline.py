@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 FORMAT = 1
 FRAMES, ARRAYS, FACTS = "frames.bin", "replay.npz", "replay.json"
 KEY = "learn.replay_from"
+MAX_FACTS_BYTES = 1 << 20
 
 
 class ReplayWriter:
@@ -145,23 +146,25 @@ class StoredReplay:
         """
         self.folder = folder
         try:
-            self.facts: dict[str, Any] = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+            self.facts: dict[str, Any] = _read_facts(folder / FACTS)
             if self.facts["format"] != FORMAT:
                 raise ValueError(f"expected format {FORMAT}, got {self.facts['format']}")
             self.frame_stack, self.control_period_s = (
                 int(self.facts["frame_stack"]),
                 float(self.facts["control_period_s"]),
             )
-            self.actions = tuple(ActionSpec(**action) for action in self.facts["actions"])
+            self.actions = tuple(_action(**action) for action in self.facts["actions"])
             count, self.frame_shape = int(self.facts["frames"]), tuple(self.facts["frame_shape"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             reason = f"no {error}" if isinstance(error, KeyError) else error
             raise RunError(f"{KEY}: {folder} holds no recorded transitions ({reason})") from None
         self.arrays = checkpoint.load_arrays(folder / ARRAYS, KEY)
         self._check_arrays(count)
         try:
+            if not (folder / FRAMES).is_file():
+                raise ValueError("no such file")
             self._frames = np.memmap(folder / FRAMES, np.uint8, "c").reshape(count, *self.frame_shape)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, TypeError, OverflowError) as error:
             raise RunError(f"{KEY}: {folder / FRAMES}: expected {count} frames ({error}); fill a folder anew") from None
 
     @property
@@ -218,6 +221,16 @@ class StoredReplay:
             found[lane].append((begin, end))
             counts[lane] += end - begin
         return found
+
+
+def _read_facts(path: Path) -> dict[str, Any]:
+    if not path.is_file() or path.stat().st_size > MAX_FACTS_BYTES:
+        raise ValueError(f"expected {path.name}, a file of at most {MAX_FACTS_BYTES} bytes")
+    return dict(json.loads(path.read_text(encoding="utf-8")))
+
+
+def _action(name: str, unit: str, low: float, high: float) -> ActionSpec:
+    return ActionSpec(str(name), str(unit), float(low), float(high))
 
 
 def open_for(config: TrainConfig, env: TaskEnv) -> StoredReplay:

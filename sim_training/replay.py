@@ -19,6 +19,9 @@ from torch import Tensor
 from sac_ae_ros.core.errors import RunError
 from sim_training.frame_store import FrameStore
 
+MOST_FRAMES = 2**53
+MOST_DRAWS = 100_000  # of a batch, until each is a transition's first frame
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -110,6 +113,11 @@ class Replay:
         return int(self._continues.sum())
 
     @property
+    def slots(self) -> int:
+        """Frames that there is room for, with those that wait for a checkpoint."""
+        return self._slots * self._config.lanes
+
+    @property
     def nbytes(self) -> int:
         """Bytes set aside for frames and all else."""
         return self._frames.nbytes + sum(getattr(self, f"_{name}").nbytes for name in self._columns)
@@ -133,7 +141,11 @@ class Replay:
         self._write(lane, frame, int(self._episode_start[newest]))
 
     def draw(self, batch_size: int, rng: np.random.Generator) -> NDArray[np.int64]:
-        """Draws transitions uniformly, with replacement: [2, B], their lanes and the indices of their first frames."""
+        """Draws transitions uniformly, with replacement: [2, B], their lanes and the indices of their first frames.
+
+        Raises:
+            RunError: there are none, or next to none among the frames.
+        """
         held = np.minimum(self._head, self._capacity)
         # Of a full ring, the oldest frames lack the ones before them; the newest frame starts no transition.
         oldest = self._head - held + np.where(self._head > self._capacity, self._config.frame_stack - 1, 0)
@@ -145,10 +157,15 @@ class Replay:
             lane = np.searchsorted(ends, place, side="right")
             return np.stack([lane, oldest[lane] + place - (ends - count)[lane]])
 
+        if not ends[-1]:
+            raise RunError("replay: expected transitions to draw from, found none")
         drawn = pick(batch_size)
-        while not (good := self._continues[self._slot(drawn[0], drawn[1])]).all():
+        for _ in range(MOST_DRAWS):
+            good = self._continues[self._slot(drawn[0], drawn[1])]
+            if good.all():
+                return drawn
             drawn[:, ~good] = pick(int((~good).sum()))
-        return drawn
+        raise RunError(f"replay: expected transitions to draw from, found none in {MOST_DRAWS} draws")
 
     def batch(self, drawn: NDArray[np.int64]) -> Batch:
         """The transitions that `draw` chose, on the device."""
@@ -190,6 +207,7 @@ class Replay:
         Raises:
             RunError: the file of frames cannot be read, or the capacity has changed and cannot.
         """
+        self._require_own(state)
         self._head = np.array(state["head"])
         self._saved = self._head.copy()
         before = len(state["reward"])
@@ -201,6 +219,22 @@ class Replay:
         for name in self._columns:
             getattr(self, f"_{name}")[:kept] = state[name][:kept]
         self._frames.load(self._parts(np.maximum(0, self._head - self._slots)))
+
+    def _require_own(self, state: dict[str, NDArray]) -> None:
+        """Raises ValueError naming what `save` cannot have given; a checkpoint may come from anywhere."""
+        lanes, count = self._config.lanes, len(state["reward"])
+        for name, mine in (("head", self._head), *((name, getattr(self, f"_{name}")) for name in self._columns)):
+            shape = mine.shape if name == "head" else (count, *mine.shape[1:])
+            if (state[name].dtype, state[name].shape) != (mine.dtype, shape):
+                raise ValueError(f"{name}: expected {mine.dtype} {shape}, got {state[name].dtype} {state[name].shape}")
+        if count % lanes or count < lanes or ((state["head"] < 0) | (state["head"] > MOST_FRAMES)).any():
+            raise ValueError(f"head: expected 0..{MOST_FRAMES} frames in each of {lanes} lanes, got {state['head']}")
+        newest = (state["head"] - 1) % (count // lanes) * lanes + np.arange(lanes)
+        if state["continues"][newest[state["head"] > 0]].any():
+            raise ValueError("continues: expected no transition from a lane's newest frame")
+        for name in ("action", "reward"):
+            if not np.isfinite(state[name]).all():
+                raise ValueError(f"{name}: expected finite numbers")
 
     _columns = ("action", "reward", "terminated", "continues", "episode_start")
 

@@ -17,12 +17,14 @@ from markupsafe import Markup
 from sac_ae_ros import page
 from sac_ae_ros.core.errors import RunError
 from sac_ae_ros.page import count, duration
-from sim_training import checkpoint, curves, metrics
+from sim_training import checkpoint, curves, metrics, statistics
 from sim_training import config as configs
 from sim_training.config import TrainConfig
 
 TEMPLATE = "report.html.jinja"
 MOST_PICTURES = 6
+MAX_PICTURE_BYTES, MAX_PICTURE_PIXELS = 16 << 20, 16_000_000
+MAX_VALUE = 1e100  # of a run's numbers; plots add and multiply them
 
 
 @dataclass(frozen=True)
@@ -96,11 +98,14 @@ def summary(record: Record) -> dict[str, str]:
     run, newest = record.config.run, _newest(record)
     rows = {}
     if record.evals:
-        rows["best evaluation"] = _evaluation(max(record.evals, key=lambda row: row.get("mean_return", -np.inf)))
+        rows["best evaluation"] = _evaluation(max(record.evals, key=statistics.rank))
         rows["last evaluation"] = _evaluation(record.evals[-1])
     rows["env steps"] = f"{count(newest.get('env_step', 0))} of {count(run.env_steps)}"
     rows["agent steps"] = count(newest.get("agent_step", 0))
     rows["updates"] = count(newest.get("update_step", 0))
+    _, diverged = curves.column(record.train, "diverged")
+    if diverged.any():
+        rows["diverged episodes"] = count(diverged.max())
     seconds = newest.get("seconds", 0.0)
     rows["wall time"] = duration(seconds)
     for label, name in (("updates/s", "updates_per_s"), ("env steps/s", "env_steps_per_s")):
@@ -108,7 +113,7 @@ def summary(record: Record) -> dict[str, str]:
         if len(values):
             rows[label] = f"{np.median(values):.3g} (median)"
     if "env steps/s" not in rows and seconds > 0:
-        rows["env steps/s"] = f"{newest['env_step'] / seconds:.3g} overall"
+        rows["env steps/s"] = f"{newest.get('env_step', 0) / seconds:.3g} overall"
     _, waits = curves.column(record.train, "wait_share")
     if len(waits):
         rows["learner waits"] = f"{100 * waits.mean():.0f} % of the time"
@@ -124,11 +129,21 @@ def pictures(folder: Path, most: int = MOST_PICTURES) -> list[Picture]:
     picked = np.unique(np.linspace(0, len(files) - 1, min(most, len(files))).round().astype(int))
     found = []
     for path in (files[i] for i in picked):
-        data = path.read_bytes()
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+        data = path.read_bytes() if path.is_file() and path.stat().st_size <= MAX_PICTURE_BYTES else b""
+        height, width = _png_size(data)
+        if not 0 < height * width <= MAX_PICTURE_PIXELS:
+            continue
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
         if image is not None:  # one that is just being written is left out
             found.append(Picture(int(path.stem), data, *image.shape[:2]))
     return found
+
+
+def _png_size(data: bytes) -> tuple[int, int]:
+    """Height and width that a PNG claims; zeros for anything else."""
+    if data[:8] != b"\x89PNG\r\n\x1a\n" or len(data) < 24:
+        return 0, 0
+    return int.from_bytes(data[20:24], "big"), int.from_bytes(data[16:20], "big")
 
 
 def commands(run_dir: Path) -> dict[str, str]:
@@ -155,6 +170,11 @@ def _evaluation(row: Mapping[str, float]) -> str:
 
 def _rows(path: Path) -> list[dict[str, float]]:
     try:
-        return metrics.read(path)
+        rows = metrics.read(path)
     except (csv.Error, ValueError, TypeError) as error:
         raise RunError(f"report: expected rows of numbers in {path}, got something else ({error})") from None
+    for number, row in enumerate(rows, 1):
+        for name, value in row.items():
+            if not abs(value) <= MAX_VALUE:  # NaN neither
+                raise RunError(f"report: expected finite numbers in {path}, got {name} {value:g} in row {number}")
+    return rows

@@ -63,8 +63,13 @@ def score(evaluations: Sequence[Mapping[str, float]], env_steps: int) -> Score |
     whole = [row for row in evaluations if "sd_return" in row]  # a crash may cut the last line short
     if not whole or whole[-1]["env_step"] < env_steps:
         return None
-    best = max(row["mean_return"] for row in whole)
+    best = max(whole, key=rank)["mean_return"]
     return Score(whole[-1]["mean_return"], best, whole[-1]["seconds"])
+
+
+def rank(evaluation: Mapping[str, float]) -> tuple[bool, float]:
+    """Sorts rows of eval.csv as best.pt is chosen: one with an episode that diverged comes after all others."""
+    return not evaluation.get("diverged"), evaluation.get("mean_return", -math.inf)
 
 
 def summarise(config: str, row: str, env_steps: int | None, tasks: Sequence[Mapping[int, Score]]) -> Summary:

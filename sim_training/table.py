@@ -128,7 +128,7 @@ def budget(run_dir: Path) -> int:
     """A run's env steps; read without the typed config, so that runs of earlier versions stay readable."""
     try:
         return int(yaml.safe_load((run_dir / "config.yaml").read_text())["run"]["env_steps"])
-    except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError):
+    except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError, OverflowError, RecursionError):
         raise RunError(f"sweep: expected a training config with run.env_steps, got {run_dir / 'config.yaml'}") from None
 
 

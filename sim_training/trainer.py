@@ -26,11 +26,14 @@ from sim_training.envs.make import make_env
 from sim_training.evaluate import EVAL_SEED, Returns, run_episodes, to_physical
 from sim_training.interrupt import StopRequest
 from sim_training.learner import Learner, make_replay, prepare_process, require_device
-from sim_training.metrics import Metrics
+from sim_training.metrics import TRAIN_FIELDS, Metrics
 from sim_training.pictures import draw_reconstructions
 from sim_training.progress import Progress
+from sim_training.replay import Replay
 
 STRIP_FRAMES = 8
+REST_BYTES = 2**30  # of memory: libraries, networks, their optimisers and gradients
+DIVERGED_IN_A_ROW = 10  # episodes, after which a run gives up
 
 
 def is_free(run_dir: Path) -> bool:
@@ -78,8 +81,10 @@ class Trainer:
         self.agent = make_agent(config, self.env)
         self.rng = np.random.default_rng(config.run.seed)
         recorded = offline.open_for(config, self.env) if config.learn.replay_from and saved is None else None
-        self._recorded = saved[0].get("recorded", 0) if saved else recorded.room(config.run.envs) if recorded else 0
+        self._recorded = _recorded(saved[0]) if saved else recorded.room(config.run.envs) if recorded else 0
         self.replay = make_replay(config, self.env, run_dir, self._recorded)
+        if config.run.replay == "ram" or (config.run.replay == "device" and config.run.device == "cpu"):
+            _warn_of_memory(self.replay)
         if recorded is not None:
             recorded.fill(self.replay, config.run.envs)
             print(f"replay: begins with {recorded.transitions} transitions of {recorded.folder}", file=sys.stderr)
@@ -89,6 +94,7 @@ class Trainer:
         )
         self.env_step = self.agent_step = self.episode = 0
         self.owed = 0  # updates that the schedule asks for and that are still to be done
+        self.diverged = self._diverged_in_a_row = 0  # episodes that an invalid simulation cut short
         self.best = -np.inf
         self._seconds = 0.0
         self._lanes = [_Lane() for _ in range(config.run.envs)]
@@ -101,8 +107,10 @@ class Trainer:
         if saved is not None:
             try:
                 self._restore(*saved)
-            except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:
-                reason = str(error).splitlines()[0][:160]
+            except (
+                *(KeyError, IndexError, TypeError, ValueError, RuntimeError, AttributeError, OverflowError),
+            ) as error:
+                reason = (str(error).splitlines() or [type(error).__name__])[0][:160]
                 raise RunError(
                     f"resume: the checkpoint in {run_dir} does not fit its config.yaml ({reason})"
                 ) from error
@@ -118,7 +126,9 @@ class Trainer:
 
         Raises:
             KeyboardInterrupt: SIGINT or SIGTERM came; a checkpoint has been written (not after a second signal).
-            RunError: a loss is not finite, or the disk is full; the last checkpoint is kept.
+            RunError: a loss is not finite, the disk is full, or the simulation diverges all the time (after a
+                checkpoint); the last checkpoint is kept.
+            SimError: a reward is not finite.
         """
         result = Returns((float("nan"),))
         name, budget = self.config.env.task, self.config.run.env_steps
@@ -148,8 +158,14 @@ class Trainer:
                 with self._progress.waiting():
                     outcomes = self.collector.finish()
                 self._store(outcomes)
+                self._require_simulation()
         self.metrics.close()
         return result
+
+    @property
+    def finished(self) -> bool:
+        """Whether the budget was spent and the last evaluation made before this run was opened, or since."""
+        return self.env_step >= self.config.run.env_steps and self._evaluated >= self.env_step and not self.owed
 
     def close(self) -> None:
         """Frees the renderers, ends the processes and lets others have the folder."""
@@ -181,22 +197,31 @@ class Trainer:
         return self._actions
 
     def _store(self, outcomes: list[Outcome]) -> None:
-        """Keeps what came of a step, and notes the updates that it asks for."""
+        """Keeps what came of a step, and notes the updates that it asks for.
+
+        An episode whose simulation diverges ends as by a time limit, with the step before: agent steps count what can
+        be learned from, env steps everything.
+        """
         learn, before = self.config.learn, self.env_step
         for number, (lane, outcome) in enumerate(zip(self._lanes, outcomes, strict=True)):
+            self.env_step += outcome.env_steps
+            lane.over = outcome.over
+            if outcome.diverged:
+                self.diverged += 1
+                self._diverged_in_a_row += 1
+                self._episode_over(lane)
+                continue
             frame = newest_frame(self.collector.obs[number])
             self.replay.add(self._actions[number], outcome.reward, outcome.terminated, frame, number)
-            self.env_step += outcome.env_steps
             self.agent_step += 1
             if self.agent_step == learn.random_steps:
                 self.owed += learn.random_steps
             elif self.agent_step > learn.random_steps:
                 self.owed += learn.updates_per_step
-            lane.over = outcome.over
             lane.episode_return += outcome.reward
             if lane.over:
-                self.metrics.train({**self._counters(), "episode_return": lane.episode_return})
-                self._progress.tell(f"return {lane.episode_return:.1f}", self.best)
+                self._diverged_in_a_row = 0
+                self._episode_over(lane)
         self._progress.stepped(self.env_step - before)
 
     def _update(self) -> None:
@@ -212,6 +237,24 @@ class Trainer:
             self._log()
 
     # What follows is bookkeeping.
+
+    def _episode_over(self, lane: _Lane) -> None:
+        row = {"episode_return": lane.episode_return, "diverged": self.diverged}
+        self.metrics.train({**self._counters(), **row})
+        diverged = f", {self.diverged} episodes diverged" if self.diverged else ""
+        self._progress.tell(f"return {lane.episode_return:.1f}{diverged}", self.best)
+
+    def _require_simulation(self) -> None:
+        """Gives up, with a checkpoint, where one episode after the other diverges."""
+        if self._diverged_in_a_row < DIVERGED_IN_A_ROW:
+            return
+        self._diverged_in_a_row = 0  # a resumed run tries as often again
+        self._checkpoint()
+        raise RunError(
+            f"training: the simulation of {self.config.env.task} diverged in {DIVERGED_IN_A_ROW} episodes in a row, the"
+            f" last at env step {self.env_step}; the run is saved: mend the model (a smaller timestep, weaker"
+            f" actuators), then go on with --resume {self.run_dir}"
+        )
 
     @contextlib.contextmanager
     def _saving_what_async_leaves(self) -> Iterator[None]:
@@ -247,12 +290,15 @@ class Trainer:
         """Judges the mean action; None if a stop cut it short, and the resumed run does it again."""
         self.learner.check_parameters()
         seeds = range(EVAL_SEED, EVAL_SEED + self.config.run.eval_episodes)
-        stacks: list[NDArray[Any]] = []
+        stacks: list[NDArray[Any]] = []  # of the first episode
+        episodes = 0
 
-        episode_steps = self.env.task.episode_steps // self.config.env.action_repeat
+        def on_reset() -> None:
+            nonlocal episodes
+            episodes += 1
 
         def act(obs: NDArray[Any]) -> NDArray[np.float64]:
-            if len(stacks) < episode_steps:
+            if episodes == 1:
                 stacks.append(obs)
             return to_physical(self.env, self.agent.act(obs, sample=False))
 
@@ -262,16 +308,22 @@ class Trainer:
 
         try:
             with self._progress.aside():
-                result = run_episodes(self.env, act, seeds, on_step=on_step)
+                result = run_episodes(self.env, act, seeds, on_reset=on_reset, on_step=on_step)
         except _EvaluationStopped:
             return None
         row = {"episodes": len(result.returns), "mean_return": result.mean, "sd_return": result.sd}
+        row["diverged"] = result.diverged
         self.metrics.evaluation({**self._counters(), **row})
         if self.agent.decoder is not None:
             strip = np.stack(stacks[:: max(1, len(stacks) // STRIP_FRAMES)][:STRIP_FRAMES])
-            draw_reconstructions(self.agent, strip, self.run_dir / "reconstructions" / f"{self.env_step:09d}.png")
-        if result.mean > self.best:
-            self.best = result.mean
+            path = self.run_dir / "reconstructions" / f"{self.env_step:09d}.png"
+            self.metrics.picture("reconstructions", draw_reconstructions(self.agent, strip, path), self.env_step)
+            frames = np.stack([newest_frame(obs) for obs in stacks]).transpose(0, 2, 3, 1)
+            self.metrics.video("episode", frames, self.env.control_period_s, self.env_step)
+        # a cut return is none to choose by: where rewards are negative, it would be the best
+        chosen = result.mean > self.best and not result.diverged
+        if chosen or not (self.run_dir / "best.pt").exists():
+            self.best = result.mean if chosen else self.best
             facts = {"env_step": self.env_step, "eval_return_mean": result.mean, "revision": self._revision}
             checkpoint.save_tensors(self.run_dir / "best.pt", {"agent": self.agent.state_dict(), **facts})
         self._evaluated = self.env_step
@@ -302,6 +354,7 @@ class Trainer:
             "metrics": self.metrics.sizes(),
             "seconds": self._progress.seconds,
             "best": float(self.best),
+            "diverged": [self.diverged, self._diverged_in_a_row],
             "held": self._held.tolist(),
             "recorded": self._recorded,
             "torch_rng": torch.get_rng_state(),
@@ -314,9 +367,9 @@ class Trainer:
         self.agent.load_optimizer_state(state)
         self.replay.load(arrays["replay"])
         for name, value in zip(_COUNTERS, state["counters"], strict=True):
-            setattr(self, name, value)
+            setattr(self, name, _count(value))
         for lane, (over, episode_return) in zip(self._lanes, state["lanes"], strict=True):
-            lane.over, lane.episode_return = over, episode_return
+            lane.over, lane.episode_return = bool(over), float(episode_return)
         if isinstance(self.collector, Lockstep):
             if "env" in arrays:
                 self.collector.restore(arrays["env"])
@@ -326,9 +379,11 @@ class Trainer:
                 file=sys.stderr,
             )
             self._lanes = [_Lane() for _ in self._lanes]
-        self.learner.losses = dict(state["losses"])
-        self._seconds, self.best = state["seconds"], state["best"]
-        self._held = np.array(state["held"], np.float32)
+        self.learner.losses = _scalars(state["losses"])
+        self._seconds, self.best = float(state["seconds"]), float(state["best"])
+        counts = state.get("diverged", (0, 0))  # older versions knew none
+        self.diverged, self._diverged_in_a_row = map(_count, counts)
+        self._held[:] = np.array(state["held"], np.float32).reshape(self._held.shape)
         torch.set_rng_state(state["torch_rng"].cpu())
         if self.config.run.device.startswith("cuda") and state["cuda_rng"] is not None:
             torch.cuda.set_rng_state(state["cuda_rng"].cpu())
@@ -336,6 +391,38 @@ class Trainer:
 
 
 _COUNTERS = ("env_step", "agent_step", "episode", "owed", "_next_eval", "_evaluated", "_next_checkpoint", "_next_log")
+
+
+def _warn_of_memory(replay: Replay) -> None:
+    """Memory is claimed as frames come: where there is too little, a run would be killed hours after its start."""
+    free = machine.free_memory_bytes()
+    if free is not None and replay.nbytes + REST_BYTES > free:
+        print(
+            f"warning: replay: {replay.slots} frames need {replay.nbytes / 2**30:.3g} GiB of memory beside about"
+            f" {REST_BYTES / 2**30:g} for all else, {free / 2**30:.3g} GiB are free, and the run is killed when these"
+            " are full: give --run.replay=disk, or a smaller --learn.replay_capacity",
+            file=sys.stderr,
+        )
+
+
+def _recorded(state: dict[str, Any]) -> int:
+    value = state.get("recorded", 0)
+    if type(value) is not int or not 0 <= value < 2**40:
+        raise RunError(f"resume: expected the checkpoint to say how many frames were recorded, got {value!r}")
+    return value
+
+
+def _count(value: object) -> int:
+    if type(value) is not int or not 0 <= value < 2**63:
+        raise ValueError(f"expected a count, got {value!r}")
+    return value
+
+
+def _scalars(losses: dict[str, Any]) -> dict[str, torch.Tensor]:
+    for name, value in losses.items():
+        if name not in TRAIN_FIELDS or not isinstance(value, torch.Tensor) or value.ndim:
+            raise ValueError(f"losses: expected a number for each of {', '.join(TRAIN_FIELDS)}, got another {name!r}")
+    return dict(losses)
 
 
 def _lock(run_dir: Path) -> IO[bytes]:

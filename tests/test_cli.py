@@ -4,6 +4,7 @@ import csv
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -85,7 +86,7 @@ def test_eval_prints_one_json_object(run_dir):
     for judged in (run_dir / "policy.onnx", run_dir):
         result = sac_ae("eval", judged, "--episodes", "2", "--json")
         value = json.loads(result.stdout)
-        assert set(value) == {"mean_return", "sd", "returns"}
+        assert set(value) == {"mean_return", "sd", "returns", "diverged"}
         assert len(value["returns"]) == 2
         assert value["mean_return"] == pytest.approx(sum(value["returns"]) / 2)
 
@@ -398,8 +399,24 @@ def test_a_run_folder_that_is_a_file(tmp_path, refused):
 
 
 def test_an_export_that_could_not_be_written_is_refused_before_the_work(run_dir, tmp_path, refused):
-    refused("export", run_dir, "--out", tmp_path, says="name a file")
+    (tmp_path / "policy.onnx").write_text("mine")
+    says = f"{tmp_path} is a folder; give --out {tmp_path / 'policy.onnx'}"
+    refused("export", run_dir, "--out", tmp_path, says=says)
+    refused("export", run_dir, "--out", tmp_path / "policy.onnx", says="exists already; give --force to replace it")
+    assert (tmp_path / "policy.onnx").read_text() == "mine"
     refused("export", run_dir, "--out", tmp_path / "no" / "p.onnx", says="existing folder")
+
+
+def test_a_resume_of_a_finished_run_says_so_and_leaves_it_as_it_is(run_dir, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(run_dir, run)
+    kept = ("*.csv", "*.pt", "*.npz", "*.bin", "config.yaml", "policy.onnx")
+    before = {path: path.read_bytes() for name in kept for path in run.rglob(name)}
+    done = sac_ae("train", "--resume", run)
+    line, *rest = done.stderr.splitlines()
+    assert line == f"resume: {run} is finished, 100 of 100 env steps; --run.env_steps=N asks for more"
+    assert rest == [f"run folder: {run}", f"next: sac-ae export {run}"]
+    assert {path: path.read_bytes() for path in before} == before
 
 
 def test_a_reader_that_has_seen_enough_is_no_error(policy):

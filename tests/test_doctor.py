@@ -63,3 +63,11 @@ def test_a_cv_bridge_that_does_not_convert_is_a_warning(monkeypatch, tmp_path, c
     assert found.status == status
     assert says in found.detail
     assert "numpy" in found.fix
+
+
+def test_a_backend_that_does_not_exist_is_named_and_to_be_unset(monkeypatch):
+    monkeypatch.setenv("MUJOCO_GL", "bogus")
+    found = doctor._renderer()
+    assert found.status == doctor.FAIL
+    assert "got 'bogus'" in found.detail
+    assert found.fix.startswith("unset MUJOCO_GL, or install")

@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from sac_ae_ros.core.errors import SimError
 from sac_ae_ros.core.spec import ActionSpec
 
 TICK_NS = 10_000_000
@@ -26,7 +27,8 @@ class Sim(Protocol):
 
     def reset(self, seed: int) -> None: ...
 
-    def advance(self, action: NDArray[np.float64], ticks: int) -> None: ...
+    def advance(self, action: NDArray[np.float64], ticks: int) -> None:
+        """Raises SimError where the simulation has become invalid."""
 
     def image(self) -> NDArray[np.uint8]: ...
 
@@ -96,13 +98,21 @@ class SimLoop:
         self._check_command()
         self._take_picture()
         steps = self._steps_to_next_event()
-        if self._running:
-            self._sim.advance(self._action, steps)
-            self._episode_step += steps
+        went_on = self._running and self._advance(steps)
         self.time_ns += steps * self._step_ns
-        if self._running and self._episode_step % self._control_steps == 0:
+        if went_on and self._episode_step % self._control_steps == 0:
             self._end_control_step()
         return steps * self._step_ns
+
+    def _advance(self, steps: int) -> bool:
+        """Whether the simulation stayed valid; else the episode has ended, as by a time limit."""
+        try:
+            self._sim.advance(self._action, steps)
+        except SimError:
+            self._end_episode(False)
+            return False
+        self._episode_step += steps
+        return True
 
     def _start_episode(self) -> None:
         self._sim.reset(self.next_seed)
@@ -137,6 +147,9 @@ class SimLoop:
         terminated = self._sim.terminated()
         if not terminated and self._episode_step < self._sim.episode_steps * self._control_steps:
             return
+        self._end_episode(terminated)
+
+    def _end_episode(self, terminated: bool) -> None:
         self._running = False
         self._events.on_episode_end(terminated)
         if self._auto_reset:

@@ -16,9 +16,16 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from sac_ae_ros.core.errors import SimError
+from sac_ae_ros.core.errors import SimError, quote
 
 INSTALL_HINT = "install Debian's libegl1 and libgl1-mesa-dri (or libosmesa6)"
+UNSET_HINT = "unset MUJOCO_GL, and what draws here without a display is chosen"
+LIBRARIES = {
+    "egl": ("EGL", "libegl1 and libgl1-mesa-dri"),
+    "osmesa": ("OSMesa", "libosmesa6"),
+}  # the first is preferred
+ON_DISPLAY = ("glfw", "on", "enable", "enabled", "true", "1")
+NO_RENDERING = ("off", "disable", "disabled", "false", "0")
 RENDERERS = ("fast", "stock")
 MAX_GEOMS = 10_000  # that a scene has room for
 
@@ -27,14 +34,38 @@ def choose_backend() -> str:
     """Sets MUJOCO_GL unless the user did; must run before mujoco is first imported.
 
     Raises:
-        SimError: this machine has neither EGL nor OSMesa.
+        SimError: MUJOCO_GL names nothing that could draw here, or this machine has neither EGL nor OSMesa.
     """
     if not os.environ.get("MUJOCO_GL"):
-        found = [name for name, library in (("egl", "EGL"), ("osmesa", "OSMesa")) if ctypes.util.find_library(library)]
+        found = [name for name in LIBRARIES if _has_library(name)]
         if not found:
             raise SimError(f"rendering: expected EGL or OSMesa on this machine, found neither; {INSTALL_HINT}")
         os.environ["MUJOCO_GL"] = found[0]
+    _require_usable(os.environ["MUJOCO_GL"])
     return os.environ["MUJOCO_GL"]
+
+
+def _require_usable(backend: str) -> None:
+    """What mujoco and dm_control would end with a traceback for, when they are imported or asked to draw."""
+    if backend not in (*LIBRARIES, *ON_DISPLAY, *NO_RENDERING):
+        raise SimError(f"rendering: expected MUJOCO_GL to be egl, osmesa or glfw, got {quote(backend)}; {UNSET_HINT}")
+    if backend in ON_DISPLAY and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+        raise SimError(f"rendering: MUJOCO_GL={backend} expects a display, DISPLAY is not set; {UNSET_HINT}")
+    if backend in LIBRARIES and not _has_library(backend):
+        library, package = LIBRARIES[backend]
+        raise SimError(
+            f"rendering: MUJOCO_GL={backend} expects lib{library} on this machine, found none; install Debian's"
+            f" {package}, or unset MUJOCO_GL"
+        )
+    platform = os.environ.get("PYOPENGL_PLATFORM")
+    if backend in LIBRARIES and platform and platform != backend:
+        raise SimError(
+            f"rendering: expected PYOPENGL_PLATFORM to be {backend} as MUJOCO_GL, got {quote(platform)}; unset it"
+        )
+
+
+def _has_library(backend: str) -> bool:
+    return ctypes.util.find_library(LIBRARIES[backend][0]) is not None
 
 
 class Renderer(Protocol):
@@ -147,7 +178,11 @@ def make_renderer(kind: str, physics, camera: int | str, height: int, width: int
         raise SimError(f"renderer: expected one of {RENDERERS}, got {kind!r}")
     if kind == "stock" and physics.model.nhfield:
         raise SimError("renderer: expected fast for a task with terrain, got 'stock'; choose fast")
+    backend = os.environ.get("MUJOCO_GL", "")
+    if backend in NO_RENDERING:
+        raise SimError(f"rendering: MUJOCO_GL={backend} turns it off; {UNSET_HINT}")
     try:
         return kinds[kind](physics, camera, height, width)
     except Exception as error:  # OpenGL's loaders raise many kinds
-        raise SimError(f"rendering through {os.environ.get('MUJOCO_GL')} failed ({error}); {INSTALL_HINT}") from error
+        hint = INSTALL_HINT if backend in LIBRARIES else f"is the display there? Else {UNSET_HINT}"
+        raise SimError(f"rendering through {backend} failed ({error}); {hint}") from error

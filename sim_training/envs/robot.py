@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from sac_ae_ros.core.errors import SimError
 from sac_ae_ros.core.spec import ActionSpec
 from sim_training.envs import tasks
 from sim_training.envs.rendering import make_renderer
@@ -35,9 +36,16 @@ class RobotSim:
         self._renderer.restart()
 
     def advance(self, action: NDArray[np.float64], ticks: int) -> None:
-        """Lets `ticks` physics steps pass under a physical action, float64 [A], clipped to the task's range."""
+        """Lets `ticks` physics steps pass under a physical action, float64 [A], clipped to the task's range.
+
+        Raises:
+            SimError: the simulation has become invalid; `reset` starts another episode.
+        """
         self._task.env.task.before_step(np.clip(action, self._task.low, self._task.high), self._physics)
-        self._physics.step(ticks)
+        try:
+            self._physics.step(ticks)
+        except tasks.PhysicsError as error:
+            raise SimError(f"simulation of {self._task.name}: {error}") from None
         self._task.env.task.after_step(self._physics)
 
     def image(self) -> NDArray[np.uint8]:

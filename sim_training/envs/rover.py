@@ -51,6 +51,9 @@ class RoverPhysics(mujoco.Physics):
 class ChaseBall(base.Task):
     """Reward per step: f/2 + f/2 * exp(-max(0, d - 0.4)), f = exp(-(bearing/0.5)^2), d in metres; at most 1."""
 
+    action_units = ACTION_UNITS
+    camera = "front"
+
     def action_spec(self, physics: RoverPhysics) -> specs.BoundedArray:
         """Linear and angular velocity, [2], in m/s and rad/s."""
         return specs.BoundedArray((2,), np.float64, ACTION_LOW, ACTION_HIGH, name="\t".join(ACTION_NAMES))

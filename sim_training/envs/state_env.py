@@ -9,6 +9,7 @@ import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
+from sac_ae_ros.core.errors import SimError
 from sim_training.envs.task_env import Numbers, TaskEnv
 
 
@@ -36,6 +37,12 @@ class StateEnv(TaskEnv):
 
     def _observe(self, numbers: Numbers) -> NDArray[np.float32]:
         self._obs = flatten(numbers)
+        if not np.isfinite(self._obs).all():
+            bad = next(name for name in numbers if not np.isfinite(flatten({name: numbers[name]})).all())
+            raise SimError(
+                f"task {self.task.name}: expected finite numbers of float32, got {bad} = {numbers[bad]};"
+                " mend the task's get_observation"
+            )
         return self._obs
 
     def _seen(self) -> dict[str, NDArray[Any]]:

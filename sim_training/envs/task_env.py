@@ -11,8 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sac_ae_ros.core.errors import SimError
+from sac_ae_ros.core.spec import MAX_PERIOD_S, MIN_PERIOD_S
 from sim_training.envs import tasks
+from sim_training.envs.tasks import PhysicsError
 
+MAX_REWARD = float(np.finfo(np.float32).max)  # the replay buffer keeps float32
+MAX_STARTS = 10  # of one reset, where the simulation diverges at once
 Numbers = Mapping[str, Any]  # dm_control's observation: arrays and scalars by name
 
 
@@ -20,19 +24,23 @@ class TaskEnv(gymnasium.Env[NDArray[Any], NDArray[np.floating]]):
     """Actions are physical, float32 [A]; observations are a subclass's.
 
     One step repeats its action `action_repeat` times and sums the rewards. Time limits truncate; only the task's
-    own endings terminate. `info` has "env_steps", the number of simulator control steps that the step took.
+    own endings terminate. `info` has "env_steps", the number of simulator control steps that the step took, and
+    "diverged": whether the simulation became invalid (dm_control's PhysicsError). Such a step truncates the episode,
+    gives no reward, and repeats the last observation.
     """
 
     def __init__(self, task: str, *, action_repeat: int = 1) -> None:
         """Loads `task` ("domain/task").
 
         Raises:
-            SimError: unknown task.
+            SimError: unknown task, or an action_repeat that its episodes or a policy's contract have no room for.
         """
         self.task = tasks.load(task)
         self.action_repeat = action_repeat
+        self._require_timing()
         low, high = self.task.low.astype(np.float32), self.task.high.astype(np.float32)
         self.action_space = gymnasium.spaces.Box(low, high, dtype=np.float32)
+        self._obs: NDArray[Any]  # the newest observation, of a subclass's space
         self._start_random: NDArray[np.float64] | None = None  # the task's, from which the last reset drew
 
     @property
@@ -64,30 +72,59 @@ class TaskEnv(gymnasium.Env[NDArray[Any], NDArray[np.floating]]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[NDArray[Any], dict[str, Any]]:
-        """Starts an episode; with a seed, it depends on the seed alone."""
+        """Starts an episode; with a seed, it depends on the seed alone.
+
+        Raises:
+            SimError: the simulation diverged in every one of MAX_STARTS placements.
+        """
         super().reset(seed=seed)
         if seed is not None:
             self.task.seed(seed)
-        return self._restart(self._begin()), {"env_steps": 0}
+        return self._restart(self._begin()), {"env_steps": 0, "diverged": False}
 
     def step(self, action: NDArray[np.floating]) -> tuple[NDArray[Any], float, bool, bool, dict[str, Any]]:
         """Takes a physical action, float [A].
 
         Raises:
-            SimError: no episode is under way.
+            SimError: no episode is under way, or the task's reward is not finite.
         """
         if self.task.env._reset_next_step:  # dm_control would start an episode by itself
             raise SimError("step: expected an episode under way, got none or one that is over; call reset first")
         reward, env_steps = 0.0, 0
         for _ in range(self.action_repeat):
-            timestep = self.task.env.step(np.asarray(action, np.float64))
-            reward += float(timestep.reward or 0.0)
             env_steps += 1
+            try:
+                timestep = self.task.env.step(np.asarray(action, np.float64))
+            except PhysicsError:
+                self.task.env._reset_next_step = True
+                return self._obs, 0.0, False, True, {"env_steps": env_steps, "diverged": True}
+            reward += float(timestep.reward or 0.0)
+            self._require_finite(reward)
             if timestep.last():
                 break
         terminated = bool(timestep.last() and timestep.discount == 0)
         truncated = bool(timestep.last() and not terminated)
-        return self._observe(timestep.observation), reward, terminated, truncated, {"env_steps": env_steps}
+        info = {"env_steps": env_steps, "diverged": False}
+        return self._observe(timestep.observation), reward, terminated, truncated, info
+
+    def _require_timing(self) -> None:
+        if self.action_repeat > self.task.episode_steps:
+            raise SimError(
+                f"env.action_repeat: expected at most {self.task.episode_steps}, the control steps of an episode of"
+                f" {self.task.name}, got {self.action_repeat}"
+            )
+        if not MIN_PERIOD_S <= self.control_period_s <= MAX_PERIOD_S:
+            raise SimError(
+                f"env.action_repeat: expected a policy period of {MIN_PERIOD_S:g}..{MAX_PERIOD_S:g} s, got"
+                f" {self.control_period_s:g} s: {self.action_repeat} control steps of {self.task.name}"
+            )
+
+    def _require_finite(self, reward: float) -> None:
+        if not abs(reward) <= MAX_REWARD:  # NaN neither
+            raise SimError(
+                f"task {self.task.name}: expected a finite reward, got {reward} in control step"
+                f" {self.task.env._step_count} of an episode; mend the task's get_reward"
+            )
 
     def snapshot(self) -> dict[str, NDArray[Any]]:
         """All that the future depends on, for `restore`; arrays without objects, as np.savez wants them.
@@ -129,9 +166,17 @@ class TaskEnv(gymnasium.Env[NDArray[Any], NDArray[np.floating]]):
 
     def _begin(self) -> Numbers:
         """Has dm_control start an episode."""
-        self._start_random = self._random()
-        observation: Numbers = self.task.env.reset().observation
-        return observation
+        for _ in range(MAX_STARTS):
+            self._start_random = self._random()
+            try:
+                observation: Numbers = self.task.env.reset().observation
+            except PhysicsError:
+                continue
+            return observation
+        raise SimError(
+            f"task {self.task.name}: expected a state to start from, the simulation diverged in {MAX_STARTS} in a"
+            " row; mend the task's initialize_episode or its model"
+        )
 
     def _random(self) -> NDArray[np.float64]:
         """State of the task's generator, float64 [627]: MT19937's 624 words, its place in them, a spare Gaussian."""

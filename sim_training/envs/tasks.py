@@ -1,24 +1,38 @@
-"""`domain/task` names to dm_control environments: our own robots first, then the suite."""
+"""`domain/task` names to dm_control environments: our own robots first, then the suite.
+
+What a robot of one's own says about itself, and what is taken where it says nothing:
+
+- Actions: as many names, separated by tabs, as `action_spec` has bounds, in the spec's `name` (dm_env's custom). Else
+  those of the actuators, if the spec's bounds are theirs; else action_0, action_1 and so on.
+- Units: `action_units` of its Task, a text for each action, SI (REP 103). Else "1".
+- Camera: `camera` of its Task, the name or number of one in the model. Else the model's first.
+"""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sac_ae_ros.core.errors import SimError
-from sac_ae_ros.core.spec import ActionSpec
+from sac_ae_ros.core.errors import SimError, quote
+from sac_ae_ros.core.spec import MAX_ACTIONS, MAX_TEXT_CHARS, ActionSpec
 from sim_training.envs.rendering import choose_backend
 
 choose_backend()
 
 from dm_control import mujoco, suite  # noqa: E402  (mujoco reads MUJOCO_GL when first imported)
 from dm_control.rl import control  # noqa: E402
+from dm_control.rl.control import PhysicsError as PhysicsError  # noqa: E402
+from dm_env import specs  # noqa: E402
 
 from sim_training.envs import rover  # noqa: E402
 
-OWN_TASKS = {"rover/chase_ball": rover.chase_ball}
+OWN_TASKS: dict[str, Callable[..., control.Environment]] = {"rover/chase_ball": rover.chase_ball}
+SUITE_CAMERAS = {"quadruped": 2}  # as in the published pixel results; elsewhere the first
+UNBOUNDED = 1e10  # MuJoCo's mjMAXVAL, dm_control's limit of an actuator without ctrlrange
 
 
 @dataclass(frozen=True)
@@ -29,6 +43,7 @@ class Task:
     env: control.Environment
     actions: tuple[ActionSpec, ...]
     camera: int
+    camera_name: str
     control_timestep_s: float
     physics_timestep_s: float
     episode_steps: int
@@ -51,7 +66,7 @@ class Task:
 
 def task_names() -> list[str]:
     """Every `domain/task` that `load` knows."""
-    endless = {"lqr"}  # episodes without a time limit, which no return can be taken over
+    endless = {"lqr"}
     return [*OWN_TASKS, *(f"{domain}/{task}" for domain, task in suite.ALL_TASKS if domain not in endless)]
 
 
@@ -59,37 +74,108 @@ def load(name: str, seed: int = 0) -> Task:
     """Loads a task.
 
     Raises:
-        SimError: no task of that name.
+        SimError: no task of that name, or it says of itself what no policy's contract can hold; the message names the
+            action or the field.
     """
-    if name not in task_names():
-        raise SimError(f"task: expected `domain/task` such as {', '.join(task_names()[:3])}; got {name!r}")
-    domain, task = name.split("/")
     if name in OWN_TASKS:
         env = OWN_TASKS[name](random=seed)
-        camera = env.physics.model.name2id("front", "camera")
-        named = list(zip(rover.ACTION_NAMES, rover.ACTION_UNITS, strict=True))
-    else:
+        _require_environment(name, env)
+        labels, camera = _labels(env), getattr(env.task, "camera", 0)
+    elif tuple(name.split("/")) in suite.ALL_TASKS:
+        domain, task = name.split("/")
         env = suite.load(domain, task, task_kwargs={"random": seed})
-        if env.physics.model.nhfield:
-            _disown_contexts(env.physics)
-        camera = 2 if domain == "quadruped" else 0  # as in the published pixel results
-        named = [(f"action_{i}", "1") for i in range(env.action_spec().shape[0])]
-    spec = env.action_spec()
-    lows, highs = np.broadcast_to(spec.minimum, spec.shape), np.broadcast_to(spec.maximum, spec.shape)
-    actions = tuple(
-        ActionSpec(label, unit, float(low), float(high))
-        for (label, unit), low, high in zip(named, lows, highs, strict=True)
-    )
+        labels, camera = _numbered(env.action_spec()), SUITE_CAMERAS.get(domain, 0)
+    else:
+        raise SimError(f"task: expected `domain/task` such as {', '.join(task_names()[:3])}; got {name!r}")
+    if not 1 <= env._step_limit < math.inf:
+        raise SimError(
+            f"task {name}: expected episodes that end after one step or more, got a limit of {env._step_limit:g} steps;"
+            " give its Environment a time_limit in seconds"
+        )
+    if env.physics.model.nhfield:
+        _disown_contexts(env.physics)
+    index, camera_name = _camera(name, env.physics, camera)
     return Task(
         name=name,
         env=env,
-        actions=actions,
-        camera=camera,
+        actions=_actions(name, env, labels),
+        camera=index,
+        camera_name=camera_name,
         control_timestep_s=float(env.control_timestep()),
         physics_timestep_s=float(env.physics.timestep()),
         episode_steps=round(env._step_limit),  # likewise private
-        fovy_deg=float(env.physics.model.cam_fovy[camera]),
+        fovy_deg=float(env.physics.model.cam_fovy[index]),
     )
+
+
+def _require_environment(name: str, env: object) -> None:
+    if not isinstance(env, control.Environment):
+        raise SimError(f"task {name}: expected a dm_control.rl.control.Environment, got {type(env).__name__}")
+    if not isinstance(getattr(env.task, "random", None), np.random.RandomState):
+        raise SimError(
+            f"task {name}: expected a dm_control.suite.base.Task, whose `random` episodes are drawn from, got"
+            f" {type(env.task).__name__}; derive it from that class"
+        )
+    spec = env.action_spec()
+    if not isinstance(spec, specs.BoundedArray) or isinstance(spec, specs.DiscreteArray) or len(spec.shape) != 1:
+        raise SimError(f"task {name}: expected continuous actions, a BoundedArray of one dimension, got {spec}")
+
+
+def _labels(env: control.Environment) -> list[str]:
+    """Names of a robot's actions; see the top of this module."""
+    spec, model = env.action_spec(), env.physics.model
+    named = spec.name.split("\t") if spec.name else []
+    if len(named) == spec.shape[0]:
+        return named
+    driven = mujoco.action_spec(env.physics)
+    if spec.shape == driven.shape and (spec.minimum == driven.minimum).all() and (spec.maximum == driven.maximum).all():
+        return [model.id2name(i, "actuator") or f"action_{i}" for i in range(model.nu)]
+    return _numbered(spec)
+
+
+def _numbered(spec: specs.BoundedArray) -> list[str]:
+    return [f"action_{i}" for i in range(spec.shape[0])]
+
+
+def _actions(name: str, env: control.Environment, labels: list[str]) -> tuple[ActionSpec, ...]:
+    spec, count = env.action_spec(), len(labels)
+    units = getattr(env.task, "action_units", ("1",) * count)
+    if not 1 <= count <= MAX_ACTIONS:
+        raise SimError(f"task {name}: expected 1..{MAX_ACTIONS} actions, got {count}; give the model actuators")
+    if isinstance(units, str) or len(units) != count:
+        raise SimError(f"task {name}: expected action_units with a text for each of {', '.join(labels)}; got {units!r}")
+    if len(set(labels)) < count:
+        raise SimError(f"task {name}: expected actions of distinct names, got {', '.join(labels)}")
+    for text in (*labels, *units):
+        if not (isinstance(text, str) and 0 < len(text) <= MAX_TEXT_CHARS and text.isprintable()):
+            raise SimError(
+                f"task {name}: expected names and units of 1..{MAX_TEXT_CHARS} printable characters, got"
+                f" {quote(str(text))}"
+            )
+    lows, highs = np.broadcast_to(spec.minimum, spec.shape), np.broadcast_to(spec.maximum, spec.shape)
+    for label, low, high in zip(labels, lows, highs, strict=True):
+        if not -UNBOUNDED < low < high < UNBOUNDED:
+            raise SimError(
+                f"task {name}: expected finite limits, low < high, of {quote(label)}, got {low:g}..{high:g}; give its"
+                " actuator a ctrlrange in the model, or the task's action_spec bounds"
+            )
+    return tuple(
+        ActionSpec(label, unit, float(low), float(high))
+        for label, unit, low, high in zip(labels, units, lows, highs, strict=True)
+    )
+
+
+def _camera(name: str, physics: mujoco.Physics, wanted: object) -> tuple[int, str]:
+    """Number and name of a camera of the model; one without a name is called `camera`."""
+    names = [physics.model.id2name(i, "camera") for i in range(physics.model.ncam)]
+    if isinstance(wanted, str) and wanted in names:
+        wanted = names.index(wanted)
+    if type(wanted) is not int or not 0 <= wanted < len(names):
+        there = ", ".join(f"{i} {quote(each)}" if each else str(i) for i, each in enumerate(names)) or "none"
+        raise SimError(
+            f"task {name}: expected a camera of the model ({there}), got {wanted!r}; set the task's `camera`"
+        )
+    return wanted, names[wanted] or "camera"
 
 
 def _disown_contexts(physics: mujoco.Physics) -> None:

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from sac_ae_ros.core.errors import SimError
 from sac_ae_ros.core.spec import ActionSpec
 from sac_ae_ros.nodes.sim_loop import CARRIED_BACK_NS, SimLoop
 
@@ -18,7 +19,7 @@ class CountingSim:
 
     def __init__(self) -> None:
         self.seeds: list[int] = []
-        self.terminate_at = 99
+        self.terminate_at = self.diverge_at = 99
 
     def reset(self, seed: int) -> None:
         self.seeds.append(seed)
@@ -27,6 +28,8 @@ class CountingSim:
     def advance(self, action: np.ndarray, ticks: int) -> None:
         self.moved += float(action[0]) * ticks
         self.ticks += ticks
+        if self.ticks >= self.diverge_at:
+            raise SimError("simulation: invalid")
 
     def image(self) -> np.ndarray:
         return np.full((1, 1, 3), self.ticks, np.uint8)
@@ -92,6 +95,17 @@ def test_termination_cuts_an_episode(sim):
     run(robot, 40)
     assert events.of("end") == [(True,)]
     assert len(events.of("reward")) == 2
+
+
+def test_an_invalid_simulation_cuts_an_episode_and_the_next_one_starts(sim):
+    sim.diverge_at = 6
+    robot, events = loop(sim)
+    run(robot, 35)  # a reward after 20 ms, the end of the first episode after 30
+    sim.diverge_at = 99
+    run(robot, 20)
+    kinds = [event for event in events.all if event[0] != "image"]
+    assert kinds == [("reward", 0.0), ("end", False), ("reward", 0.0)]
+    assert sim.seeds == [7, 8]
 
 
 @pytest.mark.parametrize(

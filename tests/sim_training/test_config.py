@@ -54,6 +54,25 @@ def test_the_shipped_configs_parse():
         (["--learn.critic_lr=-1"], "a positive number"),
         (["--learn.init_alpha=-1"], "a positive number"),
         (["--network.log_std_min=3"], "less than log_std_max"),
+        (["--network.log_std_max=1000"], r"network.log_std_max: expected -50\.\.50, got 1000"),
+        (["--learn.decoder_weight_decay=-1e-7"], "decoder_weight_decay: expected 0 or a positive number, got -1e-07"),
+        (["--learn.decoder_weight_decay=.nan"], "expected 0 or a positive number, got nan"),
+        (["--learn.latent_l2=-1"], "learn.latent_l2: expected 0 or a positive number, got -1"),
+        (["--learn.alpha_beta1=1"], r"learn.alpha_beta1: expected 0\.\.1, less than 1, got 1"),
+        (["--learn.alpha_beta1=-0.1"], "learn.alpha_beta1"),
+        (["--learn.critic_lr=.inf"], "learn.critic_lr: expected a positive number, got inf"),
+        (["--env.width=1000000"], r"env.width: expected 1\.\.1024, got 1000000"),
+        (["--env.height=1025"], r"env.height: expected 1\.\.1024, got 1025"),
+        (["--env.frame_stack=17"], r"env.frame_stack: expected 1\.\.16, got 17"),
+        (["--env.supersample=17"], r"env.supersample: expected 1\.\.16"),
+        (["--network.hidden=1000000"], r"network.hidden: expected 1\.\.16384"),
+        (["--network.filters=100000"], r"network.filters: expected 1\.\.1024"),
+        (["--network.latent=100000"], r"network.latent: expected 1\.\.4096"),
+        (["--learn.batch_size=1000000"], r"learn.batch_size: expected 1\.\.65536"),
+        (["--learn.n_step=1000000"], r"learn.n_step: expected 1\.\.1000"),
+        (["--run.collect=async", "--run.envs=100000"], r"run.envs: expected 1\.\.1024"),
+        (["--run.threads=100000"], r"run.threads: expected 0\.\.1024"),
+        (["--run.seed=99999999999999999999"], r"run.seed: expected 0\.\.9223372036854775807"),
         (["--run.device=foo"], "cuda:N"),
     ],
 )
@@ -78,6 +97,34 @@ def test_bad_files(tmp_path, text, says):
     path.write_text(text)
     with pytest.raises(ConfigError, match=says):
         configs.parse([], path=path)
+
+
+def bomb(levels: int) -> str:
+    """Aliases of aliases: a few hundred bytes that are 9 to the power of `levels` values."""
+    lines = ["a0: &a0 [x]"] + [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, levels)]
+    return "\n".join(f"    {line}" for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("x: " + "[" * 5000 + "]" * 5000, "got one of thousands of levels"),
+        ("[" * 3000, "got one of thousands of levels"),
+        ("env: {task: " + "[" * 200 + "]" * 200 + "}", "env.task"),
+        ("env:\n  task:\n" + bomb(12), "expected at most 10000 values"),
+        ("env: {task: &a [*a]}", "expected at most 10000 values"),
+        ("# " + "x" * 2**20, "expected at most 1048576 bytes"),
+        (f"env: {{width: {'9' * 6000}}}", "digits"),
+        ("env: {width: .inf}", "env.width"),
+    ],
+)
+@pytest.mark.parametrize("read", [configs.load, lambda path: configs.parse([], path=path)])
+def test_files_made_to_take_forever_are_refused_at_once(tmp_path, read, text, says):
+    path = tmp_path / "run.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=says) as caught:
+        read(path)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_file_that_is_not_there(tmp_path):
@@ -151,6 +198,7 @@ def test_only_the_budget_and_the_machine_may_change_on_a_resume(tmp_path):
     configs.save(saved, path)
     assert configs.load_to_resume(path, []) == saved
     assert configs.load_to_resume(path, ["--run.env_steps=7", "--run.threads=1"]).run.env_steps == 7
+    assert configs.load_to_resume(path, ["--run.replay=disk"]).run.replay == "disk"
     for argument, name in (("--learn.n_step=2", "learn.n_step is 1"), ("--profile=best", "profile is plain")):
         with pytest.raises(ConfigError, match=rf"{name} in this run; only run\.env_steps"):
             configs.load_to_resume(path, [argument])

@@ -1,6 +1,7 @@
 """Recorded transitions: through the folder and back, drawn from a replay, and as the beginning of a run."""
 
 import json
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -211,11 +212,39 @@ def test_a_damaged_folder_is_named(folder):
     facts = json.loads(whole[offline.FACTS])
     spoil(offline.FACTS, json.dumps({**facts, "format": 2}).encode(), "expected format 1, got 2")
     spoil(offline.FACTS, json.dumps({**facts, "frames": 26}).encode(), r"replay\.npz is damaged")
-    for name, change in (("reward", np.nan), ("action", 2.0), ("episode_start", 5), ("continues", True)):
+    for change in (
+        {"frames": float("inf")},
+        {"frames": 10**18},
+        {"frame_stack": "two"},
+        {"control_period_s": [0.1]},
+        {"frame_shape": 3},
+        {"frame_shape": ["a", {}, []]},
+        {"actions": [{"name": "a", "unit": "1", "low": "lowest", "high": 1}]},
+        {"actions": [{"name": "a"}]},
+        {"actions": 7},
+    ):
+        spoil(offline.FACTS, json.dumps({**facts, **change}).encode(), "learn.replay_from: .*recorded|damaged|expected")
+    for text in (b"[" * 100_000, b"[]", b"3", b"\xff", b" " * (2 << 20)):
+        spoil(offline.FACTS, text, "holds no recorded transitions")
+    for name, value in (("reward", np.nan), ("action", 2.0), ("episode_start", 5), ("continues", True)):
         for other, content in whole.items():
             (folder / other).write_bytes(content)
         arrays = checkpoint.load_arrays(folder / offline.ARRAYS)
-        arrays[name][-1] = change
+        arrays[name][-1] = value
         checkpoint.write_arrays(folder / offline.ARRAYS, arrays)
         with pytest.raises(RunError, match=r"replay\.npz is damaged"):
             StoredReplay(folder)
+
+
+@pytest.mark.parametrize("name", [offline.FRAMES, offline.ARRAYS, offline.FACTS])
+@pytest.mark.parametrize("kind", ["pipe", "endless", "folder"])
+def test_what_is_no_file_is_refused_and_not_waited_for(folder, name, kind):
+    (folder / name).unlink()
+    if kind == "pipe":
+        os.mkfifo(folder / name)
+    elif kind == "endless":
+        (folder / name).symlink_to("/dev/zero")
+    else:
+        (folder / name).mkdir()
+    with pytest.raises(RunError, match=r"learn\.replay_from: "):
+        StoredReplay(folder)

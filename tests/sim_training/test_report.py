@@ -115,6 +115,23 @@ def test_rows_that_are_no_numbers_are_refused(fresh, name, cells):
         report.read(fresh)
 
 
+@pytest.mark.parametrize("name", ["train.csv", "eval.csv"])
+@pytest.mark.parametrize("cell", ["nan", "-inf", "1e400", "-1e308"])
+def test_numbers_that_no_plot_can_hold_are_refused_by_row(fresh, name, cell):
+    (fresh / name).write_text(f"env_step,q\n1,2\n3,{cell}\n")
+    with pytest.raises(RunError, match=rf"report: expected finite numbers in .*{name}, got q \S+ in row 2"):
+        report.read(fresh)
+
+
+def test_pictures_that_are_none_or_claim_to_be_huge_are_left_out(tmp_path):
+    header = b"\x89PNG\r\n\x1a\n" + (13).to_bytes(4, "big") + b"IHDR"
+    (tmp_path / "000000001.png").write_bytes(header + (30_000).to_bytes(4, "big") * 2 + b"\x08\x02\0\0\0")
+    (tmp_path / "000000002.png").write_bytes(b"")
+    (tmp_path / "000000003.png").mkdir()
+    cv2.imwrite(str(tmp_path / "000000004.png"), np.zeros((24, 96, 3), np.uint8))
+    assert [(each.env_step, each.height, each.width) for each in report.pictures(tmp_path)] == [(4, 24, 96)]
+
+
 def test_what_is_no_run_is_refused(tmp_path):
     with pytest.raises(RunError, match="expected a run folder"):
         command.make(tmp_path, tmp_path / "report.html")

@@ -1,6 +1,7 @@
 """A run from start to end at a tiny size: its files, signals, losses that are no numbers, full disks."""
 
 import contextlib
+import io
 import os
 import signal
 import subprocess
@@ -13,11 +14,13 @@ import numpy as np
 import pytest
 import torch
 from full_disk import largest_file
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny_config import TINY
 from tiny_runs import curves, differences, everything, start, train, wait_for, with_budget
 
 from sac_ae_ros.core.errors import ConfigError, RunError
-from sim_training import checkpoint, metrics
+from sim_training import checkpoint, machine, metrics
 from sim_training import config as configs
 from sim_training.learner import BAD_BATCH
 from sim_training.plots import learning_curve
@@ -51,6 +54,16 @@ def test_a_run_leaves_what_a_user_looks_for(whole):
     pictures = sorted(path.name for path in (run_dir / "reconstructions").iterdir())
     assert pictures == ["000000100.png", "000000200.png", "000000300.png"]
     assert cv2.imread(str(run_dir / "reconstructions" / pictures[0])).shape == (24, 8 * 12, 3)
+    board = EventAccumulator(str(run_dir / "tensorboard"), size_guidance={"images": 0}).Reload()
+    assert [image.step for image in board.Images("eval/reconstructions")] == [100, 200, 300]
+    shown = board.Images("eval/episode")
+    assert [(image.step, image.height, image.width) for image in shown] == [
+        (step, 108, 108) for step in (100, 200, 300)
+    ]
+    with Image.open(io.BytesIO(shown[0].encoded_image_string)) as gif:
+        assert (gif.format, gif.size) == ("GIF", (108, 108))
+        durations = [gif.info["duration"] for gif.n in range(gif.n_frames) if gif.seek(gif.n) is None]
+    assert sum(durations) == 100 * 100  # ms: a hundred steps of 0.1 s; frames that look alike are one
     learning_curve(run_dir, run_dir / "curve.png")
     assert (run_dir / "curve.png").stat().st_size > 5000
     (run_dir / "curve.png").unlink()
@@ -145,6 +158,32 @@ def test_states_are_learned_from_too(config, tmp_path):
 def test_where_frames_are_kept_does_not_change_the_run(config, tmp_path, whole, replay):
     run = everything(train(with_budget(config, STEPS, replay=replay), tmp_path / "run"))
     assert differences(run, whole[1]) == []
+
+
+def test_where_frames_are_kept_may_change_on_a_resume_and_changes_nothing(config, tmp_path, whole):
+    """Checkpoints stand in the middle of episodes, and the ring of 200 frames has wrapped by the last one."""
+    run_dir = tmp_path / "run"
+    for budget, replay in ((90, "ram"), (150, "disk"), (170, "device"), (250, "disk"), (STEPS, "ram")):
+        trainer = train(with_budget(config, budget, replay=replay), run_dir, resume=run_dir.exists())
+    assert differences(everything(trainer), whole[1]) == []
+    evaluations = curves(run_dir)["eval.csv"]  # one at the end of each part, too
+    assert [row for row in evaluations if int(row["env_step"]) % 100 == 0] == curves(whole[0])["eval.csv"]
+
+
+@pytest.mark.parametrize(("replay", "warned"), [("ram", True), ("device", True), ("disk", False)])
+def test_a_replay_that_memory_will_not_hold_is_told_with_its_size(config, tmp_path, monkeypatch, capfd, replay, warned):
+    monkeypatch.setattr(machine, "free_memory_bytes", lambda: 2**30)
+    config = replace(config, learn=replace(config.learn, replay_capacity=4000))
+    Trainer(with_budget(config, 10**6, replay=replay), tmp_path / "run").close()
+    err = capfd.readouterr().err
+    lines = [line for line in err.splitlines() if line.startswith("warning: replay: ")]
+    assert len(lines) == warned
+    if warned:
+        assert "4094 frames need 0.00173 GiB of memory beside about 1 for all else, 1 GiB are free" in lines[0]
+        assert "give --run.replay=disk" in lines[0]
+    monkeypatch.setattr(machine, "free_memory_bytes", lambda: 2**31)
+    Trainer(with_budget(config, 10**6, replay=replay), tmp_path / "other").close()
+    assert "warning" not in capfd.readouterr().err
 
 
 def test_an_existing_run_is_not_overwritten(config, whole):
