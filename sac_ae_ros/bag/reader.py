@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections import Counter
 from collections.abc import Collection, Iterator
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -12,6 +13,7 @@ from typing import Any, Self
 from rosbags.typesys import Stores, get_types_from_idl, get_types_from_msg, get_typestore
 
 from sac_ae_ros.bag.files import decompress, find_files, kind_of
+from sac_ae_ros.bag.merge import Budget, Stretch, merge
 from sac_ae_ros.bag.part import Part
 from sac_ae_ros.bag.records import DamageError, Record, Salvage, Topic, is_name
 from sac_ae_ros.core.errors import BagError, printable
@@ -93,16 +95,31 @@ class Bag:
         return Salvage(sum(by_topic.values()), by_topic, printable("; ".join(reasons)))
 
     def records(self, topics: Collection[str] | None = None) -> Iterator[Record]:
-        """The messages of these topics (None: of all), file after file; by log time within a file that is whole.
+        """The messages of these topics (None: of all) by log time, from all files, in bounded memory.
+
+        Of messages with one log time the file that metadata.yaml names first gives its own first.
 
         Raises:
             BagError: a file that was there cannot be read any more.
         """
-        for part in self._parts:
-            try:
-                yield from (r for r in part.records(topics) if is_name(r.topic) and is_name(r.type))
-            except (DamageError, OSError) as error:
-                raise BagError(f"{self._path}: {part.name} cannot be read to its end: {error}") from error
+        budget = Budget()
+        stretches = [
+            Stretch(part.start_ns, part.size, partial(self._read, part, topics, budget))
+            for part in self._parts
+            if part.start_ns is not None
+        ]
+        yield from (r for _, r in merge(stretches, budget, self._overlaps) if is_name(r.topic) and is_name(r.type))
+
+    def _read(self, part: Part, topics: Collection[str] | None, budget: Budget) -> Iterator[tuple[int, Record]]:
+        try:
+            yield from part.records(topics, budget)
+        except (DamageError, OSError) as error:
+            raise BagError(f"{self._path}: {part.name} cannot be read to its end: {error}") from error
+
+    def _overlaps(self) -> None:
+        problem = "its files overlap in time by more than fits in memory: some messages come out of turn"
+        if problem not in self._problems:
+            self._problems.append(problem)
 
     def message(self, record: Record) -> Any:
         """A record's message: attributes named like its fields, arrays as numpy arrays.
