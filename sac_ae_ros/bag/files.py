@@ -34,8 +34,8 @@ def kind_of(path: Path) -> str | None:
     return _SUFFIXES.get(path.suffix)
 
 
-def find_files(path: Path) -> tuple[list[Path], list[str]]:
-    """The files of a recording, oldest first, and what is wrong with its metadata.yaml.
+def find_files(path: Path) -> tuple[list[Path], list[str], list[str]]:
+    """The files of a recording, oldest first, what is wrong with it, and what else there is to say.
 
     Args:
         path: a file, or the folder that ros2 bag writes.
@@ -49,7 +49,9 @@ def find_files(path: Path) -> tuple[list[Path], list[str]]:
         if path.is_file():
             if kind_of(path) is None:
                 raise BagError(f"{path}: expected a recording (.mcap, .db3, .bag), got another file")
-            return [path], []
+            if not path.stat().st_size:
+                raise BagError(f"{path}: expected a recording, it is empty (0 bytes): nothing was ever written to it")
+            return [path], [], []
         if not path.is_dir():
             raise BagError(f"{path}: expected a recording, nothing is there")
         there = sorted((p for p in path.iterdir() if p.is_file()), key=_natural)
@@ -60,15 +62,19 @@ def find_files(path: Path) -> tuple[list[Path], list[str]]:
     if not here:
         folders = [f"{p.name}/" for p in sorted(path.iterdir()) if p.is_dir()]
         names = ", ".join([p.name for p in there[:10]] + folders[:10]) or "nothing"
+        if empty:
+            raise BagError(f"{path}: expected a recording, {', '.join(empty[:5])} is empty (0 bytes)")
         raise BagError(f"{path}: expected a recording's files (.mcap, .db3, .bag), got {names}")
     problems = [f"{name} is empty" for name in empty]
     try:
         listed = _listed(path / "metadata.yaml")
     except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError, RecursionError, ValueError) as error:
         if any(kind_of(p) != "ros1" for p in here):
-            problems.append("no metadata.yaml" if isinstance(error, FileNotFoundError) else "damaged metadata.yaml")
-        return here, problems
-    return _in_order(here, listed, problems)
+            if isinstance(error, FileNotFoundError):
+                return here, problems, ["no metadata.yaml"]
+            problems.append("damaged metadata.yaml")
+        return here, problems, []
+    return *_in_order(here, listed, problems), []
 
 
 def _in_order(here: list[Path], listed: list[str], problems: list[str]) -> tuple[list[Path], list[str]]:

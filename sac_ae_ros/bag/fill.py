@@ -50,6 +50,7 @@ def fill(writer: Writer, path: Path, spec: PolicySpec, sources: Sources) -> Summ
             else:
                 writer.add(moment.action, moment.reward, moment.terminated, moment.frame)
             advance(moment)
+        summary.remarks = bag.remarks
     return summary
 
 
@@ -86,6 +87,7 @@ def _facts(summaries: Sequence[Summary]) -> dict[str, Any]:
     facts["salvaged"] = sum(summary.salvage.messages for summary in summaries if summary.salvage)
     reasons = [summary.salvage.reason for summary in summaries if summary.salvage]
     doubt = next((summary.doubt for summary in summaries if summary.doubt), None)
+    facts["remarks"] = [remark for summary in summaries for remark in summary.remarks]
     return {**facts, "salvage": "; ".join(reasons) or None, "doubt": doubt}
 
 
@@ -103,6 +105,7 @@ def _line(name: str, row: dict[str, Any]) -> str:
         f"frames are doubtful: {row['doubt']}": row["doubtful"],
     }
     told = "".join(f"\n  {count} {what}" for what, count in notes.items() if count)
+    told += "".join(f"\n  {remark}" for remark in row["remarks"])
     return (
         f"{name}: {row['transitions']} transitions in {row['episodes']} episodes ({row['terminated']} terminated)"
         f"{mean}{told}"

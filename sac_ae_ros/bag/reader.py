@@ -15,7 +15,7 @@ from rosbags.typesys import Stores, get_types_from_idl, get_types_from_msg, get_
 from sac_ae_ros.bag.files import decompress, find_files, kind_of
 from sac_ae_ros.bag.merge import Budget, Stretch, merge
 from sac_ae_ros.bag.part import Part
-from sac_ae_ros.bag.records import DamageError, Record, Salvage, Topic, is_name
+from sac_ae_ros.bag.records import DamageError, Record, Salvage, Topic, few, is_name
 from sac_ae_ros.core.errors import BagError, printable
 
 __all__ = ["Bag", "Record", "Salvage", "Topic"]
@@ -24,8 +24,16 @@ __all__ = ["Bag", "Record", "Salvage", "Topic"]
 class Bag:
     """An open recording; `open` makes it. Nothing is ever written to it or beside it."""
 
-    def __init__(self, path: Path, parts: list[Part], problems: list[str], copies: tempfile.TemporaryDirectory) -> None:
+    def __init__(
+        self,
+        path: Path,
+        parts: list[Part],
+        problems: list[str],
+        remarks: list[str],
+        copies: tempfile.TemporaryDirectory,
+    ) -> None:
         self._path, self._parts, self._problems, self._copies = path, parts, problems, copies
+        self._remarks = remarks
         self._stores = {True: get_typestore(Stores.EMPTY), False: get_typestore(Stores.EMPTY)}  # by Record.ros1
         self._defaults = {True: get_typestore(Stores.ROS1_NOETIC), False: get_typestore(Stores.LATEST)}
         self._registered: set[tuple[bool, str]] = set()
@@ -40,7 +48,7 @@ class Bag:
         Raises:
             BagError: nothing there can be read; names what is there.
         """
-        files, problems = find_files(path)
+        files, problems, remarks = find_files(path)
         copies = tempfile.TemporaryDirectory(prefix="sac_ae_bag_")
         parts: list[Part] = []
         failures: list[str] = []
@@ -52,7 +60,7 @@ class Bag:
         if not parts:
             copies.cleanup()
             raise BagError(f"{path}: nothing in it can be read: {'; '.join(failures[:5])}")
-        return Bag(path, parts, problems + failures, copies)
+        return Bag(path, parts, problems + failures, remarks, copies)
 
     @property
     def topics(self) -> dict[str, Topic]:
@@ -70,6 +78,17 @@ class Bag:
     def path(self) -> Path:
         """What was opened."""
         return self._path
+
+    @property
+    def ignored(self) -> dict[str, str]:
+        """Topics whose messages no ROS reads, with their encodings (json, protobuf); not among `topics`."""
+        return {name: code for part in self._parts for name, code in part.ignored.items() if is_name(name)}
+
+    @property
+    def remarks(self) -> list[str]:
+        """What else there is to say about it, although nothing is damaged."""
+        ignored = [f"{name} ({printable(code)[:20]})" for name, code in self.ignored.items()]
+        return self._remarks + ([f"topics that are of no ROS are ignored: {few(ignored)}"] if ignored else [])
 
     @property
     def start_ns(self) -> int | None:
@@ -167,7 +186,7 @@ class Bag:
             BagError: none, several, or one of another type; names what is there.
         """
         topics = self.topics
-        there = ", ".join(f"{t.name} ({t.type}, {t.messages})" for t in topics.values()) or "no topics"
+        there = few([f"{t.name} ({t.type}, {t.messages})" for t in topics.values()]) or "no topics"
         if name:
             found = topics.get(name) or topics.get("/" + name)
             if found is None:

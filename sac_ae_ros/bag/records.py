@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 MAX_NAME_CHARS = 256
@@ -21,6 +22,12 @@ def full_type(name: str) -> str:
 def is_latched(profiles: str) -> bool:
     """Whether offered QoS profiles, YAML as rosbag2 records it, have one that is transient local."""
     return _LATCHED.search(profiles) is not None
+
+
+def few(names: Sequence[str], most: int = 10) -> str:
+    """A list as an error may print it: the first of them, and how many there are beside."""
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
 
 
 def is_name(text: str) -> bool:

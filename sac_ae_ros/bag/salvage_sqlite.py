@@ -10,7 +10,7 @@ import struct
 from collections.abc import Iterator
 from pathlib import Path
 
-from sac_ae_ros.bag.records import MAX_RECORD, Channel, DamageError
+from sac_ae_ros.bag.records import MAX_RECORD, Channel, DamageError, full_type
 from sac_ae_ros.bag.scan import Place, Scan
 from sac_ae_ros.bag.sqlite_pages import FORMATS, Pages, select
 
@@ -33,12 +33,12 @@ class SqliteScan(Scan):
         try:
             columns = "topic_type, encoding, encoded_message_definition"
             rows = select(self._pages, "message_definitions", columns)
-            definitions = {name: (FORMATS.get(encoding, ""), text) for name, encoding, text in rows}
+            definitions = {full_type(name): (FORMATS.get(encoding, ""), text) for name, encoding, text in rows}
             for number, name, kind, encoding in select(self._pages, "topics", "id, name, type, serialization_format"):
                 if not (isinstance(number, int) and isinstance(name, str) and isinstance(kind, str)):
                     continue
                 if encoding in ("cdr", ""):
-                    self._channels[number] = Channel(name, kind, *definitions.get(kind, ("", "")))
+                    self._channels[number] = Channel(name, kind, *definitions.get(full_type(kind), ("", "")))
                 else:
                     self.ignored[name] = str(encoding)
             if not self._channels:

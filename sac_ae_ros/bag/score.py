@@ -90,6 +90,7 @@ def score(job: Job, options: Options, *, with_bar: bool = True) -> dict[str, Any
             result = evaluate(bag, policy, options, lambda tick, _: advance(tick))
         names = {"bag": str(job.bag), "bag_name": title, "policy": str(job.policy)}
         facts = {**names, **to_dict(result), "inputs": inputs(job, options)}
+        facts["remarks"] = bag.remarks
         if job.out is None:
             return facts
         job.out.mkdir(parents=True, exist_ok=True)
@@ -203,6 +204,7 @@ def render(facts: dict[str, Any]) -> str:
     lines += [f"doubtful  {count} ticks: {text}" for text, count in list(facts["doubtful"].items())[:MOST_PRINTED]]
     if facts["salvage"]:
         lines.append(f"salvaged  {facts['salvaged']} messages: {facts['salvage']['reason']}")
+    lines += [f"note      {remark}" for remark in facts.get("remarks", [])]
     for name, errors in facts["actions"].items():
         lines.append(
             f"{name:<9} mae {_text(errors['mae'])}  rmse {_text(errors['rmse'])}  max {_text(errors['max'])}"

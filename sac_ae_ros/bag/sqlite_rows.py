@@ -11,7 +11,7 @@ from pathlib import Path
 import apsw
 
 from sac_ae_ros.bag.merge import Stretch
-from sac_ae_ros.bag.records import Channel, DamageError, is_latched
+from sac_ae_ros.bag.records import Channel, DamageError, full_type, is_latched
 from sac_ae_ros.bag.scan import Found
 from sac_ae_ros.bag.sqlite_pages import FORMATS, Pages, bound, check_tables, few, has_wal, wal_of
 
@@ -72,7 +72,7 @@ class SqliteRows:
         definitions: dict[str, tuple[str, str]] = {}
         if check_tables(connection, ("message_definitions",), optional=True):
             query = "SELECT topic_type, encoding, encoded_message_definition FROM message_definitions"
-            definitions = {n: (FORMATS[e], text) for n, e, text in few(connection, query) if e in FORMATS}
+            definitions = {full_type(n): (FORMATS[e], text) for n, e, text in few(connection, query) if e in FORMATS}
         columns = {column for _, column, *_ in few(connection, "PRAGMA table_info(topics)")}
         qos = "offered_qos_profiles" if "offered_qos_profiles" in columns else "''"
         query = f"SELECT id, name, type, serialization_format, {qos} FROM topics ORDER BY id"
@@ -83,7 +83,7 @@ class SqliteRows:
                 self.ignored[name] = str(encoding)
                 continue
             latched = isinstance(profiles, str) and is_latched(profiles)
-            self._channels[number] = Channel(name, kind, *definitions.get(kind, ("", "")), latched=latched)
+            self._channels[number] = Channel(name, kind, *definitions.get(full_type(kind), ("", "")), latched=latched)
 
     def _count(self, connection: apsw.Connection) -> tuple[int | None, int | None]:
         """Fills the counts; returns the first and the last log time."""

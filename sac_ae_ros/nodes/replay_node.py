@@ -194,6 +194,8 @@ class ReplayNode(Node):
         salvage = self._bag.salvage
         if salvage is not None:
             log.warning(f"damaged: {salvage.messages} messages are left and played: {salvage.reason}")
+        for remark in self._bag.remarks:
+            log.warning(remark)
         if self._params.as_recorded:
             log.warning("as_recorded: commands and switches have their own names; a robot that hears them moves")
 
