@@ -34,14 +34,14 @@ class Writer(Protocol):
     ) -> None: ...
 
 
-def fill(writer: Writer, path: Path, spec: PolicySpec, sources: Sources) -> Summary:
-    """Adds a recording's transitions; shows a bar on stderr where that is a terminal.
+def fill(writer: Writer, path: Path, spec: PolicySpec, sources: Sources, merged: Sequence[Path] = ()) -> Summary:
+    """Adds the transitions of a recording, with others merged into it; shows a bar on stderr where that is a terminal.
 
     Raises:
         BagError: it cannot be read, or lacks what is needed.
     """
     summary = Summary()
-    with Bag.open(path) as bag, progress(bag, path.name) as advance:
+    with Bag.open(path, *merged) as bag, progress(bag, path.name) as advance:
         for moment in transitions(bag, spec, sources, summary):
             if moment.first:
                 writer.start(moment.frame)
@@ -54,7 +54,7 @@ def fill(writer: Writer, path: Path, spec: PolicySpec, sources: Sources) -> Summ
     return summary
 
 
-def to_dict(bags: Sequence[Path], summaries: Sequence[Summary]) -> dict[str, Any]:
+def to_dict(bags: Sequence[Path | str], summaries: Sequence[Summary]) -> dict[str, Any]:
     """Counts of all recordings and of each, as JSON takes them; docs/bags.md says what they mean.
 
     Raises:

@@ -39,22 +39,26 @@ class Bag:
         self._registered: set[tuple[bool, str]] = set()
 
     @staticmethod
-    def open(path: Path) -> Bag:
-        """Opens a recording.
+    def open(path: Path, *others: Path) -> Bag:
+        """Opens a recording, or several that are merged into one.
 
         Args:
             path: a file (.mcap, .db3, .bag, also .zstd of them) or a folder of several, with metadata.yaml or without.
+            others: recordings that are merged into it; of messages with one log time those of earlier ones come first.
 
         Raises:
             BagError: nothing there can be read; names what is there.
         """
         files, problems, remarks = find_files(path)
+        for other in others:
+            more = find_files(other)
+            files, problems, remarks = files + more[0], problems + more[1], remarks + more[2]
         copies = tempfile.TemporaryDirectory(prefix="sac_ae_bag_")
         parts: list[Part] = []
         failures: list[str] = []
         for file in files:
             try:
-                parts.append(_open_part(file, Path(copies.name)))
+                parts.append(_open_part(file, Path(tempfile.mkdtemp(dir=copies.name))))
             except (DamageError, OSError) as error:
                 failures.append(f"{file.name}: {error}")
         if not parts:

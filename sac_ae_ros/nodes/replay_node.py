@@ -59,7 +59,7 @@ class ReplayNode(Node):
         self._params = params = read(self, ReplayParams)
         if not params.bag:
             raise ConfigError("bag: expected the path of a recording, got nothing; set -p bag:=PATH")
-        self._bag = Bag.open(Path(params.bag))
+        self._bag = Bag.open(Path(params.bag), *(Path(path).expanduser() for path in params.merge))
         self._playback = Playback(
             self._bag,
             params.topics,

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import json
 import random
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -220,3 +223,29 @@ def test_files_of_three_formats_are_one_recording(tmp_path):
         logs = [record.stamp_ns for record in bag.records()]
     assert len(logs) == len(in_turn()[0]) + len(in_turn()[1]) + 6
     assert logs == sorted(logs)
+
+
+def sac_ae(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "sac_ae_ros.cli", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).resolve().parents[2])
+
+
+def test_several_recordings_are_one_with_merge(tmp_path):
+    policy = write_policy(tmp_path / "policy.onnx")
+    images, *rest = by_topic()
+    recordings = mcap(tmp_path / "camera.mcap", [images]), sqlite(tmp_path / "robot", rest)
+    scored = sac_ae("bag-eval", *recordings, "--merge", "--policy", policy, "--json")
+    facts = json.loads(scored.stdout)
+    assert (facts["ticks"], facts["restarts"], facts["commands"]) == (120, 3, 120)
+    assert facts["bag"] == f"{recordings[0]} + {recordings[1]}"
+    filled = sac_ae("bag-to-replay", *recordings, "--merge", "--policy", policy, "--out", tmp_path / "out", "--json")
+    facts = json.loads(filled.stdout)
+    assert (facts["transitions"], facts["episodes"], facts["terminated"]) == (119, 3, 2)
+    assert len(facts["bags"]) == 1
+
+
+def test_several_recordings_are_not_played_without_it(tmp_path):
+    done = sac_ae("replay", tmp_path / "a.mcap", tmp_path / "b.mcap")
+    assert done.returncode == 2
+    assert "expected one BAG, got 2; give --merge" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
