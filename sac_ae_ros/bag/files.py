@@ -21,6 +21,7 @@ _KINDS = {
 }
 _SUFFIXES = {".mcap": "mcap", ".db3": "sqlite3", ".bag": "ros1"}
 _MOST_METADATA = 64 << 20  # bytes
+_LEAST_COPY, _MOST_RATIO = 4 << 30, 1000  # a copy may have so many bytes, or be so many times larger, no more
 _KEEP_FREE = 1 << 30  # bytes of the temporary folder's disk that a decompressed copy leaves
 
 
@@ -109,6 +110,7 @@ def decompress(path: Path, folder: Path) -> tuple[Path, str | None]:
     """Decompresses a file into a folder as far as it goes; returns the copy, and what stopped it before the end."""
     copy = folder / _plain(path).name
     problem = None
+    left = max(_LEAST_COPY, _MOST_RATIO * path.stat().st_size)
     with path.open("rb") as file, copy.open("wb") as out:
         stream = zstandard.ZstdDecompressor(max_window_size=1 << 27).stream_reader(file, read_across_frames=True)
         try:
@@ -117,6 +119,10 @@ def decompress(path: Path, folder: Path) -> tuple[Path, str | None]:
                     problem = f"the disk of {folder} is full"
                     break
                 out.write(data)
+                left -= len(data)
+                if left < 0:
+                    problem = f"it inflates to more than {_MOST_RATIO} times its size, which no recording does"
+                    break
         except (zstandard.ZstdError, MemoryError) as error:
             problem = f"its compression is damaged ({error})"
     return copy, problem

@@ -137,6 +137,8 @@ def inflate_message(raw: bytes) -> bytes:
             raise DamageError(f"a message claims {size} bytes")
         with zstandard.ZstdDecompressor(max_window_size=1 << 27).stream_reader(raw) as stream:
             data = stream.read(MAX_RECORD if size < 0 else size + 1)
+            if size < 0 and stream.read(1):
+                raise DamageError(f"a message inflates to more than {MAX_RECORD} bytes")
     except (zstandard.ZstdError, MemoryError, OverflowError) as error:
         raise DamageError(f"a message's compressed data is damaged ({error})") from error
     if size >= 0 and len(data) != size:
