@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from sac_ae_ros.bag import metrics
 from sac_ae_ros.bag.commands import RecordedCommands, find_commands
-from sac_ae_ros.bag.messages import BOOL, EPISODE_END, IMAGE_TYPES, OTHER_CLOCK_S, peek_stamp_ns, to_image
+from sac_ae_ros.bag.messages import BOOL, EPISODE_END, IMAGE_TYPES, LEAP_NS, OTHER_CLOCK_S, peek_stamp_ns, to_image
 from sac_ae_ros.bag.metrics import ActionErrors
 from sac_ae_ros.core.command import SafetyGate
 from sac_ae_ros.core.errors import BagError, ConfigError, SacAeError
@@ -132,7 +132,7 @@ def evaluate(
     options = options or Options()
     if options.stamp_source not in STAMP_SOURCES:
         raise ConfigError(f"stamp source: expected {' or '.join(STAMP_SOURCES)}, got {options.stamp_source!r}")
-    image = bag.topic(options.image_topic, IMAGE_TYPES, "images")
+    image = bag.topic(options.image_topic, IMAGE_TYPES, "images", flag="--image-topic")
     actions = [action.name for action in policy.spec.actions]
     source = find_commands(bag, options.command_topic, options.command_fields, actions)
     result = Evaluation(policy.spec, policy.sha256, image.name, source.topic if source else None)
@@ -216,8 +216,10 @@ class _Frames:
         result, period_s = self._result, self._watched.spec.control_period_s
         stamps_ns, logs_ns = np.array(self._stamps_ns), np.array(self._logs_ns)
         origin_ns = int(stamps_ns.min())
+        leaps = np.flatnonzero(np.abs(np.diff(stamps_ns)) > LEAP_NS) + 1  # the camera's clock was set
+        cuts = sorted({*self._ends, *leaps.tolist()})
         episodes_s = [
-            np.sort(each - origin_ns) * 1e-9 for each in np.split(stamps_ns, self._ends)
+            np.sort(each - origin_ns) * 1e-9 for each in np.split(stamps_ns, cuts)
         ]  # sorted: a frame that came late is no gap
         pace_s = metrics.pace(episodes_s)
         for stamps_s in episodes_s:

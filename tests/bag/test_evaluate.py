@@ -249,3 +249,10 @@ def test_a_jump_at_an_episodes_reset_is_no_gap_and_no_dropped_frame(jump_s, tmp_
     within = run(tmp_path / "lost", [*frames[:10], *frames[20:30], reset, *moved], policy)
     assert within.dropped == [(START_NS + 9 * CAMERA_NS, 10)]
     assert [at_ns for at_ns, _ in within.gaps] == [START_NS + 9 * CAMERA_NS]
+
+
+def test_a_camera_whose_clock_is_set_loses_no_frames_by_it(tmp_path, policy):
+    frames = camera(60)
+    early = [(log_ns, topic, image(5 * 10**9 + i * CAMERA_NS, 90)) for i, (log_ns, topic, _) in enumerate(frames[:20])]
+    result = run(tmp_path / "set", early + frames[20:], policy)
+    assert (result.gaps, result.dropped) == ([], [])
