@@ -44,6 +44,7 @@ def _bag_eval_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-mae", type=gate, metavar="X", help="exit code 1 if an action's mae is larger")
     parser.add_argument("--max-novelty", type=gate, metavar="X", help="exit code 1 if novelty_p99 is larger")
     parser.add_argument("--max-age", type=gate, metavar="S", help="exit code 1 if a frame was recorded later")
+    _merge_argument(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
 
 
@@ -57,7 +58,7 @@ def _bag_eval(args: argparse.Namespace, _: list[str]) -> int:
     options = Options(*names, view, args.freeze_timeout, stamp_source=args.stamp_source)
     gates = score.Gates(args.max_mae, args.max_novelty, args.max_age)
     outputs = score.Outputs(page=not args.metrics_only, video=not (args.no_video or args.metrics_only))
-    jobs = many.plan(args.bags, args.policy, args.out, outputs)
+    jobs = many.plan(args.bags, args.policy, args.out, outputs, args.merge)
     found = many.score_all(jobs, options, args.jobs or os.cpu_count() or 1, args.force)
     if args.out is not None and outputs.page and len(jobs) > 1 and args.out.is_dir():
         overview.write_index(found, args.out)
@@ -85,6 +86,10 @@ def _bag_eval(args: argparse.Namespace, _: list[str]) -> int:
     return BAD_INPUT if any(each.error for each in found) else FAILED if exceeded else 0
 
 
+def _merge_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--merge", action="store_true", help="take all BAGs as one recording, merged by log time")
+
+
 def _view_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--roi", type=int, nargs=4, metavar=("X", "Y", "W", "H"), default=(), help="as image.roi")
     parser.add_argument("--rotate-deg", type=int, default=0, metavar="DEG", help="as image.rotate_deg")
@@ -105,6 +110,7 @@ def _bag_to_replay_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--stamp-source", choices=("header", "log"), default="header", help="(default: header)")
     _view_arguments(parser)
     parser.add_argument("--force", action="store_true", help="replace the recorded transitions in --out")
+    _merge_argument(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
 
 
@@ -119,8 +125,9 @@ def _bag_to_replay(args: argparse.Namespace, _: list[str]) -> int:
     topics = args.image_topic, args.executed_topic, args.reward_topic, args.episode_end_topic
     sources = Sources(*topics, View.of(args.roi, args.rotate_deg, args.value_range), args.stamp_source)
     with ReplayWriter(args.out, policy.spec, force=args.force) as writer:
-        summaries = [fill(writer, bag, policy.spec, sources) for bag in args.bags]
-        facts = to_dict(args.bags, summaries)
+        bags, merged = (args.bags[:1], args.bags[1:]) if args.merge else (args.bags, [])
+        summaries = [fill(writer, bag, policy.spec, sources, merged) for bag in bags]
+        facts = to_dict([" + ".join(map(str, (bag, *merged))) for bag in bags], summaries)
         writer.finish({**facts, "policy": str(args.policy), "policy_sha256": policy.sha256})
     if args.json:
         print_json(facts)
@@ -174,7 +181,8 @@ def _remap(text: str) -> str:
 
 
 def _replay_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("bag", type=Path, metavar="BAG", help="a recording: a folder, .mcap, .db3 or .bag")
+    parser.add_argument("bags", type=Path, nargs="+", metavar="BAG", help="a recording: a folder, .mcap, .db3 or .bag")
+    _merge_argument(parser)
     parser.add_argument(
         "--rate", type=factor, default=1.0, metavar="R", help="recorded seconds per second (default: 1)"
     )
@@ -206,10 +214,14 @@ def _replay_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _replay(args: argparse.Namespace, _: list[str]) -> int:
     ensure_dds_profile()
+    from sac_ae_ros.core.errors import ConfigError
     from sac_ae_ros.nodes import replay_node
 
+    if len(args.bags) > 1 and not args.merge:
+        raise ConfigError(f"expected one BAG, got {len(args.bags)}; give --merge to play them as one recording")
     overrides = {
-        "bag": str(args.bag),
+        "bag": str(args.bags[0]),
+        **({"merge": [str(bag) for bag in args.bags[1:]]} if args.bags[1:] else {}),
         "rate": args.rate,
         "loop": args.loop,
         "start_paused": args.paused,

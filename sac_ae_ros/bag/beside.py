@@ -30,7 +30,7 @@ class Summary:
     terminated: how many of them ended by themselves. empty_episodes: stretches of commands without a transition.
     no_picture, no_reward: commands that made no transition, as no picture shows what came of them, or no reward came
     where one was due. problem: why the first message was refused. doubtful: frames that were used although something
-    about them is doubtful. doubt: what it was of the first.
+    about them is doubtful. doubt: what it was of the first. remarks: what else there is to say about the recording.
     """
 
     images: int = 0
@@ -50,6 +50,7 @@ class Summary:
     doubtful: int = 0
     doubt: str = ""
     salvage: Salvage | None = None
+    remarks: list[str] = field(default_factory=list)
 
     def refuse(self, error: SacAeError) -> None:
         """Takes note of a message that could not be used."""

@@ -10,6 +10,7 @@ import numpy as np
 
 from sac_ae_ros.bag import metrics
 from sac_ae_ros.bag.messages import header_stamp_ns
+from sac_ae_ros.bag.records import few
 from sac_ae_ros.core import field_path
 from sac_ae_ros.core.errors import BagError, ConfigError, SacAeError
 from sac_ae_ros.core.frames import GAP_PERIODS
@@ -67,7 +68,7 @@ def find_commands(bag: Bag, name: str, fields: Sequence[str], actions: Sequence[
     else:
         if not any(topic.type in FOUND_BY_TYPE for topic in bag.topics.values()):
             return None
-        topic = bag.topic("", FOUND_BY_TYPE, "commands")
+        topic = bag.topic("", FOUND_BY_TYPE, "commands", flag="--command-topic")
     return CommandSource(topic.name, topic.type, reader(topic.type, fields, actions))
 
 
@@ -167,6 +168,9 @@ def _named(bag: Bag, name: str) -> Topic:
     """Any type may be a command, so that the name alone decides."""
     found = bag.topics.get(name) or bag.topics.get("/" + name)
     if found is None:
-        listed = ", ".join(f"{topic.name} ({topic.type})" for topic in bag.topics.values())
-        raise BagError(f"command: expected the topic {name} in the bag, which has {listed or 'no topics'}")
+        listed = few([f"{topic.name} ({topic.type})" for topic in bag.topics.values()])
+        raise BagError(
+            f"command: expected the topic {name} in the bag, which has {listed or 'no topics'};"
+            " name one with --command-topic"
+        )
     return found

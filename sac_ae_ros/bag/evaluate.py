@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from sac_ae_ros.bag import metrics
 from sac_ae_ros.bag.commands import RecordedCommands, find_commands
-from sac_ae_ros.bag.messages import BOOL, EPISODE_END, IMAGE_TYPES, OTHER_CLOCK_S, peek_stamp_ns, to_image
+from sac_ae_ros.bag.messages import BOOL, EPISODE_END, IMAGE_TYPES, LEAP_NS, OTHER_CLOCK_S, peek_stamp_ns, to_image
 from sac_ae_ros.bag.metrics import ActionErrors
 from sac_ae_ros.core.command import SafetyGate
 from sac_ae_ros.core.errors import BagError, ConfigError, SacAeError
@@ -132,7 +132,7 @@ def evaluate(
     options = options or Options()
     if options.stamp_source not in STAMP_SOURCES:
         raise ConfigError(f"stamp source: expected {' or '.join(STAMP_SOURCES)}, got {options.stamp_source!r}")
-    image = bag.topic(options.image_topic, IMAGE_TYPES, "images")
+    image = bag.topic(options.image_topic, IMAGE_TYPES, "images", flag="--image-topic")
     actions = [action.name for action in policy.spec.actions]
     source = find_commands(bag, options.command_topic, options.command_fields, actions)
     result = Evaluation(policy.spec, policy.sha256, image.name, source.topic if source else None)
@@ -143,7 +143,7 @@ def evaluate(
         if record.topic == image.name:
             frames.take(record)
         elif record.topic in ends:
-            frames.pipeline.reset()
+            frames.end_episode()
         else:
             commands.take(record)
     result.wall_s, result.salvage = time.perf_counter() - started_s, bag.salvage
@@ -182,6 +182,12 @@ class _Frames:
         self.pipeline = ImageToCommand(cast(OnnxPolicy, self._watched), gate, lambda values: None, watching)
         self._stamps_ns: list[int] = []
         self._logs_ns: list[int] = []
+        self._ends: list[int] = []  # how many frames came before each episode's end
+
+    def end_episode(self) -> None:
+        """Begins the stack anew; what lies between the frames before and after it is no gap."""
+        self._ends.append(len(self._stamps_ns))
+        self.pipeline.reset()
 
     def take(self, record: Record) -> None:
         """Takes every record of the image topic, in the bag's order."""
@@ -210,9 +216,15 @@ class _Frames:
         result, period_s = self._result, self._watched.spec.control_period_s
         stamps_ns, logs_ns = np.array(self._stamps_ns), np.array(self._logs_ns)
         origin_ns = int(stamps_ns.min())
-        stamps_s = np.sort(stamps_ns - origin_ns) * 1e-9  # a frame that came late is no gap
-        result.gaps = [(origin_ns + round(at * 1e9), length) for at, length in metrics.gaps(stamps_s, period_s)]
-        result.dropped = [(origin_ns + round(at * 1e9), count) for at, count in metrics.dropped(stamps_s)]
+        leaps = np.flatnonzero(np.abs(np.diff(stamps_ns)) > LEAP_NS) + 1  # the camera's clock was set
+        cuts = sorted({*self._ends, *leaps.tolist()})
+        episodes_s = [
+            np.sort(each - origin_ns) * 1e-9 for each in np.split(stamps_ns, cuts)
+        ]  # sorted: a frame that came late is no gap
+        pace_s = metrics.pace(episodes_s)
+        for stamps_s in episodes_s:
+            result.gaps += [(origin_ns + round(at * 1e9), length) for at, length in metrics.gaps(stamps_s, period_s)]
+            result.dropped += [(origin_ns + round(at * 1e9), count) for at, count in metrics.dropped(stamps_s, pace_s)]
         result.recorded_s = float(logs_ns.max() - logs_ns.min()) * 1e-9
         ages_s = (logs_ns - stamps_ns) * 1e-9
         if self._options.stamp_source == "header" and abs(np.median(ages_s)) < OTHER_CLOCK_S:

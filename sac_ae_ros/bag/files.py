@@ -21,6 +21,7 @@ _KINDS = {
 }
 _SUFFIXES = {".mcap": "mcap", ".db3": "sqlite3", ".bag": "ros1"}
 _MOST_METADATA = 64 << 20  # bytes
+_LEAST_COPY, _MOST_RATIO = 4 << 30, 1000  # a copy may have so many bytes, or be so many times larger, no more
 _KEEP_FREE = 1 << 30  # bytes of the temporary folder's disk that a decompressed copy leaves
 
 
@@ -34,8 +35,8 @@ def kind_of(path: Path) -> str | None:
     return _SUFFIXES.get(path.suffix)
 
 
-def find_files(path: Path) -> tuple[list[Path], list[str]]:
-    """The files of a recording, oldest first, and what is wrong with its metadata.yaml.
+def find_files(path: Path) -> tuple[list[Path], list[str], list[str]]:
+    """The files of a recording, oldest first, what is wrong with it, and what else there is to say.
 
     Args:
         path: a file, or the folder that ros2 bag writes.
@@ -49,7 +50,9 @@ def find_files(path: Path) -> tuple[list[Path], list[str]]:
         if path.is_file():
             if kind_of(path) is None:
                 raise BagError(f"{path}: expected a recording (.mcap, .db3, .bag), got another file")
-            return [path], []
+            if not path.stat().st_size:
+                raise BagError(f"{path}: expected a recording, it is empty (0 bytes): nothing was ever written to it")
+            return [path], [], []
         if not path.is_dir():
             raise BagError(f"{path}: expected a recording, nothing is there")
         there = sorted((p for p in path.iterdir() if p.is_file()), key=_natural)
@@ -60,15 +63,19 @@ def find_files(path: Path) -> tuple[list[Path], list[str]]:
     if not here:
         folders = [f"{p.name}/" for p in sorted(path.iterdir()) if p.is_dir()]
         names = ", ".join([p.name for p in there[:10]] + folders[:10]) or "nothing"
+        if empty:
+            raise BagError(f"{path}: expected a recording, {', '.join(empty[:5])} is empty (0 bytes)")
         raise BagError(f"{path}: expected a recording's files (.mcap, .db3, .bag), got {names}")
     problems = [f"{name} is empty" for name in empty]
     try:
         listed = _listed(path / "metadata.yaml")
     except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError, RecursionError, ValueError) as error:
         if any(kind_of(p) != "ros1" for p in here):
-            problems.append("no metadata.yaml" if isinstance(error, FileNotFoundError) else "damaged metadata.yaml")
-        return here, problems
-    return _in_order(here, listed, problems)
+            if isinstance(error, FileNotFoundError):
+                return here, problems, ["no metadata.yaml"]
+            problems.append("damaged metadata.yaml")
+        return here, problems, []
+    return *_in_order(here, listed, problems), []
 
 
 def _in_order(here: list[Path], listed: list[str], problems: list[str]) -> tuple[list[Path], list[str]]:
@@ -103,6 +110,7 @@ def decompress(path: Path, folder: Path) -> tuple[Path, str | None]:
     """Decompresses a file into a folder as far as it goes; returns the copy, and what stopped it before the end."""
     copy = folder / _plain(path).name
     problem = None
+    left = max(_LEAST_COPY, _MOST_RATIO * path.stat().st_size)
     with path.open("rb") as file, copy.open("wb") as out:
         stream = zstandard.ZstdDecompressor(max_window_size=1 << 27).stream_reader(file, read_across_frames=True)
         try:
@@ -111,6 +119,10 @@ def decompress(path: Path, folder: Path) -> tuple[Path, str | None]:
                     problem = f"the disk of {folder} is full"
                     break
                 out.write(data)
+                left -= len(data)
+                if left < 0:
+                    problem = f"it inflates to more than {_MOST_RATIO} times its size, which no recording does"
+                    break
         except (zstandard.ZstdError, MemoryError) as error:
             problem = f"its compression is damaged ({error})"
     return copy, problem

@@ -34,14 +34,14 @@ class Writer(Protocol):
     ) -> None: ...
 
 
-def fill(writer: Writer, path: Path, spec: PolicySpec, sources: Sources) -> Summary:
-    """Adds a recording's transitions; shows a bar on stderr where that is a terminal.
+def fill(writer: Writer, path: Path, spec: PolicySpec, sources: Sources, merged: Sequence[Path] = ()) -> Summary:
+    """Adds the transitions of a recording, with others merged into it; shows a bar on stderr where that is a terminal.
 
     Raises:
         BagError: it cannot be read, or lacks what is needed.
     """
     summary = Summary()
-    with Bag.open(path) as bag, progress(bag, path.name) as advance:
+    with Bag.open(path, *merged) as bag, progress(bag, path.name) as advance:
         for moment in transitions(bag, spec, sources, summary):
             if moment.first:
                 writer.start(moment.frame)
@@ -50,10 +50,11 @@ def fill(writer: Writer, path: Path, spec: PolicySpec, sources: Sources) -> Summ
             else:
                 writer.add(moment.action, moment.reward, moment.terminated, moment.frame)
             advance(moment)
+        summary.remarks = bag.remarks
     return summary
 
 
-def to_dict(bags: Sequence[Path], summaries: Sequence[Summary]) -> dict[str, Any]:
+def to_dict(bags: Sequence[Path | str], summaries: Sequence[Summary]) -> dict[str, Any]:
     """Counts of all recordings and of each, as JSON takes them; docs/bags.md says what they mean.
 
     Raises:
@@ -86,6 +87,7 @@ def _facts(summaries: Sequence[Summary]) -> dict[str, Any]:
     facts["salvaged"] = sum(summary.salvage.messages for summary in summaries if summary.salvage)
     reasons = [summary.salvage.reason for summary in summaries if summary.salvage]
     doubt = next((summary.doubt for summary in summaries if summary.doubt), None)
+    facts["remarks"] = [remark for summary in summaries for remark in summary.remarks]
     return {**facts, "salvage": "; ".join(reasons) or None, "doubt": doubt}
 
 
@@ -103,6 +105,7 @@ def _line(name: str, row: dict[str, Any]) -> str:
         f"frames are doubtful: {row['doubt']}": row["doubtful"],
     }
     told = "".join(f"\n  {count} {what}" for what, count in notes.items() if count)
+    told += "".join(f"\n  {remark}" for remark in row["remarks"])
     return (
         f"{name}: {row['transitions']} transitions in {row['episodes']} episodes ({row['terminated']} terminated)"
         f"{mean}{told}"

@@ -35,16 +35,29 @@ class Bounded:
 
 
 class Checked:
-    """Counts the bytes that pass, and sums them up as CRC-32."""
+    """What was packed into a chunk; no more of it is unpacked than the chunk says."""
 
-    def __init__(self, source: Source) -> None:
-        self._source, self.count, self.crc = source, 0, 0
+    def __init__(self, source: Source, size: int) -> None:
+        self._source, self._size, self._left, self._crc = source, size, size, 0
 
     def read(self, size: int, /) -> bytes:
-        data = self._source.read(size)
-        self.count += len(data)
-        self.crc = zlib.crc32(data, self.crc)
+        data = self._source.read(min(size, self._left))
+        self._left -= len(data)
+        self._crc = zlib.crc32(data, self._crc)
         return data
+
+    def check(self, crc: int) -> None:
+        """Compares with what the chunk says, when all is read; a `crc` of 0 says nothing.
+
+        Raises:
+            DamageError: it is shorter, longer or another.
+        """
+        if self._left:
+            raise DamageError(f"a chunk ends after {self._size - self._left} of {self._size} bytes")
+        if self._source.read(1):
+            raise DamageError(f"a chunk holds more than the {self._size} bytes that it claims")
+        if crc and self._crc != crc:
+            raise DamageError("a chunk's checksum does not fit: some of its messages may be wrong")
 
 
 class _Pieces:
@@ -85,7 +98,9 @@ def inflate(source: Any, compression: str) -> Source:
         DamageError: the compression is another; reading raises it where the data is damaged.
     """
     if compression == "zstd":
-        return _Guarded(zstandard.ZstdDecompressor(max_window_size=1 << 27).stream_reader(source))
+        return _Guarded(
+            zstandard.ZstdDecompressor(max_window_size=1 << 27).stream_reader(source, read_across_frames=True)
+        )
     if compression == "lz4":
         return _Guarded(_Pieces(source, lz4.frame.LZ4FrameDecompressor()))
     if compression == "bz2":
@@ -122,6 +137,8 @@ def inflate_message(raw: bytes) -> bytes:
             raise DamageError(f"a message claims {size} bytes")
         with zstandard.ZstdDecompressor(max_window_size=1 << 27).stream_reader(raw) as stream:
             data = stream.read(MAX_RECORD if size < 0 else size + 1)
+            if size < 0 and stream.read(1):
+                raise DamageError(f"a message inflates to more than {MAX_RECORD} bytes")
     except (zstandard.ZstdError, MemoryError, OverflowError) as error:
         raise DamageError(f"a message's compressed data is damaged ({error})") from error
     if size >= 0 and len(data) != size:

@@ -27,20 +27,29 @@ class Scored:
     error: str = ""
 
 
-def plan(bags: Sequence[Path], policies: Sequence[Path], out: Path | None = None, outputs: Outputs = ALL) -> list[Job]:
-    """Every policy on every bag. One pair writes into `out` itself, several into folders of their own there.
+def plan(
+    bags: Sequence[Path],
+    policies: Sequence[Path],
+    out: Path | None = None,
+    outputs: Outputs = ALL,
+    merge: bool = False,
+) -> list[Job]:
+    """Every policy on every bag, or, to `merge`, on all bags as one.
+
+    One pair writes into `out` itself, several into folders of their own there.
 
     Raises:
         RunError: a folder to write to is a file.
     """
-    pairs = list(itertools.product(bags, policies))
+    merged = tuple(bags[1:]) if merge else ()
+    pairs = list(itertools.product(bags[:1] if merge else bags, policies))
     if out is None:
-        return [Job(*pair) for pair in pairs]
+        return [Job(*pair, merged=merged) for pair in pairs]
     folders = [out] if len(pairs) == 1 else [out / name for name in _names(pairs)]
     for folder in (out, *folders):
         if folder.exists() and not folder.is_dir():
             raise RunError(f"--out: expected a folder, got the file {folder}; name another")
-    return [Job(*pair, folder, outputs) for pair, folder in zip(pairs, folders, strict=True)]
+    return [Job(*pair, folder, outputs, merged) for pair, folder in zip(pairs, folders, strict=True)]
 
 
 def finished(job: Job, options: Options, force: bool) -> dict[str, Any] | None:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 EPISODE_END, BOOL = "episode_end", "std_msgs/msg/Bool"
+LEAP_NS = 365 * 86400 * 10**9  # a year: nobody records with such a pause, so the clock was set
 OTHER_CLOCK_S = 3600.0  # a frame cannot be recorded so late; its stamp is of another clock, a simulation's
 
 

@@ -170,11 +170,16 @@ def gaps(stamps_s: Floats, period_s: float) -> list[tuple[float, float]]:
     return [(float(stamps_s[i]), float(lengths[i])) for i in np.flatnonzero(lengths > GAP_PERIODS * period_s + _SAME_S)]
 
 
-def dropped(stamps_s: Floats) -> list[tuple[float, int]]:
-    """Where frames are missing by the camera's own pace, the median interval of stamps [N]: since when, how many."""
-    intervals = np.diff(stamps_s)
+def pace(episodes_s: Sequence[Floats]) -> float | None:
+    """The camera's own pace, seconds: the median interval of the stamps [N] of all episodes; None without any."""
+    intervals = np.concatenate([np.diff(stamps_s) for stamps_s in episodes_s])
     ahead = intervals[intervals > 0]
-    if not len(ahead):
+    return float(np.median(ahead)) if len(ahead) else None
+
+
+def dropped(stamps_s: Floats, pace_s: float | None) -> list[tuple[float, int]]:
+    """Where frames are missing among stamps [N] by the camera's own pace, which `pace` tells: since when, how many."""
+    if pace_s is None:
         return []
-    missing = np.rint(intervals / np.median(ahead)) - 1
+    missing = np.rint(np.diff(stamps_s) / pace_s) - 1
     return [(float(stamps_s[i]), int(missing[i])) for i in np.flatnonzero(missing > 0)]

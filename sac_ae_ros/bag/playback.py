@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Iterator
 
 from sac_ae_ros.bag.messages import BOOL, EPISODE_END, IMAGE_TYPES, OTHER_CLOCK_S, peek_stamp_ns
 from sac_ae_ros.bag.reader import Bag, Record, Topic
+from sac_ae_ros.bag.records import few
 from sac_ae_ros.core.errors import BagError
 
 CLOCK, CLOCK_TYPE = "/clock", "rosgraph_msgs/msg/Clock"
@@ -163,15 +164,17 @@ def _chosen(there: dict[str, Topic], names: Iterable[str]) -> list[Topic]:
     chosen = list(dict.fromkeys(map(_absolute, names)))
     unknown = [name for name in chosen if name not in there]
     if unknown:
-        listed = ", ".join(f"{t.name} ({t.type}, {t.messages})" for t in there.values()) or "no topics"
-        raise BagError(f"topics: expected recorded topics, got {', '.join(unknown)}; there is {listed}")
+        listed = few([f"{t.name} ({t.type}, {t.messages})" for t in there.values()]) or "no topics"
+        raise BagError(
+            f"topics: expected recorded topics, got {few(unknown)}; there is {listed}; name them with --topic"
+        )
     return [there[name] for name in chosen or there]
 
 
 def _moved(topics: dict[str, Topic], images: list[str], new: str) -> dict[str, str]:
     """New names of the images and the camera_info beside them, as image_transport names both."""
     if len(images) != 1:
-        found = ", ".join(images) or "none"
+        found = few(images) or "none"
         raise BagError(f"image_topic: expected one topic of images to go to {new}, got {found}; choose it with topics")
     (name,) = images
     stem, end = name, ""

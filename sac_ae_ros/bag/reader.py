@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import bisect
+import itertools
 import tempfile
 from collections import Counter
 from collections.abc import Collection, Iterator
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -12,8 +16,10 @@ from typing import Any, Self
 from rosbags.typesys import Stores, get_types_from_idl, get_types_from_msg, get_typestore
 
 from sac_ae_ros.bag.files import decompress, find_files, kind_of
+from sac_ae_ros.bag.merge import Budget, Stretch, merge
+from sac_ae_ros.bag.messages import LEAP_NS
 from sac_ae_ros.bag.part import Part
-from sac_ae_ros.bag.records import DamageError, Record, Salvage, Topic, is_name
+from sac_ae_ros.bag.records import DamageError, Record, Salvage, Topic, few, is_name
 from sac_ae_ros.core.errors import BagError, printable
 
 __all__ = ["Bag", "Record", "Salvage", "Topic"]
@@ -22,35 +28,49 @@ __all__ = ["Bag", "Record", "Salvage", "Topic"]
 class Bag:
     """An open recording; `open` makes it. Nothing is ever written to it or beside it."""
 
-    def __init__(self, path: Path, parts: list[Part], problems: list[str], copies: tempfile.TemporaryDirectory) -> None:
+    def __init__(
+        self,
+        path: Path,
+        parts: list[Part],
+        problems: list[str],
+        remarks: list[str],
+        copies: tempfile.TemporaryDirectory,
+    ) -> None:
         self._path, self._parts, self._problems, self._copies = path, parts, problems, copies
+        self._remarks = remarks
+        self._shifts: list[tuple[int, int]] | None = None  # from which log time on, and what to add
+        self._leaps: list[tuple[int, int]] = []
         self._stores = {True: get_typestore(Stores.EMPTY), False: get_typestore(Stores.EMPTY)}  # by Record.ros1
         self._defaults = {True: get_typestore(Stores.ROS1_NOETIC), False: get_typestore(Stores.LATEST)}
         self._registered: set[tuple[bool, str]] = set()
 
     @staticmethod
-    def open(path: Path) -> Bag:
-        """Opens a recording.
+    def open(path: Path, *others: Path) -> Bag:
+        """Opens a recording, or several that are merged into one.
 
         Args:
             path: a file (.mcap, .db3, .bag, also .zstd of them) or a folder of several, with metadata.yaml or without.
+            others: recordings that are merged into it; of messages with one log time those of earlier ones come first.
 
         Raises:
             BagError: nothing there can be read; names what is there.
         """
-        files, problems = find_files(path)
+        files, problems, remarks = find_files(path)
+        for other in others:
+            more = find_files(other)
+            files, problems, remarks = files + more[0], problems + more[1], remarks + more[2]
         copies = tempfile.TemporaryDirectory(prefix="sac_ae_bag_")
         parts: list[Part] = []
         failures: list[str] = []
         for file in files:
             try:
-                parts.append(_open_part(file, Path(copies.name)))
+                parts.append(_open_part(file, Path(tempfile.mkdtemp(dir=copies.name))))
             except (DamageError, OSError) as error:
                 failures.append(f"{file.name}: {error}")
         if not parts:
             copies.cleanup()
             raise BagError(f"{path}: nothing in it can be read: {'; '.join(failures[:5])}")
-        return Bag(path, parts, problems + failures, copies)
+        return Bag(path, parts, problems + failures, remarks, copies)
 
     @property
     def topics(self) -> dict[str, Topic]:
@@ -70,14 +90,32 @@ class Bag:
         return self._path
 
     @property
+    def ignored(self) -> dict[str, str]:
+        """Topics whose messages no ROS reads, with their encodings (json, protobuf); not among `topics`."""
+        return {name: code for part in self._parts for name, code in part.ignored.items() if is_name(name)}
+
+    @property
+    def remarks(self) -> list[str]:
+        """What else there is to say about it, although nothing is damaged."""
+        ignored = [f"{name} ({printable(code)[:20]})" for name, code in self.ignored.items()]
+        self._shift_ns(0)
+        leaps = [
+            f"log times leap by {leap_ns / LEAP_NS:.1f} years after {count} messages, which is left out"
+            for count, leap_ns in self._leaps
+        ]
+        return self._remarks + leaps + ([f"topics that are of no ROS are ignored: {few(ignored)}"] if ignored else [])
+
+    @property
     def start_ns(self) -> int | None:
         """The log time of the first message, None without any."""
-        return min((part.start_ns for part in self._parts if part.start_ns is not None), default=None)
+        start_ns = min((part.start_ns for part in self._parts if part.start_ns is not None), default=None)
+        return None if start_ns is None else start_ns + self._shift_ns(start_ns)
 
     @property
     def end_ns(self) -> int | None:
         """The log time of the last message, None without any."""
-        return max((part.end_ns for part in self._parts if part.end_ns is not None), default=None)
+        end_ns = max((part.end_ns for part in self._parts if part.end_ns is not None), default=None)
+        return None if end_ns is None else end_ns + self._shift_ns(end_ns)
 
     @property
     def salvage(self) -> Salvage | None:
@@ -93,16 +131,68 @@ class Bag:
         return Salvage(sum(by_topic.values()), by_topic, printable("; ".join(reasons)))
 
     def records(self, topics: Collection[str] | None = None) -> Iterator[Record]:
-        """The messages of these topics (None: of all), file after file; by log time within a file that is whole.
+        """The messages of these topics (None: of all) by log time, from all files, in bounded memory.
+
+        Of messages with one log time the file that metadata.yaml names first gives its own first. Where log times leap
+        by years, as those of a robot do that learns the time after it has begun to record, the leap is left out.
 
         Raises:
             BagError: a file that was there cannot be read any more.
         """
-        for part in self._parts:
-            try:
-                yield from (r for r in part.records(topics) if is_name(r.topic) and is_name(r.type))
-            except (DamageError, OSError) as error:
-                raise BagError(f"{self._path}: {part.name} cannot be read to its end: {error}") from error
+        for record in self._merged(topics):
+            shift_ns = self._shift_ns(record.stamp_ns)
+            yield replace(record, stamp_ns=record.stamp_ns + shift_ns) if shift_ns else record
+
+    def _merged(self, topics: Collection[str] | None) -> Iterator[Record]:
+        budget = Budget()
+        stretches = [
+            Stretch(part.start_ns, part.size, partial(self._read, part, topics, budget))
+            for part in self._parts
+            if part.start_ns is not None
+        ]
+        yield from (r for _, r in merge(stretches, budget, self._overlaps) if is_name(r.topic) and is_name(r.type))
+
+    def _shift_ns(self, stamp_ns: int) -> int:
+        """What to add to a log time, so that those before and after a leap follow each other."""
+        if self._shifts is None:
+            self._find_leaps()
+        place = bisect.bisect_right(self._shifts or [], stamp_ns, key=lambda each: each[0])
+        return self._shifts[place - 1][1] if self._shifts and place else 0
+
+    def _find_leaps(self) -> None:
+        """Reads all log times, but only of a recording that would have taken years; most of them stay as they are."""
+        self._shifts = []
+        starts = [part.start_ns for part in self._parts if part.start_ns is not None]
+        ends = [part.end_ns for part in self._parts if part.end_ns is not None]
+        if not starts or max(ends) - min(starts) <= LEAP_NS:
+            return
+        spans: list[list[int]] = []  # first and last log time, and how many messages
+        for record in self._merged(None):
+            if spans and abs(record.stamp_ns - spans[-1][1]) <= LEAP_NS:
+                spans[-1][1:] = record.stamp_ns, spans[-1][2] + 1
+            else:
+                spans.append([record.stamp_ns, record.stamp_ns, 1])
+        spans.sort()
+        counts = [count for _, _, count in spans]
+        kept = counts.index(max(counts))
+        shifts = [0] * len(spans)
+        for i in range(kept - 1, -1, -1):
+            shifts[i] = spans[i + 1][0] + shifts[i + 1] - spans[i][1]
+        for i in range(kept + 1, len(spans)):
+            shifts[i] = spans[i - 1][1] + shifts[i - 1] - spans[i][0]
+        self._shifts = [(span[0], shift) for span, shift in zip(spans, shifts, strict=True)]
+        self._leaps = [(sum(counts[: i + 1]), b[0] - a[1]) for i, (a, b) in enumerate(itertools.pairwise(spans))]
+
+    def _read(self, part: Part, topics: Collection[str] | None, budget: Budget) -> Iterator[tuple[int, Record]]:
+        try:
+            yield from part.records(topics, budget)
+        except (DamageError, OSError) as error:
+            raise BagError(f"{self._path}: {part.name} cannot be read to its end: {error}") from error
+
+    def _overlaps(self) -> None:
+        problem = "its files overlap in time by more than fits in memory: some messages come out of turn"
+        if problem not in self._problems:
+            self._problems.append(problem)
 
     def message(self, record: Record) -> Any:
         """A record's message: attributes named like its fields, arrays as numpy arrays.
@@ -137,24 +227,26 @@ class Bag:
                 f" ROS 1 that are none ({type(error).__name__}: {error})"
             ) from error
 
-    def topic(self, name: str, types: Collection[str], what: str, last_part: str = "") -> Topic:
+    def topic(self, name: str, types: Collection[str], what: str, last_part: str = "", flag: str = "") -> Topic:
         """The topic of this name, or the only one of these types when no name is given.
 
         Args:
             name: "" to choose by type.
             types: as "sensor_msgs/msg/Image".
             what: what it is for, named in errors: "images".
+            flag: the option that names the topic, for errors.
             last_part: what a topic that is chosen by type must be called, namespaces aside; "" for anything.
 
         Raises:
             BagError: none, several, or one of another type; names what is there.
         """
         topics = self.topics
-        there = ", ".join(f"{t.name} ({t.type}, {t.messages})" for t in topics.values()) or "no topics"
+        say = f"; name one with {flag}" if flag else "; name one"
+        there = few([f"{t.name} ({t.type}, {t.messages})" for t in topics.values()]) or "no topics"
         if name:
             found = topics.get(name) or topics.get("/" + name)
             if found is None:
-                raise BagError(f"{self._path}: expected {what} on {name}, there is {there}")
+                raise BagError(f"{self._path}: expected {what} on {name}, there is {there}{flag and say}")
             if found.type not in types:
                 raise BagError(f"{self._path}: {name}: expected {' or '.join(types)} for {what}, got {found.type}")
             return found
@@ -164,8 +256,8 @@ class Bag:
             called = f"`{last_part}` of " if last_part else ""
             raise BagError(f"{self._path}: expected {what} ({called}{' or '.join(types)}), there is {there}")
         if len(fitting) > 1:
-            names = ", ".join(t.name for t in fitting)
-            raise BagError(f"{self._path}: several topics may be {what}: {names}; name one")
+            names = few([t.name for t in fitting])
+            raise BagError(f"{self._path}: several topics may be {what}: {names}{say}")
         return fitting[0]
 
     def close(self) -> None:

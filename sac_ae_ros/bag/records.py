@@ -2,10 +2,32 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 MAX_NAME_CHARS = 256
 MAX_RECORD = 256 << 20  # bytes; a length beyond is damage or malice, and must not be allocated
+
+
+_LATCHED = re.compile(r"durability:\s*[\"']?(1|transient_local)\b", re.IGNORECASE)
+
+
+def full_type(name: str) -> str:
+    """A type's full name: "sensor_msgs/Image", as ROS 1 and some writers have it, is "sensor_msgs/msg/Image"."""
+    package, slash, last = name.partition("/")
+    return f"{package}/msg/{last}" if slash and last and "/" not in last else name
+
+
+def is_latched(profiles: str) -> bool:
+    """Whether offered QoS profiles, YAML as rosbag2 records it, have one that is transient local."""
+    return _LATCHED.search(profiles) is not None
+
+
+def few(names: Sequence[str], most: int = 10) -> str:
+    """A list as an error may print it: the first of them, and how many there are beside."""
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
 
 
 def is_name(text: str) -> bool:
@@ -59,7 +81,10 @@ class Salvage:
 
 @dataclass(frozen=True)
 class Channel:
-    """A topic as a file's own tables name it; the definition's format is "msg", "idl" or "" (none is there)."""
+    """A topic as a file's own tables name it; the definition's format is "msg", "idl" or "" (none is there).
+
+    type: the full name, whatever the file has.
+    """
 
     topic: str
     type: str
@@ -68,6 +93,13 @@ class Channel:
     ros1: bool = False
     latched: bool = False
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "type", full_type(self.type))
+
 
 class DamageError(Exception):
     """Bytes of a recording are missing or make no sense; never leaves this package."""
+
+
+class NoIndexError(Exception):
+    """A file is whole, but can only be read from its start to its end; never leaves this package."""

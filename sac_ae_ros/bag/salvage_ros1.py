@@ -5,16 +5,17 @@ The format: http://wiki.ros.org/Bags/Format/2.0. A cut last chunk is decompresse
 
 from __future__ import annotations
 
+import re
 import struct
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from typing import BinaryIO
 
 from sac_ae_ros.bag.inflate import Bounded, Source, inflate, take
 from sac_ae_ros.bag.records import Channel, DamageError
-from sac_ae_ros.bag.scan import Scan
+from sac_ae_ros.bag.scan import Place, Scan
 
 MAGIC = b"#ROSBAG V2.0\n"
-_MESSAGE, _CHUNK, _CONNECTION = 2, 5, 7
+MESSAGE, BAG_HEADER, CHUNK, CHUNK_INFO, CONNECTION = 2, 3, 5, 6, 7
 _OPS = range(2, 8)
 _MAX_HEADER = 1 << 20  # bytes; headers hold a few short fields
 
@@ -22,67 +23,97 @@ _MAX_HEADER = 1 << 20  # bytes; headers hold a few short fields
 class Ros1Scan(Scan):
     """One .bag file."""
 
-    def _messages(self) -> Iterator[tuple[int, int, bytes]]:
-        self.problems = []
+    def _messages(self, begin: Place, problems: list[str]) -> Iterator[tuple[Place, int, int, bytes]]:
         with self._path.open("rb") as file:
-            at = len(MAGIC)
+            at = max(begin[0], len(MAGIC))
             while at < self._size:
                 start = at
                 try:
-                    at = yield from self._record(file, start)
+                    file.seek(at)
+                    fields, length = head(file)
+                    at = file.tell() + length
+                    for count, found in enumerate(self._record(file, fields, length)):
+                        if (start, count) >= begin:
+                            yield (start, count), *found
                 except _ChunkError as error:
-                    self.problems.append(f"{error} at byte {start} of {self._size}")
-                    at = error.end
+                    problems.append(f"{error} at byte {start} of {self._size}")
                 except DamageError as error:
-                    self.problems.append(f"{error} at byte {start} of {self._size}")
+                    problems.append(f"{error} at byte {start} of {self._size}")
                     return
 
-    def _record(self, file: BinaryIO, at: int) -> Generator[tuple[int, int, bytes], None, int]:
-        """Reads the record at this byte; returns where the next one is."""
-        file.seek(at)
-        fields, length = _head(file)
+    def _record(self, file: BinaryIO, fields: dict[str, bytes], length: int) -> Iterator[tuple[int, int, bytes]]:
         end = file.tell() + length
-        if fields["op"][0] == _CHUNK:
-            compression = fields.get("compression", b"").decode("ascii", "replace")
+        if fields["op"][0] == CHUNK:
             try:
-                source = inflate(Bounded(file, length), "" if compression == "none" else compression)
+                source = unpacked(file, fields, length)
                 while (first := source.read(4)) != b"":
-                    inner, size = _head(source, first)
+                    inner, size = head(source, first)
                     yield from self._body(inner, take(source, size))
             except DamageError as error:
-                raise _ChunkError("the file ends within a chunk" if end > self._size else str(error), end) from error
-        elif fields["op"][0] in (_CONNECTION, _MESSAGE):
+                raise _ChunkError("the file ends within a chunk" if end > self._size else str(error)) from error
+        elif fields["op"][0] in (CONNECTION, MESSAGE):
             yield from self._body(fields, take(file, length))
         if end > self._size:
             raise DamageError("the file ends within a record")
-        return end
 
     def _body(self, fields: dict[str, bytes], data: bytes) -> Iterator[tuple[int, int, bytes]]:
-        op = fields["op"][0]
-        try:
-            if op == _MESSAGE:
-                (number,), (sec, nanosec) = struct.unpack("<I", fields["conn"]), struct.unpack("<II", fields["time"])
-                yield number, sec * 1_000_000_000 + nanosec, data
-            elif op == _CONNECTION:
-                (number,) = struct.unpack("<I", fields["conn"])
-                told = _fields(data)
-                kind, text = told["type"].decode(), told.get("message_definition", b"").decode(errors="replace")
-                kind = kind if "/msg/" in kind else kind.replace("/", "/msg/")
-                self._channels.setdefault(number, Channel(fields["topic"].decode(), kind, "msg", text, True))
-        except (struct.error, KeyError, UnicodeDecodeError) as error:
-            raise DamageError("a record makes no sense") from error
+        if fields["op"][0] == MESSAGE:
+            yield *message_of(fields), data
+        elif fields["op"][0] == CONNECTION:
+            number, channel = channel_of(fields, data)
+            self._channels.setdefault(number, channel)
+
+
+def message_of(fields: dict[str, bytes]) -> tuple[int, int]:
+    """The connection's number and the log time in ns of a message's header.
+
+    Raises:
+        DamageError: it has none.
+    """
+    try:
+        (number,), (sec, nanosec) = struct.unpack("<I", fields["conn"]), struct.unpack("<II", fields["time"])
+    except (struct.error, KeyError) as error:
+        raise DamageError("a record makes no sense") from error
+    return number, sec * 1_000_000_000 + nanosec
+
+
+def channel_of(fields: dict[str, bytes], data: bytes) -> tuple[int, Channel]:
+    """A connection's number and what it says of its topic.
+
+    Raises:
+        DamageError: it makes no sense.
+    """
+    try:
+        (number,) = struct.unpack("<I", fields["conn"])
+        told = _fields(data)
+        definition = told.get("message_definition", b"").decode(errors="replace")
+        topic = re.sub("/+", "/", fields["topic"].decode())
+        latched = told.get("latching") == b"1"
+        return number, Channel(topic, told["type"].decode(), "msg", definition, True, latched)
+    except (struct.error, KeyError, UnicodeDecodeError) as error:
+        raise DamageError("a record makes no sense") from error
+
+
+def unpacked(file: BinaryIO, fields: dict[str, bytes], length: int) -> Source:
+    """What the chunk with this header holds; `file` is where its `length` bytes begin.
+
+    Raises:
+        DamageError: its compression is unknown; reading raises it where the data is damaged.
+    """
+    compression = fields.get("compression", b"").decode("ascii", "replace")
+    return inflate(Bounded(file, length), "" if compression == "none" else compression)
 
 
 class _ChunkError(DamageError):
     """A chunk is damaged; what follows it may not be."""
 
-    def __init__(self, message: str, end: int) -> None:
-        super().__init__(message)
-        self.end = end
 
+def head(source: Source, first: bytes = b"") -> tuple[dict[str, bytes], int]:
+    """A record's header, of which `first` was read already, and how many bytes follow it.
 
-def _head(source: Source, first: bytes = b"") -> tuple[dict[str, bytes], int]:
-    """A record's header, and how many bytes follow it."""
+    Raises:
+        DamageError: it makes no sense, or is cut.
+    """
     (length,) = struct.unpack("<I", first + take(source, 4 - len(first)))
     if length > _MAX_HEADER:
         raise DamageError(f"a record's header claims {length} bytes")

@@ -7,79 +7,74 @@ their long tails lie in pages that it names.
 from __future__ import annotations
 
 import struct
-from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
-from sac_ae_ros.bag.records import MAX_RECORD, Channel, DamageError
-from sac_ae_ros.bag.sqlite_pages import Pages, select
+from sac_ae_ros.bag.records import MAX_RECORD, Channel, DamageError, full_type
+from sac_ae_ros.bag.scan import Place, Scan
+from sac_ae_ros.bag.sqlite_pages import FORMATS, Pages, select
 
 _LEAF = 13
 _INTEGER_BYTES = {0: 0, 1: 1, 2: 2, 3: 3, 4: 4, 5: 6, 6: 8, 8: 0, 9: 0}  # by serial type
-_FORMATS = {"ros2msg": "msg", "ros2idl": "idl"}
-
-Found = tuple[Channel, int, bytes]
 
 
-class SqliteScan:
-    """One .db3 file; `problems` and `lost` are those of the newest pass.
+class SqliteScan(Scan):
+    """One .db3 file.
 
     Raises:
         DamageError: the header or the table of topics cannot be read.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._pages = Pages(path)
-        self.problems: list[str] = []
-        self.lost: Counter[int] = Counter()
-        definitions = {
-            name: (_FORMATS.get(encoding, ""), text)
-            for name, encoding, text in select(
-                self._pages, "SELECT topic_type, encoding, encoded_message_definition FROM message_definitions"
-            )
-        }
-        self._channels = {
-            number: Channel(name, kind, *definitions.get(kind, ("", "")))
-            for number, name, kind in select(self._pages, "SELECT id, name, type FROM topics")
-            if isinstance(number, int) and isinstance(name, str) and isinstance(kind, str)
-        }
-        if not self._channels:
-            self._pages.close()
-            raise DamageError("its table of topics cannot be read")
+    _cheap_places = True
 
-    @property
-    def channels(self) -> list[Channel]:
-        """What the file says of its topics."""
-        return list(self._channels.values())
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._pages = Pages(path)
+        try:
+            columns = "topic_type, encoding, encoded_message_definition"
+            rows = select(self._pages, "message_definitions", columns)
+            definitions = {full_type(name): (FORMATS.get(encoding, ""), text) for name, encoding, text in rows}
+            for number, name, kind, encoding in select(self._pages, "topics", "id, name, type, serialization_format"):
+                if not (isinstance(number, int) and isinstance(name, str) and isinstance(kind, str)):
+                    continue
+                if encoding in ("cdr", ""):
+                    self._channels[number] = Channel(name, kind, *definitions.get(full_type(kind), ("", "")))
+                else:
+                    self.ignored[name] = str(encoding)
+            if not self._channels:
+                raise DamageError("its table of topics cannot be read")
+        except DamageError:
+            self._pages.close()
+            raise
 
     def close(self) -> None:
         """Closes the file."""
         self._pages.close()
 
-    def read(self, topics: Collection[str] | None = None) -> Iterator[Found]:
-        """The messages of these topics (None: of all) in the order of their pages: channel, log time in ns, payload."""
-        self.problems, self.lost = [], Counter()
+    def _messages(self, begin: Place, problems: list[str]) -> Iterator[tuple[Place, int, int, bytes]]:
         broken = 0
-        for number in range(2, self._pages.count + 1):
+        for number in range(max(begin[0], 2), self._pages.count + 1):
             page = self._pages.page(number)
             if page[0] != _LEAF or not self._pages.has(number):
                 continue
-            for at in _cells(page):
+            for cell, at in enumerate(_cells(page)):
+                if (number, cell) < begin:
+                    continue
                 try:
-                    found = self._row(page, at, topics)
+                    found = self._row(page, at)
                 except DamageError:
                     broken += 1
                     continue
                 if found:
-                    yield found
+                    yield (number, cell), *found
         if self._pages.cut:
             there, all_ = self._pages.count, self._pages.declared
-            self.problems.append(f"{all_ - there} of {all_} pages are missing from byte {there * self._pages.size}")
+            problems.append(f"{all_ - there} of {all_} pages are missing from byte {there * self._pages.size}")
         if broken:
-            self.problems.append(f"{broken} messages are cut or damaged")
+            problems.append(f"{broken} messages are cut or damaged")
 
-    def _row(self, page: bytes, at: int, topics: Collection[str] | None) -> Found | None:
-        """A message; None for a row of another table or topic."""
+    def _row(self, page: bytes, at: int) -> tuple[int, int, bytes] | None:
+        """A message; None for a row of another table."""
         try:
             length, at = _varint(page, at)
             _, at = _varint(page, at)
@@ -96,11 +91,9 @@ class SqliteScan:
         except IndexError as error:
             raise DamageError("a row's header is damaged") from error
         size = (kinds[3] - 12) // 2
-        if (channel := self._channels.get(topic)) is None or length != body - at + size:
+        if topic not in self._channels or length != body - at + size:
             return None
-        if topics is not None and channel.topic not in topics:
-            return None
-        return channel, stamp_ns, self._payload(page, at, length)[body - at :]
+        return topic, stamp_ns, self._payload(page, at, length)[body - at :]
 
     def _payload(self, page: bytes, at: int, length: int) -> bytes:
         """A row's bytes, with those in its overflow pages."""

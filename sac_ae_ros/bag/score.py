@@ -55,12 +55,16 @@ ALL = Outputs()
 
 @dataclass(frozen=True)
 class Job:
-    """One policy on one bag; `out` is the folder for its files, None for none, and `outputs` says which."""
+    """One policy on one bag; `out` is the folder for its files, None for none, and `outputs` says which.
+
+    merged: recordings that are merged into the bag.
+    """
 
     bag: Path
     policy: Path
     out: Path | None = None
     outputs: Outputs = ALL
+    merged: tuple[Path, ...] = ()
 
 
 def inputs(job: Job, options: Options) -> dict[str, Any]:
@@ -69,7 +73,9 @@ def inputs(job: Job, options: Options) -> dict[str, Any]:
     Raises:
         ModelError: the policy file cannot be read.
     """
-    files = sorted(path for path in job.bag.rglob("*") if path.is_file()) if job.bag.is_dir() else [job.bag]
+    files: list[Path] = []
+    for bag in (job.bag, *job.merged):
+        files += sorted(path for path in bag.rglob("*") if path.is_file()) if bag.is_dir() else [bag]
     sizes = [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in files if path.exists()]
     sha256 = hashlib.sha256(policy_file.read_bytes(job.policy)).hexdigest()
     facts = {"files": sizes, "sha256": sha256, "options": dataclasses.asdict(options)}
@@ -85,11 +91,12 @@ def score(job: Job, options: Options, *, with_bar: bool = True) -> dict[str, Any
     """
     policy = OnnxPolicy.load(job.policy)
     title = job.bag.resolve().name
-    with Bag.open(job.bag) as bag:
+    with Bag.open(job.bag, *job.merged) as bag:
         with progress(bag, title if with_bar else "") as advance:
             result = evaluate(bag, policy, options, lambda tick, _: advance(tick))
-        names = {"bag": str(job.bag), "bag_name": title, "policy": str(job.policy)}
+        names = {"bag": " + ".join(map(str, (job.bag, *job.merged))), "bag_name": title, "policy": str(job.policy)}
         facts = {**names, **to_dict(result), "inputs": inputs(job, options)}
+        facts["remarks"] = bag.remarks
         if job.out is None:
             return facts
         job.out.mkdir(parents=True, exist_ok=True)
@@ -203,6 +210,7 @@ def render(facts: dict[str, Any]) -> str:
     lines += [f"doubtful  {count} ticks: {text}" for text, count in list(facts["doubtful"].items())[:MOST_PRINTED]]
     if facts["salvage"]:
         lines.append(f"salvaged  {facts['salvaged']} messages: {facts['salvage']['reason']}")
+    lines += [f"note      {remark}" for remark in facts.get("remarks", [])]
     for name, errors in facts["actions"].items():
         lines.append(
             f"{name:<9} mae {_text(errors['mae'])}  rmse {_text(errors['rmse'])}  max {_text(errors['max'])}"

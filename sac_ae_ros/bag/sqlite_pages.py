@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import os
 import struct
+from collections.abc import Collection
 from pathlib import Path
 from typing import BinaryIO
 
 import apsw
 
-from sac_ae_ros.bag.records import DamageError
+from sac_ae_ros.bag.records import MAX_RECORD, DamageError
 
 MAGIC = b"SQLite format 3\0"
+FORMATS = {"ros2msg": "msg", "ros2idl": "idl"}  # of message definitions
 _WAL_HEAD, _FRAME_HEAD = 32, 24  # bytes
+_MOST_ROWS, _MOST_ROW_BYTES = 100_000, 64 << 20  # of a table of topics or definitions
+_STEPS = 100_000  # of SQLite's machine between two looks at the budget
 
 
 class Pages:
@@ -156,14 +160,74 @@ class _Vfs(apsw.VFS):
         return False  # no journal
 
 
-def select(pages: Pages, query: str) -> list[tuple]:
-    """The rows of a small table; none where SQLite cannot reach them."""
+def bound(connection: apsw.Connection, file_bytes: int) -> None:
+    """Lets queries cost what reading a file of this size from end to end may cost, and no more.
+
+    SQLite gives up beyond with InterruptError, or TooBigError where a single value is the trouble.
+    """
+    left = [10_000_000 + 20 * file_bytes]
+
+    def spend() -> bool:
+        left[0] -= _STEPS
+        return left[0] < 0
+
+    connection.set_progress_handler(spend, _STEPS)
+    connection.limit(apsw.SQLITE_LIMIT_LENGTH, MAX_RECORD)
+
+
+def check_tables(connection: apsw.Connection, names: Collection[str], optional: bool = False) -> bool:
+    """Whether these are there; views and virtual tables, which compute what they give, are none.
+
+    Raises:
+        DamageError: one is something else, or is missing without being `optional`.
+    """
+    there = {}
+    for name, kind, root in few(connection, "SELECT lower(name), type, rootpage FROM sqlite_schema"):
+        if kind != "index":
+            there[name] = kind if kind != "table" or root else "virtual table"
+    for name in names:
+        if name not in there:
+            if optional:
+                return False
+            raise DamageError(f"no table `{name}`")
+        if there[name] != "table":
+            raise DamageError(f"expected a table `{name}`, it is a {there[name]}")
+        if any(hidden for *_, hidden in few(connection, f"PRAGMA table_xinfo({name})")):
+            raise DamageError(f"expected a table `{name}` that holds its values, it computes some")
+    return True
+
+
+def few(connection: apsw.Connection, query: str) -> list[tuple]:
+    """All rows of a query that must give few.
+
+    Raises:
+        DamageError: there are more, or they are large.
+        apsw.Error: SQLite cannot reach them, or not within the bounds.
+    """
+    rows, size = [], 0
+    for row in connection.execute(query):
+        rows.append(row)
+        size += sum(len(value) for value in row if isinstance(value, str | bytes))
+        if len(rows) > _MOST_ROWS or size > _MOST_ROW_BYTES:
+            raise DamageError(f"a table of topics has more than {_MOST_ROWS} rows or {_MOST_ROW_BYTES >> 20} MiB")
+    return rows
+
+
+def select(pages: Pages, table: str, columns: str) -> list[tuple]:
+    """The rows of a small table; none where SQLite cannot reach them.
+
+    Raises:
+        DamageError: it is no table, or not small.
+    """
     name = f"sac_ae_pages_{id(pages)}"
     vfs = _Vfs(name, pages)
     try:
         connection = apsw.Connection("pages", flags=apsw.SQLITE_OPEN_READONLY, vfs=name)
         try:
-            return list(connection.execute(query))
+            bound(connection, pages.count * pages.size)
+            if not check_tables(connection, [table], optional=True):
+                return []
+            return few(connection, f"SELECT {columns} FROM {table}")
         finally:
             connection.close()
     except (apsw.Error, UnicodeDecodeError):

@@ -96,14 +96,14 @@ class _Topics:
 
 def _find(bag: Bag, spec: PolicySpec, sources: Sources) -> _Topics:
     actions = [action.name for action in spec.actions]
-    image = bag.topic(sources.image_topic, IMAGE_TYPES, "images")
+    image = bag.topic(sources.image_topic, IMAGE_TYPES, "images", flag="--image-topic")
     executed = None if sources.executed_topic else find_executed(bag, actions)
     if executed is None:
         named = f"executed commands (positions of {', '.join(actions)})"
         what = f"{named}, which policy_node publishes while armed and `sac-ae record` keeps,"
-        executed = bag.topic(sources.executed_topic, (JOINT_STATE,), what, EXECUTED)
+        executed = bag.topic(sources.executed_topic, (JOINT_STATE,), what, EXECUTED, "--executed-topic")
     what = "rewards, which sim_robot_node or a node of yours publishes and `sac-ae record` keeps,"
-    reward = bag.topic(sources.reward_topic, FLOATS, what, REWARD)
+    reward = bag.topic(sources.reward_topic, FLOATS, what, REWARD, "--reward-topic")
     if sources.episode_end_topic:
         ends = {bag.topic(sources.episode_end_topic, (BOOL,), "episode ends").name}
     else:

@@ -35,6 +35,7 @@ class ReplayParams:
     """Parameters of replay_node; none can change while it runs."""
 
     bag: str = parameter("", "the recording: a folder, .mcap, .db3 or .bag", read_only=True, path=True)
+    merge: tuple[str, ...] = parameter((), "recordings that are merged into it by log time", read_only=True)
     rate: float = parameter(1.0, "recorded seconds per second", low=0.01, high=100.0, read_only=True)
     start_paused: bool = parameter(False, "wait for ~/resume", read_only=True)
     loop: bool = parameter(False, "begin again at the end, with stamps that go on growing", read_only=True)

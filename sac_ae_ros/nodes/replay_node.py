@@ -59,7 +59,7 @@ class ReplayNode(Node):
         self._params = params = read(self, ReplayParams)
         if not params.bag:
             raise ConfigError("bag: expected the path of a recording, got nothing; set -p bag:=PATH")
-        self._bag = Bag.open(Path(params.bag))
+        self._bag = Bag.open(Path(params.bag), *(Path(path).expanduser() for path in params.merge))
         self._playback = Playback(
             self._bag,
             params.topics,
@@ -194,6 +194,8 @@ class ReplayNode(Node):
         salvage = self._bag.salvage
         if salvage is not None:
             log.warning(f"damaged: {salvage.messages} messages are left and played: {salvage.reason}")
+        for remark in self._bag.remarks:
+            log.warning(remark)
         if self._params.as_recorded:
             log.warning("as_recorded: commands and switches have their own names; a robot that hears them moves")
 

@@ -234,3 +234,25 @@ def test_stamps_are_read_without_the_message():
     assert peek_stamp_ns(Record("/image", "", 0, big, False)) == START_NS + 5
     assert peek_stamp_ns(Record("/image", "", 0, b"\0\0\0\0" + (7).to_bytes(4, "little") + bytes(4), True)) == 7 * 10**9
     assert peek_stamp_ns(Record("/image", "", 0, raw[:10], False)) is None
+
+
+@pytest.mark.parametrize("jump_s", [5.0, -3.0])
+def test_a_jump_at_an_episodes_reset_is_no_gap_and_no_dropped_frame(jump_s, tmp_path, policy):
+    frames = camera(60)
+    jump_ns = round(jump_s * 1e9)
+    moved = [
+        (log_ns + 10 * CAMERA_NS, topic, image(log_ns - LATE_NS + jump_ns, 90)) for log_ns, topic, _ in frames[30:]
+    ]
+    reset = (frames[29][0] + 1, "/episode_end", tiny_bag.boolean(True))
+    result = run(tmp_path / "reset", [*frames[:30], reset, *moved], policy)
+    assert (result.gaps, result.dropped) == ([], [])
+    within = run(tmp_path / "lost", [*frames[:10], *frames[20:30], reset, *moved], policy)
+    assert within.dropped == [(START_NS + 9 * CAMERA_NS, 10)]
+    assert [at_ns for at_ns, _ in within.gaps] == [START_NS + 9 * CAMERA_NS]
+
+
+def test_a_camera_whose_clock_is_set_loses_no_frames_by_it(tmp_path, policy):
+    frames = camera(60)
+    early = [(log_ns, topic, image(5 * 10**9 + i * CAMERA_NS, 90)) for i, (log_ns, topic, _) in enumerate(frames[:20])]
+    result = run(tmp_path / "set", early + frames[20:], policy)
+    assert (result.gaps, result.dropped) == ([], [])

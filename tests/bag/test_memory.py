@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 import small_bags as bags
 import tiny_bag
+from mcap.writer import CompressionType, IndexType
+from mcap.writer import Writer as McapWriter
 
 # In a process of its own: the largest memory so far is a process's, and never falls.
 READ = r"""
@@ -71,6 +73,25 @@ def test_transitions_are_read_in_flat_memory(tmp_path):
     bag = tiny_bag.write(tmp_path / "drive", messages)
     grown, moments = grown_mib(bag, TRANSITIONS)
     assert moments == 100
+    assert grown < 60
+
+
+@pytest.mark.parametrize("index", [IndexType.ALL, IndexType.NONE])
+def test_topics_one_after_the_other_are_merged_in_flat_memory(index, tmp_path):
+    pixels = np.zeros(1 << 20, np.uint8)
+    path = tmp_path / "drive.mcap"
+    with path.open("wb") as file:
+        writer = McapWriter(file, 1 << 20, CompressionType.NONE, index_types=index)
+        writer.start("ros2", "test")
+        schema = writer.register_schema("sensor_msgs/msg/Image", "ros2msg", b"")
+        for topic in range(3):
+            channel = writer.register_channel(f"/camera_{topic}", "cdr", schema)
+            for i in range(40):
+                at = tiny_bag.START_NS + i * 100_000_000
+                writer.add_message(channel, at, pixels.tobytes(), at)
+        writer.finish()
+    grown, read = grown_mib(path)
+    assert read == 120
     assert grown < 60
 
 

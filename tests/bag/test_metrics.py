@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sac_ae_ros.bag.metrics import compare, dropped, gaps, hold, jerk, saturation
+from sac_ae_ros.bag.metrics import compare, dropped, gaps, hold, jerk, pace, saturation
 from sac_ae_ros.core.spec import ActionSpec
 
 SPEED = ActionSpec("speed", "m/s", -1.0, 1.0)
@@ -100,5 +100,5 @@ def test_gaps_are_longer_than_two_and_a_half_periods():
 
 def test_dropped_frames_are_counted_by_the_cameras_own_pace():
     stamps = np.array([0, 0.03, 0.06, 0.19, 0.22, 0.25])  # jitter apart, 0.09, 0.12 and 0.15 are missing
-    assert dropped(stamps) == [(0.06, 3)]
-    assert dropped(stamps[:1]) == []
+    assert dropped(stamps, pace([stamps])) == [(0.06, 3)]
+    assert dropped(stamps[:1], pace([stamps[:1]])) == []

@@ -298,6 +298,16 @@ def test_the_command_line_plays_what_it_is_asked_for(network, tmp_path):
     assert not clocks
 
 
+def test_several_recordings_are_played_as_one(network, tmp_path):
+    camera = [(START_NS + 100 * i * MS, "/image", tiny_bag.image(START_NS + 100 * i * MS, i)) for i in range(5)]
+    robot = [(START_NS + (100 * i + 50) * MS, "/cmd_vel", tiny_bag.twist(0.1 * i, 0.0)) for i in range(5)]
+    paths = tiny_bag.write(tmp_path / "camera", camera), tiny_bag.write(tmp_path / "robot", robot)
+    done = sac_ae(network, *paths, "--merge", "--rate", "8", "--wait-for", "0")
+    assert done.returncode == 0, done.stderr
+    assert "at rate 8: /recorded/cmd_vel, /image\n" in done.stderr
+    assert "played 10 messages" in done.stderr
+
+
 def test_what_cannot_be_played_is_one_line_and_exit_code_2(network, tmp_path):
     bag = drive(tmp_path / "drive", seconds=0.2)
     for arguments, says in (
