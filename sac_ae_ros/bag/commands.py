@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sac_ae_ros.bag import metrics
 from sac_ae_ros.bag.messages import header_stamp_ns
@@ -107,7 +108,9 @@ class RecordedCommands:
         result.commands = len(self._values)
         if result.refused_commands and not self._values:
             raise BagError(f"commands on {result.command_topic}: none can be read; {result.refused_commands[0][1]}")
-        if not self._values or not result.ticks:
+        if not self._values:
+            there = f"{result.command_topic} has no messages" if self._source else "no commands were recorded"
+            result.no_pairs = f"{there}; name a topic with --command-topic"
             return
         stamped = by_header and None not in self._stamps_ns
         theirs_ns = np.array(self._stamps_ns if stamped else self._logs_ns, np.int64)
@@ -121,6 +124,23 @@ class RecordedCommands:
         for tick, row in zip(result.ticks, held, strict=True):
             tick.recorded = row if np.isfinite(row).all() else None
         result.actions = metrics.compare(mine_s, policy, theirs_s, recorded, result.spec.actions, period_s)
+        if not any(errors.pairs for errors in result.actions.values()):
+            result.no_pairs = self._why_none(mine_s, theirs_s)
+
+    def _why_none(self, mine_s: NDArray[np.float64], theirs_s: NDArray[np.float64]) -> str:
+        """Why not one tick has both a command of the policy and a recorded one; times are of one clock."""
+        result = self._result
+        if all(tick.values is None for tick in result.ticks):
+            return "the policy's actions are not finite"
+        if not np.isfinite(np.array(self._values)).all(axis=1).any():
+            return f"no message on {result.command_topic} has finite numbers"
+        if mine_s.max() < theirs_s.min() or theirs_s.max() < mine_s.min():
+            when = "before the first" if mine_s.max() < theirs_s.min() else "after the last"
+            return f"every frame is {when} command on {result.command_topic}"
+        return (
+            f"no command on {result.command_topic} was newer than {GAP_PERIODS:g} periods"
+            f" ({GAP_PERIODS * result.spec.control_period_s:g} s) when a frame came"
+        )
 
 
 def reader(type_: str, fields: Sequence[str], actions: Sequence[str]) -> Read:

@@ -77,8 +77,9 @@ class Evaluation:
     frames: images on the topic. stale: stamps of frames recorded more than 2.5 periods after them. refused: stamps and
     reasons of frames that could not be used. doubtful: what is doubtful about images, and on how many ticks. gaps:
     stamps and lengths, seconds. dropped: stamps and how many frames are missing after them. commands: recorded ones
-    that could be read; refused_commands could not. ages_s: greatest and 99th percentile of the frames' ages when
-    recorded, None where stamps are of another clock. first_ns: the earliest tick's stamp.
+    that could be read; refused_commands could not. no_pairs: why no command met a tick, "" where one did. ages_s:
+    greatest and 99th percentile of the frames' ages when recorded, None where stamps are of another clock. first_ns:
+    the earliest tick's stamp.
     """
 
     spec: PolicySpec
@@ -95,6 +96,7 @@ class Evaluation:
     commands: int = 0
     refused_commands: list[tuple[int, str]] = field(default_factory=list)
     actions: dict[str, ActionErrors] = field(default_factory=dict)
+    no_pairs: str = ""
     novelty_p99: float | None = None
     error_p99: float | None = None
     age_max_s: float | None = None
@@ -126,7 +128,7 @@ def evaluate(
     `on_tick` gets each tick with what the policy saw, uint8 RGB [H, W, 3]; a tick's `recorded` comes only at the end.
 
     Raises:
-        BagError: no images, no such topic, or several that it could be.
+        BagError: no images, or none that can be used; no such topic, or several that it could be.
         ConfigError: the command's fields don't fit.
     """
     options = options or Options()
@@ -149,6 +151,12 @@ def evaluate(
     result.wall_s, result.salvage = time.perf_counter() - started_s, bag.salvage
     if not result.frames:
         raise BagError(f"bag: expected images on {image.name}, got none; name another topic")
+    if not result.ticks:
+        count, (_, reason) = len(result.refused), result.refused[0]
+        raise BagError(
+            f"{bag.path}: {image.name}: expected images that can be used, all {count} that were due are refused, so"
+            f" nothing is scored and no page is made; the first: {reason}"
+        )
     frames.finish()
     commands.finish(options.stamp_source == "header")
     return result

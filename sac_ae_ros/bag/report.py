@@ -19,6 +19,7 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from sac_ae_ros import page
+from sac_ae_ros.bag.metrics import BASELINES
 from sac_ae_ros.core.novelty import HIGH, LOW
 
 if TYPE_CHECKING:
@@ -68,6 +69,8 @@ def write(
         facts=facts,
         summary=summary(facts),
         actions=facts["actions"],
+        baselines=list(BASELINES.values()) if any(each["baselines"] for each in facts["actions"].values()) else [],
+        no_pairs=facts["no_pairs"] if facts["actions"] else None,
         units={action.name: action.unit for action in result.spec.actions},
         plots=Markup(plots(result)),
         axes={"left": LEFT, "right": RIGHT},
