@@ -153,7 +153,7 @@ def _best(i: int, found: Sequence[Scored], header: list[str], texts: list[list[s
 
 
 def _text(value: float | None) -> str:
-    return NONE if value is None else f"{value:.4g}"
+    return NONE if value is None else f"{value:.3g}"
 
 
 def _spread_text(found: dict[str, Any] | None) -> str:
