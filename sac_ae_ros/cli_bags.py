@@ -35,6 +35,9 @@ def _bag_eval_arguments(parser: argparse.ArgumentParser) -> None:
         "--command-field", action="append", default=[], metavar="PATH", help="where each action is, in their order"
     )
     parser.add_argument("--stamp-source", choices=("header", "log"), default="header", help="(default: header)")
+    parser.add_argument(
+        "--msg-path", type=Path, metavar="DIR", help="with .msg files of types that the recording does not define"
+    )
     _view_arguments(parser)
     parser.add_argument("--freeze-timeout", type=gate, default=0.0, metavar="S", help="as image.freeze_timeout_s")
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder for numbers, page, videos and a recording")
@@ -80,7 +83,8 @@ def _bag_eval(args: argparse.Namespace, _: list[str]) -> int:
 
     view = View.of(args.roi, args.rotate_deg, args.value_range)
     names = args.image_topic, args.command_topic, tuple(args.command_field)
-    options = Options(*names, view, args.freeze_timeout, stamp_source=args.stamp_source)
+    msg_path = "" if args.msg_path is None else str(args.msg_path)
+    options = Options(*names, view, args.freeze_timeout, stamp_source=args.stamp_source, msg_path=msg_path)
     limits = args.max_novelty, args.max_age, args.min_ticks, args.max_refused, args.max_salvaged, args.min_pairs
     gates = Gates(dict(args.max_mae), dict(args.max_mae_raw), *limits)
     outputs = score.Outputs(page=not args.metrics_only, video=not (args.no_video or args.metrics_only))

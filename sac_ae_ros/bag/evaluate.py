@@ -12,9 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sac_ae_ros.bag import metrics
+from sac_ae_ros.bag.clocks import Clock
 from sac_ae_ros.bag.commands import RecordedCommands, find_commands
 from sac_ae_ros.bag.messages import BOOL, EPISODE_END, IMAGE_TYPES, OTHER_CLOCK_S, peek_stamp_ns, to_image
 from sac_ae_ros.bag.metrics import ActionErrors
+from sac_ae_ros.bag.records import are_parallel
 from sac_ae_ros.core.command import SafetyGate
 from sac_ae_ros.core.errors import BagError, ConfigError, SacAeError
 from sac_ae_ros.core.frames import GAP_PERIODS
@@ -39,6 +41,7 @@ class Options:
 
     image_topic, command_topic: "" finds them by type. command_fields: as policy_node's command.fields. view,
     freeze_timeout_s, novelty_every: as Watching has them. stamp_source: header, or log for when it was recorded.
+    msg_path: a folder with .msg files, "" for none.
     """
 
     image_topic: str = ""
@@ -48,6 +51,7 @@ class Options:
     freeze_timeout_s: float = 0.0
     novelty_every: int = 1
     stamp_source: str = "header"
+    msg_path: str = ""
 
 
 @dataclass
@@ -77,7 +81,9 @@ class Evaluation:
     frames: images on the topic. stale: stamps of frames recorded more than 2.5 periods after them. refused: stamps and
     reasons of frames that could not be used. doubtful: what is doubtful about images, and on how many ticks. gaps:
     stamps and lengths, seconds. dropped: stamps and how many frames are missing after them. commands: recorded ones
-    that could be read; refused_commands could not. no_pairs: why no command met a tick, "" where one did. ages_s:
+    that could be read; refused_commands could not. no_pairs: why no command met a tick, "" where one did. clocks: by
+    topic, of images and commands, if these have stamps. paired_by: "header" or "log", what commands and frames met by;
+    None without commands. paired_why: why it is log. two_clocks: because their stamps cannot be compared. ages_s:
     greatest and 99th percentile of the frames' ages when recorded, None where stamps are of another clock. first_ns:
     the earliest tick's stamp.
     """
@@ -97,6 +103,10 @@ class Evaluation:
     refused_commands: list[tuple[int, str]] = field(default_factory=list)
     actions: dict[str, ActionErrors] = field(default_factory=dict)
     no_pairs: str = ""
+    clocks: dict[str, Clock] = field(default_factory=dict)
+    paired_by: str | None = None
+    paired_why: str = ""
+    two_clocks: bool = False
     novelty_p99: float | None = None
     error_p99: float | None = None
     age_max_s: float | None = None
@@ -136,10 +146,10 @@ def evaluate(
         raise ConfigError(f"stamp source: expected {' or '.join(STAMP_SOURCES)}, got {options.stamp_source!r}")
     image = bag.topic(options.image_topic, IMAGE_TYPES, "images")
     actions = [action.name for action in policy.spec.actions]
-    source = find_commands(bag, options.command_topic, options.command_fields, actions)
+    source = find_commands(bag, options.command_topic, options.command_fields, actions, image.name)
     result = Evaluation(policy.spec, policy.sha256, image.name, source.topic if source else None)
     frames, commands = _Frames(bag, policy, options, result, on_tick), RecordedCommands(bag, source, result)
-    ends = {topic.name for topic in bag.topics.values() if topic.type == BOOL and topic.last_part == EPISODE_END}
+    ends = find_episode_ends(bag, image.name)
     started_s = time.perf_counter()
     for record in bag.records({image.name, *ends, *([source.topic] if source else [])}):
         if record.topic == image.name:
@@ -158,8 +168,15 @@ def evaluate(
             f" nothing is scored and no page is made; the first: {reason}"
         )
     frames.finish()
-    commands.finish(options.stamp_source == "header")
+    commands.finish(options.stamp_source == "header", *frames.times_ns)
     return result
+
+
+def find_episode_ends(bag: Bag, image: str) -> set[str]:
+    """The topics of episodes' ends, but for those of another robot than the one with these images."""
+    topics = bag.topics.values()
+    ends = {topic.name for topic in topics if topic.type == BOOL and topic.last_part == EPISODE_END}
+    return {name for name in ends if not are_parallel(topics, image, name)}
 
 
 class _Watched:
@@ -213,12 +230,17 @@ class _Frames:
         self._result.ticks.append(tick)
         self._on_tick(tick, self._watched.stack[-3:].transpose(1, 2, 0))
 
+    @property
+    def times_ns(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Stamps and log times of all images, int64 [N] each."""
+        return np.array(self._stamps_ns, np.int64), np.array(self._logs_ns, np.int64)
+
     def finish(self) -> None:
         """Sums up, when the bag is at its end."""
         result, period_s = self._result, self._watched.spec.control_period_s
-        stamps_ns, logs_ns = np.array(self._stamps_ns), np.array(self._logs_ns)
+        stamps_ns, logs_ns = self.times_ns
         origin_ns = int(stamps_ns.min())
-        stamps_s = np.sort(stamps_ns - origin_ns) * 1e-9  # a frame that came late is no gap
+        stamps_s = np.asarray(np.sort(stamps_ns - origin_ns) * 1e-9, np.float64)  # a frame that came late is no gap
         result.gaps = [(origin_ns + round(at * 1e9), length) for at, length in metrics.gaps(stamps_s, period_s)]
         result.dropped = [(origin_ns + round(at * 1e9), count) for at, count in metrics.dropped(stamps_s)]
         result.recorded_s = float(logs_ns.max() - logs_ns.min()) * 1e-9

@@ -11,9 +11,10 @@ from typing import Any, Self
 
 from rosbags.typesys import Stores, get_types_from_idl, get_types_from_msg, get_typestore
 
+from sac_ae_ros.bag.definitions import Definitions
 from sac_ae_ros.bag.files import decompress, find_files, kind_of
 from sac_ae_ros.bag.part import Part
-from sac_ae_ros.bag.records import DamageError, Record, Salvage, Topic, is_name
+from sac_ae_ros.bag.records import DamageError, Record, Salvage, Topic, are_parallel, is_name
 from sac_ae_ros.core.errors import BagError, printable
 
 __all__ = ["Bag", "Record", "Salvage", "Topic"]
@@ -22,22 +23,32 @@ __all__ = ["Bag", "Record", "Salvage", "Topic"]
 class Bag:
     """An open recording; `open` makes it. Nothing is ever written to it or beside it."""
 
-    def __init__(self, path: Path, parts: list[Part], problems: list[str], copies: tempfile.TemporaryDirectory) -> None:
+    def __init__(
+        self,
+        path: Path,
+        parts: list[Part],
+        problems: list[str],
+        copies: tempfile.TemporaryDirectory,
+        definitions: Definitions | None = None,
+    ) -> None:
+        self._definitions = definitions
         self._path, self._parts, self._problems, self._copies = path, parts, problems, copies
         self._stores = {True: get_typestore(Stores.EMPTY), False: get_typestore(Stores.EMPTY)}  # by Record.ros1
         self._defaults = {True: get_typestore(Stores.ROS1_NOETIC), False: get_typestore(Stores.LATEST)}
         self._registered: set[tuple[bool, str]] = set()
 
     @staticmethod
-    def open(path: Path) -> Bag:
+    def open(path: Path, msg_path: Path | None = None) -> Bag:
         """Opens a recording.
 
         Args:
             path: a file (.mcap, .db3, .bag, also .zstd of them) or a folder of several, with metadata.yaml or without.
+            msg_path: a folder with .msg files of types that the recording does not define.
 
         Raises:
             BagError: nothing there can be read; names what is there.
         """
+        definitions = None if msg_path is None else Definitions(msg_path)
         files, problems = find_files(path)
         copies = tempfile.TemporaryDirectory(prefix="sac_ae_bag_")
         parts: list[Part] = []
@@ -50,7 +61,7 @@ class Bag:
         if not parts:
             copies.cleanup()
             raise BagError(f"{path}: nothing in it can be read: {'; '.join(failures[:5])}")
-        return Bag(path, parts, problems + failures, copies)
+        return Bag(path, parts, problems + failures, copies, definitions)
 
     @property
     def topics(self) -> dict[str, Topic]:
@@ -111,6 +122,11 @@ class Bag:
             BagError: the type is unknown, or the bytes are no such message.
         """
         store = self._store(record)
+        if record.type not in store.fielddefs:
+            raise BagError(
+                f"{self._path}: {record.topic}: the recording has no definition of {record.type}, as sqlite3"
+                " recordings of Humble and older have none; name the folder of its .msg files with --msg-path"
+            )
         try:
             if record.ros1:
                 return store.deserialize_ros1(record.raw, record.type)
@@ -137,7 +153,7 @@ class Bag:
                 f" ROS 1 that are none ({type(error).__name__}: {error})"
             ) from error
 
-    def topic(self, name: str, types: Collection[str], what: str, last_part: str = "") -> Topic:
+    def topic(self, name: str, types: Collection[str], what: str, last_part: str = "", beside: str = "") -> Topic:
         """The topic of this name, or the only one of these types when no name is given.
 
         Args:
@@ -145,6 +161,7 @@ class Bag:
             types: as "sensor_msgs/msg/Image".
             what: what it is for, named in errors: "images".
             last_part: what a topic that is chosen by type must be called, namespaces aside; "" for anything.
+            beside: a topic of the same robot; what is in a namespace parallel to its own is not chosen by type.
 
         Raises:
             BagError: none, several, or one of another type; names what is there.
@@ -163,6 +180,11 @@ class Bag:
         if not fitting:
             called = f"`{last_part}` of " if last_part else ""
             raise BagError(f"{self._path}: expected {what} ({called}{' or '.join(types)}), there is {there}")
+        near = [t for t in fitting if not (beside and are_parallel(topics.values(), beside, t.name))]
+        if not near:
+            names = ", ".join(t.name for t in fitting)
+            raise BagError(f"{self._path}: {what} ({names}) are in another namespace than {beside}; name one")
+        fitting = near
         if len(fitting) > 1:
             names = ", ".join(t.name for t in fitting)
             raise BagError(f"{self._path}: several topics may be {what}: {names}; name one")
@@ -190,6 +212,10 @@ class Bag:
                 for channel in part.channels:
                     if channel.type == record.type and channel.definition and record.type not in store.fielddefs:
                         _register(store, channel.format, channel.definition, channel.type)
+            if self._definitions is not None and not record.ros1 and record.type not in store.fielddefs:
+                known = {**self._defaults[False].fielddefs, **store.fielddefs}
+                found = self._definitions.types(record.type, known)
+                store.register({name: fields for name, fields in found.items() if name not in store.fielddefs})
         return store if record.type in store.fielddefs else self._defaults[record.ros1]
 
     def _ros2_store(self, kind: str) -> Any:

@@ -75,7 +75,7 @@ def score(job: Job, options: Options, *, with_bar: bool = True) -> dict[str, Any
     """
     policy = OnnxPolicy.load(job.policy)
     title = job.bag.resolve().name
-    with Bag.open(job.bag) as bag:
+    with Bag.open(job.bag, Path(options.msg_path) if options.msg_path else None) as bag:
         with progress(bag, title if with_bar else "") as advance:
             result = evaluate(bag, policy, options, lambda tick, _: advance(tick))
         names = {"bag": str(job.bag), "bag_name": title, "policy": str(job.policy)}
@@ -126,6 +126,10 @@ def to_dict(result: Evaluation) -> dict[str, Any]:
             },
             "salvaged": result.salvage.messages if result.salvage else 0,
             "salvage": _salvage(result),
+            "clocks": {topic: dataclasses.asdict(clock) for topic, clock in result.clocks.items()},
+            "paired_by": result.paired_by,
+            "paired_why": result.paired_why or None,
+            "two_clocks": result.two_clocks,
             "no_pairs": result.no_pairs or None,
             "actions": {name: dataclasses.asdict(errors) for name, errors in result.actions.items()},
             "novelty_p99": result.novelty_p99,
@@ -170,6 +174,8 @@ def render(facts: dict[str, Any]) -> str:
     lines += [f"doubtful  {count} ticks: {text}" for text, count in list(facts["doubtful"].items())[:MOST_PRINTED]]
     if facts["salvage"]:
         lines.append(f"salvaged  {facts['salvaged']} messages: {facts['salvage']['reason']}")
+    if facts["two_clocks"]:
+        lines.append(f"clocks    {facts['paired_why']}; frames and commands meet by when they were recorded")
     for name, errors in facts["actions"].items():
         lines += _action_lines(name, errors)
     if facts["no_pairs"]:

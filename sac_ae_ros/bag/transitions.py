@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from sac_ae_ros.bag.beside import Rewards, Summary, read_beside
 from sac_ae_ros.bag.commands import EXECUTED, JOINT_STATE, Read, find_executed, reader
-from sac_ae_ros.bag.evaluate import BOOL, EPISODE_END, STAMP_SOURCES
-from sac_ae_ros.bag.messages import IMAGE_TYPES
+from sac_ae_ros.bag.evaluate import STAMP_SOURCES, find_episode_ends
+from sac_ae_ros.bag.messages import BOOL, IMAGE_TYPES
 from sac_ae_ros.bag.reader import Bag, Record
 from sac_ae_ros.bag.ticks import Tick, Ticks
 from sac_ae_ros.core.errors import BagError, ConfigError
@@ -97,17 +97,17 @@ class _Topics:
 def _find(bag: Bag, spec: PolicySpec, sources: Sources) -> _Topics:
     actions = [action.name for action in spec.actions]
     image = bag.topic(sources.image_topic, IMAGE_TYPES, "images")
-    executed = None if sources.executed_topic else find_executed(bag, actions)
+    executed = None if sources.executed_topic else find_executed(bag, actions, image.name)
     if executed is None:
         named = f"executed commands (positions of {', '.join(actions)})"
         what = f"{named}, which policy_node publishes while armed and `sac-ae record` keeps,"
-        executed = bag.topic(sources.executed_topic, (JOINT_STATE,), what, EXECUTED)
+        executed = bag.topic(sources.executed_topic, (JOINT_STATE,), what, EXECUTED, image.name)
     what = "rewards, which sim_robot_node or a node of yours publishes and `sac-ae record` keeps,"
-    reward = bag.topic(sources.reward_topic, FLOATS, what, REWARD)
+    reward = bag.topic(sources.reward_topic, FLOATS, what, REWARD, image.name)
     if sources.episode_end_topic:
         ends = {bag.topic(sources.episode_end_topic, (BOOL,), "episode ends").name}
     else:
-        ends = {t.name for t in bag.topics.values() if t.type == BOOL and t.last_part == EPISODE_END}
+        ends = find_episode_ends(bag, image.name)
     return _Topics(image.name, executed.name, reward.name, frozenset(ends), reader(JOINT_STATE, (), actions))
 
 
