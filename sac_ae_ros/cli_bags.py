@@ -111,6 +111,25 @@ def _bag_eval(args: argparse.Namespace, _: list[str]) -> int:
     return BAD_INPUT if unknown else FAILED if exceeded else 0
 
 
+def _bag_info_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("bag", type=Path, metavar="BAG", help="a recording: a folder, .mcap, .db3 or .bag")
+    parser.add_argument(
+        "--msg-path", type=Path, metavar="DIR", help="with .msg files of types that the recording does not define"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+
+
+def _bag_info(args: argparse.Namespace, _: list[str]) -> int:
+    from sac_ae_ros.bag import info
+
+    facts = info.describe(args.bag, args.msg_path)
+    if args.json:
+        print_json(facts)
+    else:
+        show_lines(info.render(facts))
+    return 0
+
+
 def _view_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--roi", type=int, nargs=4, metavar=("X", "Y", "W", "H"), default=(), help="as image.roi")
     parser.add_argument("--rotate-deg", type=int, default=0, metavar="DEG", help="as image.rotate_deg")
@@ -260,6 +279,12 @@ VERBS = {
         "  sac-ae bag-eval drive.mcap --policy models/rover_chase_ball.onnx --out scores/drive\n"
         "  sac-ae bag-eval drives/* --policy old.onnx --policy new.onnx --json\n"
         "  sac-ae bag-eval drive.mcap --policy new.onnx --max-mae 0.05 --max-novelty 1.0",
+    ),
+    "bag-info": Verb(
+        _bag_info,
+        _bag_info_arguments,
+        "List a recording's topics, their rates and clocks, and what is damaged; see docs/bags.md.",
+        "  sac-ae bag-info drive.mcap\n  sac-ae bag-info drives/corridor --json",
     ),
     "record": Verb(
         _record,
