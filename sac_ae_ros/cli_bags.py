@@ -39,6 +39,7 @@ def _bag_eval_arguments(parser: argparse.ArgumentParser) -> None:
         "--msg-path", type=Path, metavar="DIR", help="with .msg files of types that the recording does not define"
     )
     _view_arguments(parser)
+    _part_arguments(parser)
     parser.add_argument("--freeze-timeout", type=gate, default=0.0, metavar="S", help="as image.freeze_timeout_s")
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder for numbers, page, videos and a recording")
     parser.add_argument("--no-video", action="store_true", help="with --out: no overlay.mp4, and none in report.html")
@@ -84,7 +85,15 @@ def _bag_eval(args: argparse.Namespace, _: list[str]) -> int:
     view = View.of(args.roi, args.rotate_deg, args.value_range)
     names = args.image_topic, args.command_topic, tuple(args.command_field)
     msg_path = "" if args.msg_path is None else str(args.msg_path)
-    options = Options(*names, view, args.freeze_timeout, stamp_source=args.stamp_source, msg_path=msg_path)
+    options = Options(
+        *names,
+        view,
+        args.freeze_timeout,
+        stamp_source=args.stamp_source,
+        msg_path=msg_path,
+        start_s=args.start,
+        duration_s=args.duration,
+    )
     limits = args.max_novelty, args.max_age, args.min_ticks, args.max_refused, args.max_salvaged, args.min_pairs
     gates = Gates(dict(args.max_mae), dict(args.max_mae_raw), *limits)
     outputs = score.Outputs(page=not args.metrics_only, video=not (args.no_video or args.metrics_only))
@@ -137,6 +146,11 @@ def _view_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--value-range", type=float, nargs=2, metavar=ends, default=(), help="as image.value_range")
 
 
+def _part_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--start", type=gate, default=0.0, metavar="S", help="leave out so much of the beginning")
+    parser.add_argument("--duration", type=gate, default=0.0, metavar="S", help="use so much (default: to the end)")
+
+
 def _bag_to_replay_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("bags", type=Path, nargs="+", metavar="BAG", help="a recording: a folder, .mcap, .db3 or .bag")
     parser.add_argument("--policy", type=Path, required=True, metavar="FILE", help="whose frames and actions are meant")
@@ -149,6 +163,7 @@ def _bag_to_replay_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--episode-end-topic", default="", metavar="TOPIC", help="(default: any called `episode_end`)")
     parser.add_argument("--stamp-source", choices=("header", "log"), default="header", help="(default: header)")
     _view_arguments(parser)
+    _part_arguments(parser)
     parser.add_argument("--force", action="store_true", help="replace the recorded transitions in --out")
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
 
@@ -162,7 +177,9 @@ def _bag_to_replay(args: argparse.Namespace, _: list[str]) -> int:
 
     policy = OnnxPolicy.load(args.policy)
     topics = args.image_topic, args.executed_topic, args.reward_topic, args.episode_end_topic
-    sources = Sources(*topics, View.of(args.roi, args.rotate_deg, args.value_range), args.stamp_source)
+    sources = Sources(
+        *topics, View.of(args.roi, args.rotate_deg, args.value_range), args.stamp_source, args.start, args.duration
+    )
     with ReplayWriter(args.out, policy.spec, force=args.force) as writer:
         summaries = [fill(writer, bag, policy.spec, sources) for bag in args.bags]
         facts = to_dict(args.bags, summaries)

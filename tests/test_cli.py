@@ -235,6 +235,19 @@ def test_bag_eval_scores_several_side_by_side_and_goes_on_later(bag, policy, tmp
     assert "exists already, of other files or options" in capsys.readouterr().err
 
 
+def test_a_part_of_a_drive_is_scored_and_replayed(bag, rewarded, policy, tmp_path, capsys):
+    command = ["bag-eval", str(bag), "--policy", str(policy), "--json"]
+    assert main([*command, "--start", "1", "--duration", "1", "--out", str(tmp_path / "out")]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["frames"], found["ticks"], found["recorded_s"]) == (41, 11, pytest.approx(1.0))
+    replay = ["bag-to-replay", str(rewarded), "--policy", str(policy), "--out", str(tmp_path / "replay"), "--json"]
+    assert main([*replay, "--start", "1.05"]) == 0
+    replayed = json.loads(capsys.readouterr().out)
+    assert (replayed["images"], replayed["episodes"], replayed["terminated"]) == (38, 1, 0)
+    assert main([*command, "--start", "3"]) == 2
+    assert "--start: expected less than the 3.0 s" in capsys.readouterr().err
+
+
 def test_bag_eval_maps_depth_as_the_node_does(policy, tmp_path, capsys):
     depth, text = np.full((8, 8), 1500, np.uint16), "16UC1; png compressed "
     at = tiny_bag.START_NS

@@ -41,7 +41,7 @@ class Options:
 
     image_topic, command_topic: "" finds them by type. command_fields: as policy_node's command.fields. view,
     freeze_timeout_s, novelty_every: as Watching has them. stamp_source: header, or log for when it was recorded.
-    msg_path: a folder with .msg files, "" for none.
+    msg_path: a folder with .msg files, "" for none. start_s, duration_s: as Bag.limit has them.
     """
 
     image_topic: str = ""
@@ -52,6 +52,8 @@ class Options:
     novelty_every: int = 1
     stamp_source: str = "header"
     msg_path: str = ""
+    start_s: float = 0.0
+    duration_s: float = 0.0
 
 
 @dataclass
@@ -144,6 +146,7 @@ def evaluate(
     options = options or Options()
     if options.stamp_source not in STAMP_SOURCES:
         raise ConfigError(f"stamp source: expected {' or '.join(STAMP_SOURCES)}, got {options.stamp_source!r}")
+    bag.limit(options.start_s, options.duration_s)
     image = bag.topic(options.image_topic, IMAGE_TYPES, "images")
     actions = [action.name for action in policy.spec.actions]
     source = find_commands(bag, options.command_topic, options.command_fields, actions, image.name)
@@ -160,7 +163,9 @@ def evaluate(
             commands.take(record)
     result.wall_s, result.salvage = time.perf_counter() - started_s, bag.salvage
     if not result.frames:
-        raise BagError(f"bag: expected images on {image.name}, got none; name another topic")
+        raise BagError(
+            f"bag: expected images on {image.name}, got none; name another topic, or another part of the bag"
+        )
     if not result.ticks:
         count, (_, reason) = len(result.refused), result.refused[0]
         raise BagError(

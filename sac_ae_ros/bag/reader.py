@@ -32,6 +32,7 @@ class Bag:
         definitions: Definitions | None = None,
     ) -> None:
         self._definitions = definitions
+        self._limits_ns: tuple[int, int] | None = None
         self._path, self._parts, self._problems, self._copies = path, parts, problems, copies
         self._stores = {True: get_typestore(Stores.EMPTY), False: get_typestore(Stores.EMPTY)}  # by Record.ros1
         self._defaults = {True: get_typestore(Stores.ROS1_NOETIC), False: get_typestore(Stores.LATEST)}
@@ -103,15 +104,36 @@ class Bag:
         by_topic = {name: topic.messages or 0 for name, topic in self.topics.items()}
         return Salvage(sum(by_topic.values()), by_topic, printable("; ".join(reasons)))
 
+    def limit(self, start_s: float, duration_s: float) -> None:
+        """Leaves out `start_s` of the beginning, and what comes more than `duration_s` later (0: nothing), by log time.
+
+        Raises:
+            BagError: nothing is left.
+        """
+        first_ns, last_ns = self.start_ns, self.end_ns
+        if first_ns is None or last_ns is None or not (start_s or duration_s):
+            return
+        from_ns = first_ns + round(start_s * 1e9)
+        if from_ns > last_ns:
+            length_s = (last_ns - first_ns) * 1e-9
+            raise BagError(f"--start: expected less than the {length_s:.1f} s that were recorded, got {start_s:g}")
+        self._limits_ns = from_ns, from_ns + round(duration_s * 1e9) if duration_s else last_ns
+
     def records(self, topics: Collection[str] | None = None) -> Iterator[Record]:
         """The messages of these topics (None: of all), file after file; by log time within a file that is whole.
+        Only those within what `limit` left.
 
         Raises:
             BagError: a file that was there cannot be read any more.
         """
         for part in self._parts:
             try:
-                yield from (r for r in part.records(topics) if is_name(r.topic) and is_name(r.type))
+                found = (r for r in part.records(topics) if is_name(r.topic) and is_name(r.type))
+                if self._limits_ns is None:
+                    yield from found
+                else:
+                    from_ns, until_ns = self._limits_ns
+                    yield from (record for record in found if from_ns <= record.stamp_ns <= until_ns)
             except (DamageError, OSError) as error:
                 raise BagError(f"{self._path}: {part.name} cannot be read to its end: {error}") from error
 

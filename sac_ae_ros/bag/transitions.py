@@ -28,7 +28,7 @@ class Sources:
     """Where a recording has what is needed; "" finds a topic by type and the last part of its name.
 
     view: what of the image counts. stamp_source: picks the ticks by the frames' header stamps, or by when they were
-    recorded ("log"); commands meet frames by header stamps always.
+    recorded ("log"); commands meet frames by header stamps always. start_s, duration_s: as Bag.limit has them.
     """
 
     image_topic: str = ""
@@ -37,6 +37,8 @@ class Sources:
     episode_end_topic: str = ""
     view: View = FULL_VIEW
     stamp_source: str = "header"
+    start_s: float = 0.0
+    duration_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,7 @@ def transitions(bag: Bag, spec: PolicySpec, sources: Sources, summary: Summary) 
     """
     if sources.stamp_source not in STAMP_SOURCES:
         raise ConfigError(f"stamp source: expected {' or '.join(STAMP_SOURCES)}, got {sources.stamp_source!r}")
+    bag.limit(sources.start_s, sources.duration_s)
     topics = _find(bag, spec, sources)
     executed, rewards = read_beside(bag, spec, topics.executed, topics.reward, topics.read, summary)
     ticks = Ticks(bag, spec, sources.view, sources.stamp_source == "header", executed, summary)

@@ -215,3 +215,14 @@ def test_topics_with_names_that_are_none_are_only_counted(storage, tmp_path):
         assert "2 topics whose names are none are left out" in bag.salvage.reason
         with pytest.raises(BagError, match=r"there is /cmd_vel \(geometry_msgs/msg/Twist, 1\)$"):
             bag.topic("", {"sensor_msgs/msg/Image"}, "images")
+
+
+def test_a_part_of_a_recording_by_log_time(tmp_path):
+    with Bag.open(bags.write(tmp_path / "bag").parent) as bag:
+        bag.limit(10, 5)
+        found = [(record.stamp_ns - bags.START_NS) // 10**6 for record in bag.records(["/image"])]
+        assert found == list(range(10_000, 15_001, 100))
+        bag.limit(29.85, 0)
+        assert [record.topic for record in bag.records()] == ["/image", "/cmd_vel"]
+        with pytest.raises(BagError, match=r"--start: expected less than the 29\.9 s that were recorded, got 30"):
+            bag.limit(30, 0)
