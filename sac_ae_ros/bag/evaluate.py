@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from sac_ae_ros.bag import metrics
 from sac_ae_ros.bag.clocks import Clock
 from sac_ae_ros.bag.commands import RecordedCommands, find_commands
-from sac_ae_ros.bag.messages import BOOL, EPISODE_END, IMAGE_TYPES, OTHER_CLOCK_S, peek_stamp_ns, to_image
+from sac_ae_ros.bag.footage import Footage, Picture
+from sac_ae_ros.bag.messages import BOOL, EPISODE_END, OTHER_CLOCK_S, PICTURE_TYPES, peek_stamp_ns
 from sac_ae_ros.bag.metrics import ActionErrors
 from sac_ae_ros.bag.records import are_parallel
 from sac_ae_ros.core.command import SafetyGate
@@ -147,16 +148,17 @@ def evaluate(
     if options.stamp_source not in STAMP_SOURCES:
         raise ConfigError(f"stamp source: expected {' or '.join(STAMP_SOURCES)}, got {options.stamp_source!r}")
     bag.limit(options.start_s, options.duration_s)
-    image = bag.topic(options.image_topic, IMAGE_TYPES, "images")
+    image = bag.topic(options.image_topic, PICTURE_TYPES, "images")
     actions = [action.name for action in policy.spec.actions]
     source = find_commands(bag, options.command_topic, options.command_fields, actions, image.name)
     result = Evaluation(policy.spec, policy.sha256, image.name, source.topic if source else None)
-    frames, commands = _Frames(bag, policy, options, result, on_tick), RecordedCommands(bag, source, result)
+    frames, commands = _Frames(policy, options, result, on_tick), RecordedCommands(bag, source, result)
     ends = find_episode_ends(bag, image.name)
     started_s = time.perf_counter()
-    for record in bag.records({image.name, *ends, *([source.topic] if source else [])}):
+    wanted = {image.name, *ends, *([source.topic] if source else [])}
+    for record, picture in Footage(bag, image).follow(bag.records(wanted)):
         if record.topic == image.name:
-            frames.take(record)
+            frames.take(record, picture)
         elif record.topic in ends:
             frames.pipeline.reset()
         else:
@@ -200,9 +202,9 @@ class _Frames:
     """Feeds recorded images to ImageToCommand; only those that it will look at are decoded."""
 
     def __init__(
-        self, bag: Bag, policy: OnnxPolicy, options: Options, result: Evaluation, on_tick: Callable[[Tick, Frame], None]
+        self, policy: OnnxPolicy, options: Options, result: Evaluation, on_tick: Callable[[Tick, Frame], None]
     ) -> None:
-        self._bag, self._options, self._result, self._on_tick = bag, options, result, on_tick
+        self._options, self._result, self._on_tick = options, result, on_tick
         self._watched = _Watched(policy)
         guard = NoveltyGuard(policy.spec.novelty, SCORED)
         self._blind = guard.blind
@@ -213,15 +215,15 @@ class _Frames:
         self._stamps_ns: list[int] = []
         self._logs_ns: list[int] = []
 
-    def take(self, record: Record) -> None:
-        """Takes every record of the image topic, in the bag's order."""
+    def take(self, record: Record, picture: Picture) -> None:
+        """Takes every record of the image topic, in the order in which pictures are shown."""
         self._result.frames += 1
         stamp_ns = stamp_of(record, self._options)
         self._stamps_ns.append(stamp_ns)
         self._logs_ns.append(record.stamp_ns)
         started_s = time.perf_counter()
         try:
-            step = self.pipeline.process(lambda: to_image(self._bag.message(record)), stamp_ns)
+            step = self.pipeline.process(picture, stamp_ns)
         except SacAeError as error:
             self._result.refused.append((stamp_ns, str(error)))
             return

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from sac_ae_ros.bag.clocks import SAME_CLOCK_S, Clock
 from sac_ae_ros.bag.files import find_files, kind_of
-from sac_ae_ros.bag.messages import IMAGE_TYPES, peek_stamp_ns, to_image
+from sac_ae_ros.bag.messages import FFMPEG_PACKET, PICTURE_TYPES, peek_stamp_ns, to_image
 from sac_ae_ros.bag.reader import Bag, Record, Topic
 from sac_ae_ros.core.errors import BagError, SacAeError, printable
 from sac_ae_ros.core.image import CompressedImage
@@ -100,8 +100,8 @@ class _Column:
             self._problem = str(error)
             return
         self._has_header = next(iter(getattr(message, "__dataclass_fields__", ())), "") == _HEADER
-        if record.type in IMAGE_TYPES:
-            self._image = _picture(message)
+        if record.type in PICTURE_TYPES:
+            self._image = _picture(message, record.type == FFMPEG_PACKET)
 
     def facts(self, start_ns: int) -> dict[str, Any]:
         """What came of it; `start_ns` is when the recording begins."""
@@ -151,8 +151,10 @@ def _clocks(topics: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return groups
 
 
-def _picture(message: Any) -> str:
+def _picture(message: Any, is_packet: bool) -> str:
     """Size and encoding of an image, as far as they can be told without decoding."""
+    if is_packet:
+        return f"{_either(message, 'width')}x{_either(message, 'height')} {message.encoding}"
     image = to_image(message)
     if not isinstance(image, CompressedImage):
         return f"{image.width}x{image.height} {image.encoding}"
@@ -160,6 +162,11 @@ def _picture(message: Any) -> str:
         return f"{image.header.width}x{image.header.height} {image.format}"
     except SacAeError:
         return image.format
+
+
+def _either(message: Any, name: str) -> int:
+    """A packet's size, which has another name in ROS 1."""
+    return int(getattr(message, name, 0) or getattr(message, f"img_{name}", 0))
 
 
 def _row(topic: dict[str, Any]) -> list[str]:

@@ -13,6 +13,7 @@ from rosbags.typesys import Stores, get_types_from_idl, get_types_from_msg, get_
 
 from sac_ae_ros.bag.definitions import Definitions
 from sac_ae_ros.bag.files import decompress, find_files, kind_of
+from sac_ae_ros.bag.messages import FFMPEG_PACKET, FFMPEG_PACKET_FIELDS
 from sac_ae_ros.bag.part import Part
 from sac_ae_ros.bag.records import DamageError, Record, Salvage, Topic, are_parallel, is_name
 from sac_ae_ros.core.errors import BagError, printable
@@ -36,6 +37,7 @@ class Bag:
         self._path, self._parts, self._problems, self._copies = path, parts, problems, copies
         self._stores = {True: get_typestore(Stores.EMPTY), False: get_typestore(Stores.EMPTY)}  # by Record.ros1
         self._defaults = {True: get_typestore(Stores.ROS1_NOETIC), False: get_typestore(Stores.LATEST)}
+        self._defaults[False].register(get_types_from_msg(FFMPEG_PACKET_FIELDS, FFMPEG_PACKET))
         self._registered: set[tuple[bool, str]] = set()
 
     @staticmethod

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from sac_ae_ros.bag.beside import Rewards, Summary, read_beside
 from sac_ae_ros.bag.commands import EXECUTED, JOINT_STATE, Read, find_executed, reader
 from sac_ae_ros.bag.evaluate import STAMP_SOURCES, find_episode_ends
-from sac_ae_ros.bag.messages import BOOL, IMAGE_TYPES
+from sac_ae_ros.bag.footage import Footage
+from sac_ae_ros.bag.messages import BOOL, PICTURE_TYPES
 from sac_ae_ros.bag.reader import Bag, Record
 from sac_ae_ros.bag.ticks import Tick, Ticks
 from sac_ae_ros.core.errors import BagError, ConfigError
@@ -73,11 +74,12 @@ def transitions(bag: Bag, spec: PolicySpec, sources: Sources, summary: Summary) 
     bag.limit(sources.start_s, sources.duration_s)
     topics = _find(bag, spec, sources)
     executed, rewards = read_beside(bag, spec, topics.executed, topics.reward, topics.read, summary)
-    ticks = Ticks(bag, spec, sources.view, sources.stamp_source == "header", executed, summary)
+    ticks = Ticks(spec, sources.view, sources.stamp_source == "header", executed, summary)
     episodes = _Episodes(spec.frame_stack, rewards, executed.pace_ns, summary)
-    for record in bag.records({topics.image, *topics.ends}):
+    footage = Footage(bag, bag.topics[topics.image])
+    for record, picture in footage.follow(bag.records({topics.image, *topics.ends})):
         if record.topic == topics.image:
-            tick = ticks.take(record)
+            tick = ticks.take(record, picture)
             if tick is not None:
                 yield from episodes.tick(tick)
             continue
@@ -99,7 +101,7 @@ class _Topics:
 
 def _find(bag: Bag, spec: PolicySpec, sources: Sources) -> _Topics:
     actions = [action.name for action in spec.actions]
-    image = bag.topic(sources.image_topic, IMAGE_TYPES, "images")
+    image = bag.topic(sources.image_topic, PICTURE_TYPES, "images")
     executed = None if sources.executed_topic else find_executed(bag, actions, image.name)
     if executed is None:
         named = f"executed commands (positions of {', '.join(actions)})"
