@@ -106,7 +106,8 @@ def disagreement(result: Evaluation, tick: Tick) -> float | None:
     if tick.values is None or tick.recorded is None:
         return None
     spans = np.array([action.high - action.low for action in result.spec.actions])
-    return float((np.abs(tick.values - tick.recorded) / spans).mean())
+    with np.errstate(over="ignore"):
+        return float((np.abs(tick.values - tick.recorded) / spans).mean())
 
 
 def _worst(result: Evaluation, measure: Callable[[Tick], float | None], count: int) -> list[int]:

@@ -148,8 +148,8 @@ def baselines(stamps_s: Floats, held: Floats, period_s: float) -> dict[str, Base
 
 
 def share_of_range(error: float, action: ActionSpec) -> float:
-    """An error as a share of the action's range; halved first, since the range of two floats may be none."""
-    return (error / 2) / (action.high / 2 - action.low / 2)
+    """An error as a share of the action's range."""
+    return error / (action.high - action.low)
 
 
 def _errors(stamps_s: Floats, policy: Floats, held: Floats, action: ActionSpec, period_s: float) -> dict[str, Any]:

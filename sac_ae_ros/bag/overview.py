@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -133,7 +134,7 @@ def write_index(found: Sequence[Scored], out: Path) -> None:
     rows = []
     for i, (each, row) in enumerate(zip(found, texts, strict=True)):
         first = i > 0 and found[i - 1].job.bag != each.job.bag
-        link = f"{quote(each.job.out.name)}/report.html" if each.job.out is not None else ""
+        link = f"{quote(os.fsencode(each.job.out.name))}/report.html" if each.job.out is not None else ""
         rows.append(
             {"texts": row, "first": first, "link": link, "error": each.error, "best": _best(i, found, header, texts)}
         )

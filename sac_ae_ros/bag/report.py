@@ -189,7 +189,7 @@ def _rows(result: Evaluation) -> Iterator[Callable[[Axes, NDArray, NDArray], Non
                 column = np.array([np.nan if each is None else each[i] for each in values])
                 if np.isfinite(column).any():
                     _draw(axes, at_s[order], column[order], color, label)
-            axes.set_title(f"{title}, {result.spec.actions[i].unit}", loc="left")
+            axes.set_title(page.literal(f"{title}, {result.spec.actions[i].unit}"), loc="left")
             _legend(axes)
 
         yield commands
