@@ -30,6 +30,7 @@ TEMPLATE, SCRIPT = "report.html.jinja", "report.js"
 LEFT, RIGHT = 0.065, 0.985  # of a plot's width: where its axes begin and end
 ROW_IN = 1.45
 MOST_TICKS = 3000  # that the page knows the numbers of
+MOST_DRAWN = 1e100  # larger numbers are drawn there: an axis from the least to the largest float64 has no length
 MOMENT_WIDTH = 320  # pixels
 POLICY, RECORDED, NOVELTY = page.COLORS[0], page.COLORS[1], page.COLORS[2]
 
@@ -237,6 +238,7 @@ def _legend(axes: Axes) -> None:
 
 def _draw(axes: Axes, at_s: NDArray[np.float64], values: NDArray[np.float64], color: str, label: str) -> None:
     """A line; of a long recording the mean of neighbours, with their range shaded."""
+    values = np.clip(values, -MOST_DRAWN, MOST_DRAWN)
     x, mean, low, high = page.thin(at_s, values, 1500)
     if len(x) < len(at_s):
         axes.fill_between(x, low, high, color=color, alpha=0.2, linewidth=0)
@@ -273,7 +275,10 @@ def _number(values: NDArray[np.float64] | None, i: int, unit: str) -> str:
 
 
 def _short(values: NDArray[np.float64] | None, i: int) -> float | None:
-    return None if values is None else float(f"{values[i]:.4g}")
+    if values is None:
+        return None
+    short = float(f"{values[i]:.4g}")
+    return short if math.isfinite(short) else float(values[i])  # the largest float64, rounded, is none
 
 
 def _counted(number: int, what: str) -> str:

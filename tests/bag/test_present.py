@@ -167,6 +167,20 @@ def test_names_are_shown_letter_for_letter_and_every_range_has_a_video(tmp_path,
         assert sum(1 for _ in container.decode(video=0)) == 50
 
 
+@pytest.mark.filterwarnings("error")
+def test_commands_from_the_least_to_the_largest_number_make_a_page(tmp_path, browser):
+    largest = np.finfo(np.float64).max
+    actions = (ActionSpec("linear", "m", -8e307, 8e307), SPEC.actions[1])
+    policy = write_policy(tmp_path / "wide.onnx", spec={"actions": actions})
+    stamps = [START_NS + i * 100_000_000 for i in range(20)]
+    messages = [(at, "/image", tiny_bag.image(at, 255 * (i // 5 % 2))) for i, at in enumerate(stamps)]
+    messages += [(at, "/cmd_vel", tiny_bag.twist(largest * (-1) ** i, 0.0)) for i, at in enumerate(stamps)]
+    score(Job(tiny_bag.write(tmp_path / "bag", messages), policy, tmp_path / "out"), Options(), with_bar=False)
+    visit = browser.visit(tmp_path / "out/report.html", script="JSON.parse(document.querySelector('#ticks').text)")
+    assert visit.complaints == []
+    assert visit.value["actions"][0]["recorded"][:2] == [largest, -largest]
+
+
 def test_file_names_that_are_no_utf_8_are_shown_escaped(tmp_path, policy, browser):
     bag = tiny_bag.write(tmp_path / "bag", drive()).rename(tmp_path / os.fsdecode(b"dr\xffive"))
     options = Options(duration_s=1.0)
