@@ -117,7 +117,7 @@ def summary(facts: dict[str, Any]) -> dict[str, str]:
         "dropped frames": page.count(facts["dropped"]["frames"]),
         "stale frames": page.count(facts["stale"]["frames"]),
         "refused frames": page.count(facts["refused"]["frames"]),
-        "stack began anew": f"{page.count(facts['restarts'])} times",
+        "stack began anew": "once" if facts["restarts"] == 1 else f"{page.count(facts['restarts'])} times",
         "latency": "-"
         if facts["latency_p50_s"] is None
         else (f"{1e3 * facts['latency_p50_s']:.1f} ms (median), {1e3 * facts['latency_p99_s']:.1f} ms (99 %)"),
