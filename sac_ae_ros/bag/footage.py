@@ -140,6 +140,9 @@ class _Video:
             message = self._bag.message(record)
             text = message.encoding if record.type == FFMPEG_PACKET else message.format
             self._open(text)
+            if not len(message.data):  # which the decoder would take for the end of the video
+                self._damaged = True
+                raise ImageError(f"video: an empty packet; {_UNTIL}")
             packet = av.Packet(bytes(message.data))
             packet.pts = number
         if self._decoder is None:

@@ -114,13 +114,12 @@ def test_a_video_that_begins_without_a_key_frame_waits_for_one(tmp_path, policy)
     assert result.refused[0][1].endswith("from the next key frame on")
 
 
-def test_after_damage_no_picture_is_used_before_the_next_key_frame(tmp_path, policy):
+@pytest.mark.parametrize("damage", ["cut", "foreign", "empty"])
+def test_after_damage_no_picture_is_used_before_the_next_key_frame(tmp_path, policy, damage):
     packets = encode("libx264", ZERO_LATENCY)
-    packets[4] = (4, packets[4][1][: len(packets[4][1]) // 2])
-    result, _ = run(tmp_path / "cut", in_packets(packets), policy)
-    assert [(tick.stamp_ns - START_NS) // PERIOD_NS for tick in result.ticks] == [*range(4), *range(10, 20)]
-    packets[4] = (4, b"nothing of the kind")
-    result, _ = run(tmp_path / "other", in_packets(packets), policy)
+    whole = packets[4][1]
+    packets[4] = (4, {"cut": whole[: len(whole) // 2], "foreign": b"nothing of the kind", "empty": b""}[damage])
+    result, _ = run(tmp_path / "bag", in_packets(packets), policy)
     assert [(tick.stamp_ns - START_NS) // PERIOD_NS for tick in result.ticks] == [*range(4), *range(10, 20)]
 
 
