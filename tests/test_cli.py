@@ -4,6 +4,7 @@ import csv
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +19,7 @@ from tiny_policy import expected_values, write_policy
 from sac_ae_ros.cli import main
 from sac_ae_ros.core.spec import NoveltyStats, PolicySpec
 
+DOCS = Path(__file__).parents[1] / "docs/bags.md"
 TINY_NAMES = ("linear", "angular")
 TINY_KEYS = (
     "--env.height=12 --env.width=12 --env.frame_stack=2 --network.filters=4 --network.strides=[2,1]"
@@ -180,6 +182,19 @@ def test_bag_eval_is_a_gate(bag, policy, capfd):
     assert [line.split(" --", 1)[1] for line in lines] == [
         "min-ticks 31", "max-mae 0.01", "max-mae-raw 0.02", "max-novelty 0.5", "max-age 0.002",
     ]  # fmt: skip
+
+
+def test_the_documented_workflow_judges(bag, policy, tmp_path, capfd):
+    (command,) = re.findall(r"run: >\n +sac-ae (bag-eval drives.*?)\n- ", DOCS.read_text(), re.DOTALL)
+    files = {"drives/corridor": bag, "policy.onnx": policy, "scores": tmp_path / "scores"}
+    words = [str(files.get(word, word)) for word in command.split()]
+    assert main(words) == 1
+    lines = capfd.readouterr().err.splitlines()
+    assert any("30 ticks are fewer than --min-ticks 500" in line for line in lines)
+    loose = [
+        word.replace("=0.05", "=9").replace("=0.2", "=9").replace("500", "30").replace("450", "29") for word in words
+    ]
+    assert main([*loose, "--metrics-only", "--force"]) == 0
 
 
 def test_a_policy_passes_the_gate_on_its_own_drive(policy, tmp_path, capfd):
