@@ -29,7 +29,7 @@ def describe(path: Path, msg_path: Path | None = None) -> dict[str, Any]:
     Raises:
         BagError: nothing there can be read.
     """
-    with Bag.open(path, msg_path) as bag:
+    with Bag.open(path, msg_path=msg_path) as bag:
         columns = {name: _Column(bag, topic) for name, topic in bag.topics.items()}
         for record in bag.records():
             if record.topic in columns:

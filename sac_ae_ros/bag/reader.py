@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections import Counter
 from collections.abc import Collection, Iterator
@@ -33,7 +34,7 @@ class Bag:
         definitions: Definitions | None = None,
     ) -> None:
         self._definitions = definitions
-        self._limits_ns: tuple[int, int] | None = None
+        self._limits_ns = -math.inf, math.inf
         self._path, self._parts, self._problems, self._copies = path, parts, problems, copies
         self._stores = {True: get_typestore(Stores.EMPTY), False: get_typestore(Stores.EMPTY)}  # by Record.ros1
         self._defaults = {True: get_typestore(Stores.ROS1_NOETIC), False: get_typestore(Stores.LATEST)}
@@ -41,7 +42,7 @@ class Bag:
         self._registered: set[tuple[bool, str]] = set()
 
     @staticmethod
-    def open(path: Path, msg_path: Path | None = None) -> Bag:
+    def open(path: Path, *, msg_path: Path | None = None) -> Bag:
         """Opens a recording.
 
         Args:
@@ -113,13 +114,14 @@ class Bag:
             BagError: nothing is left.
         """
         first_ns, last_ns = self.start_ns, self.end_ns
+        self._limits_ns = -math.inf, math.inf
         if first_ns is None or last_ns is None or not (start_s or duration_s):
             return
         from_ns = first_ns + round(start_s * 1e9)
         if from_ns > last_ns:
             length_s = (last_ns - first_ns) * 1e-9
             raise BagError(f"--start: expected less than the {length_s:.1f} s that were recorded, got {start_s:g}")
-        self._limits_ns = from_ns, from_ns + round(duration_s * 1e9) if duration_s else last_ns
+        self._limits_ns = from_ns, from_ns + round(duration_s * 1e9) if duration_s else math.inf
 
     def records(self, topics: Collection[str] | None = None) -> Iterator[Record]:
         """The messages of these topics (None: of all), file after file; by log time within a file that is whole.
@@ -130,12 +132,7 @@ class Bag:
         """
         for part in self._parts:
             try:
-                found = (r for r in part.records(topics) if is_name(r.topic) and is_name(r.type))
-                if self._limits_ns is None:
-                    yield from found
-                else:
-                    from_ns, until_ns = self._limits_ns
-                    yield from (record for record in found if from_ns <= record.stamp_ns <= until_ns)
+                yield from (r for r in part.records(topics) if self._is_wanted(r))
             except (DamageError, OSError) as error:
                 raise BagError(f"{self._path}: {part.name} cannot be read to its end: {error}") from error
 
@@ -225,6 +222,10 @@ class Bag:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
+
+    def _is_wanted(self, record: Record) -> bool:
+        from_ns, until_ns = self._limits_ns
+        return is_name(record.topic) and is_name(record.type) and from_ns <= record.stamp_ns <= until_ns
 
     def _store(self, record: Record) -> Any:
         """Knows the record's type as the recording defines it, else as ROS does."""

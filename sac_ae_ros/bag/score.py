@@ -75,7 +75,7 @@ def score(job: Job, options: Options, *, with_bar: bool = True) -> dict[str, Any
     """
     policy = OnnxPolicy.load(job.policy)
     title = job.bag.resolve().name
-    with Bag.open(job.bag, Path(options.msg_path) if options.msg_path else None) as bag:
+    with Bag.open(job.bag, msg_path=Path(options.msg_path) if options.msg_path else None) as bag:
         with progress(bag, title if with_bar else "") as advance:
             result = evaluate(bag, policy, options, lambda tick, _: advance(tick))
         names = {"bag": str(job.bag), "bag_name": title, "policy": str(job.policy)}

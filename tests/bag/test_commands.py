@@ -190,10 +190,13 @@ def test_a_type_without_a_definition_is_named_and_read_from_msg_files(tmp_path, 
     folder = tmp_path / "src/robot/my_msgs/msg"
     folder.mkdir(parents=True)
     (folder / "Drive.msg").write_text(DRIVE)
-    with Bag.open(tmp_path / "bag", tmp_path / "src") as bag, pytest.raises(BagError, match="needs my_msgs/msg/Wheel"):
+    with (
+        Bag.open(tmp_path / "bag", msg_path=tmp_path / "src") as bag,
+        pytest.raises(BagError, match="needs my_msgs/msg/Wheel"),
+    ):
         evaluate(bag, policy, options)
     (folder / "Wheel.msg").write_text(WHEEL)
-    with Bag.open(tmp_path / "bag", tmp_path / "src") as bag:
+    with Bag.open(tmp_path / "bag", msg_path=tmp_path / "src") as bag:
         result = evaluate(bag, policy, options)
     assert result.paired_by == "header"
     assert max(errors.max for errors in result.actions.values()) < 1e-6
@@ -203,14 +206,14 @@ def test_folders_of_definitions_that_are_none_are_refused(tmp_path, policy):
     write_humble(tmp_path / "bag", frames())
     for folder in (tmp_path / "nothing", tmp_path / "bag"):
         with pytest.raises(BagError, match=r"--msg-path: expected .*\.msg files"):
-            Bag.open(tmp_path / "bag", folder)
+            Bag.open(tmp_path / "bag", msg_path=folder)
     for text, says in (("float64 speed\n?", "expected a message definition"), ("float64 other\n", "different")):
         for name, content in (("a", text), ("b", DRIVE if says == "different" else text)):
             path = tmp_path / f"ws/{name}/my_msgs/msg/Drive.msg"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(content)
         options = Options(command_topic="/drive", command_fields=("speed", "speed"))
-        with Bag.open(tmp_path / "bag", tmp_path / "ws") as bag, pytest.raises(BagError, match=says):
+        with Bag.open(tmp_path / "bag", msg_path=tmp_path / "ws") as bag, pytest.raises(BagError, match=says):
             evaluate(bag, policy, options)
 
 
