@@ -265,3 +265,14 @@ def test_of_a_leap_the_longer_side_stays_as_it_is(tmp_path):
         assert [record.stamp_ns for record in bag.records()][-3:] == [begun_ns + 900_000_000] * 2 + [
             begun_ns + 900_000_005
         ]
+
+
+def test_a_part_of_a_recording_by_log_time(tmp_path):
+    with Bag.open(bags.write(tmp_path / "bag").parent) as bag:
+        bag.limit(10, 5)
+        found = [(record.stamp_ns - bags.START_NS) // 10**6 for record in bag.records(["/image"])]
+        assert found == list(range(10_000, 15_001, 100))
+        bag.limit(29.85, 0)
+        assert [record.topic for record in bag.records()] == ["/image", "/cmd_vel"]
+        with pytest.raises(BagError, match=r"--start: expected less than the 29\.9 s that were recorded, got 30"):
+            bag.limit(30, 0)
