@@ -74,6 +74,8 @@ def load(run_dir: Path, device: str) -> tuple[dict[str, Any], dict[str, dict[str
         folders = [run_dir / "checkpoints" / "replaced"]  # killed between two renames
     if not folders:
         raise RunError(f"resume: expected a checkpoint under {run_dir / 'checkpoints'}, found none; start a new run")
+    if not (found := folders[-1].resolve()).is_relative_to(run_dir.resolve()):
+        raise RunError(f"resume: {folders[-1]} leads to {found}, outside of the run's folder; copy it there")
     state = load_tensors(folders[-1] / "agent.pt", device)
     return state, {path.stem: load_arrays(path) for path in sorted(folders[-1].glob("*.npz"))}
 
@@ -92,9 +94,14 @@ def load_arrays(path: Path, purpose: str = "resume") -> dict[str, NDArray[Any]]:
         RunError: no such file, or none of arrays; `purpose` says what it was wanted for.
     """
     try:
+        with zipfile.ZipFile(path) as members:
+            if sum(member.file_size for member in members.infolist()) > path.stat().st_size:
+                raise ValueError("expected arrays as they are, it claims to inflate")
         with np.load(path, allow_pickle=False) as arrays:
             return dict(arrays)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except (
+        *(OSError, ValueError, KeyError, EOFError, MemoryError, OverflowError, RuntimeError, zipfile.BadZipFile),
+    ) as error:  # RuntimeError: of members that are encrypted
         raise RunError(f"{purpose}: cannot read {path} ({error})") from None
 
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from sim_training.replay import Replay
 
 FORMAT = 1
+_MOST_FACTS = 64 << 20  # bytes
 FRAMES, ARRAYS, FACTS = "frames.bin", "replay.npz", "replay.json"
 KEY = "learn.replay_from"
 
@@ -145,6 +146,8 @@ class StoredReplay:
         """
         self.folder = folder
         try:
+            if (size := (folder / FACTS).stat().st_size) > _MOST_FACTS:
+                raise ValueError(f"{FACTS} has {size} bytes")
             self.facts: dict[str, Any] = json.loads((folder / FACTS).read_text(encoding="utf-8"))
             if self.facts["format"] != FORMAT:
                 raise ValueError(f"expected format {FORMAT}, got {self.facts['format']}")
@@ -154,12 +157,16 @@ class StoredReplay:
             )
             self.actions = tuple(ActionSpec(**action) for action in self.facts["actions"])
             count, self.frame_shape = int(self.facts["frames"]), tuple(self.facts["frame_shape"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            if len(self.frame_shape) != 3 or not all(type(n) is int and 0 < n < 1 << 16 for n in self.frame_shape):
+                raise ValueError(f"expected a frame's shape, got {self.facts['frame_shape']!r:.80}")
+        except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             reason = f"no {error}" if isinstance(error, KeyError) else error
             raise RunError(f"{KEY}: {folder} holds no recorded transitions ({reason})") from None
         self.arrays = checkpoint.load_arrays(folder / ARRAYS, KEY)
         self._check_arrays(count)
         try:
+            if not (folder / FRAMES).is_file():
+                raise ValueError("it is no file")
             self._frames = np.memmap(folder / FRAMES, np.uint8, "c").reshape(count, *self.frame_shape)
         except (OSError, ValueError) as error:
             raise RunError(f"{KEY}: {folder / FRAMES}: expected {count} frames ({error}); fill a folder anew") from None
