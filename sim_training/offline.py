@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 FORMAT = 1
 FRAMES, ARRAYS, FACTS = "frames.bin", "replay.npz", "replay.json"
 KEY = "learn.replay_from"
-MAX_FACTS_BYTES = 1 << 20
+MAX_FACTS_BYTES = 64 << 20  # of many recordings, each with a list of refused frames
 
 
 class ReplayWriter:
@@ -155,6 +155,8 @@ class StoredReplay:
             )
             self.actions = tuple(_action(**action) for action in self.facts["actions"])
             count, self.frame_shape = int(self.facts["frames"]), tuple(self.facts["frame_shape"])
+            if len(self.frame_shape) != 3 or not all(type(n) is int and 0 < n < 1 << 16 for n in self.frame_shape):
+                raise ValueError(f"expected a frame's shape, got {self.facts['frame_shape']!r:.80}")
         except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             reason = f"no {error}" if isinstance(error, KeyError) else error
             raise RunError(f"{KEY}: {folder} holds no recorded transitions ({reason})") from None

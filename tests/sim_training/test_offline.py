@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -248,3 +249,53 @@ def test_what_is_no_file_is_refused_and_not_waited_for(folder, name, kind):
         (folder / name).mkdir()
     with pytest.raises(RunError, match=r"learn\.replay_from: "):
         StoredReplay(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"frames": 1e400}, "cannot convert float infinity"),
+        ({"frames": 10**12}, r"replay\.npz is damaged"),
+        ({"frame_shape": [-1, 12, 12]}, "expected a frame's shape"),
+        ({"frame_shape": [3, "x", 12]}, "expected a frame's shape"),
+        ({"frame_shape": [[[]] * 9999] * 3}, "expected a frame's shape"),
+        ({"frame_shape": [3, 12, 13]}, r"frames\.bin: expected 27 frames"),
+        ({"actions": [{"name": "x"}]}, "holds no recorded transitions"),
+    ],
+)
+def test_hostile_facts_of_a_folder_are_refused(change, says, folder):
+    facts = json.loads((folder / offline.FACTS).read_text())
+    (folder / offline.FACTS).write_text(json.dumps({**facts, **change}))
+    with pytest.raises(RunError, match=says) as refused:
+        StoredReplay(folder)
+    assert len(str(refused.value)) < 600
+
+
+def test_deep_facts_a_pipe_and_arrays_that_claim_more_than_they_hold_are_refused(folder):
+    whole = (folder / offline.FACTS).read_bytes()
+    (folder / offline.FACTS).write_text("[" * 100_000)
+    with pytest.raises(RunError, match="holds no recorded transitions"):
+        StoredReplay(folder)
+    (folder / offline.FACTS).write_bytes(whole)
+    (folder / offline.FRAMES).unlink()
+    os.mkfifo(folder / offline.FRAMES)
+    with pytest.raises(RunError, match="it is no file"):
+        StoredReplay(folder)
+    np.savez_compressed(folder / offline.ARRAYS, action=np.zeros(1 << 24, np.float32))
+    with pytest.raises(RunError, match="it claims to inflate"):
+        StoredReplay(folder)
+    for count in (10**10, 10**17, 10**30):
+        header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({count},), }}".ljust(117) + "\n"
+        with zipfile.ZipFile(folder / offline.ARRAYS, "w") as out:
+            out.writestr("action.npy", b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode())
+        with pytest.raises(RunError, match=r"cannot read .*replay\.npz"):
+            StoredReplay(folder)
+
+
+def test_a_checkpoint_outside_of_the_runs_folder_is_refused(tmp_path):
+    outside = checkpoint.save(tmp_path / "other", 100, {"step": 1}, {})
+    assert checkpoint.load(tmp_path / "other", "cpu")[0] == {"step": 1}
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "run" / "checkpoints" / "000000200").symlink_to(outside)
+    with pytest.raises(RunError, match=r"000000200 leads to .*/other/.*, outside of the run's folder"):
+        checkpoint.load(tmp_path / "run", "cpu")
