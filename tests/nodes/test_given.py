@@ -58,12 +58,19 @@ def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
         ("policy_node", "use_sim_tiem:=true", "use_sim_time"),
         ("record_node", "outt:=/nowhere", "out"),
         ("replay_node", "bagg:=/nowhere", "bag"),
+        ("sim_robot_node", "command.typo:=geometry_msgs/msg/Twist", "command.type"),
         ("sim_robot_node", "tsk:=rover/chase_ball", "task"),
     ],
 )
 def test_a_misspelt_parameter_ends_the_start(shared_network, module, wrong, nearest):
     name = wrong.partition(":=")[0]
     assert f"got '{name}' (did you mean '{nearest}'?)" in refusal(shared_network, module, "-p", wrong)
+
+
+@pytest.mark.parametrize("name", ["command.allow_publishers:=[/teleop]", "command.other_publishers:=stop"])
+def test_who_else_commands_means_nothing_to_the_simulated_robot(shared_network, name):
+    line = refusal(shared_network, "sim_robot_node", "-p", name)
+    assert f"expected names that sim_robot_node has, got '{name.partition(':=')[0]}'" in line
 
 
 def test_all_that_is_wrong_is_named(shared_network, tmp_path):
