@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 FORMAT = 1
 FRAMES, ARRAYS, FACTS = "frames.bin", "replay.npz", "replay.json"
 KEY = "learn.replay_from"
-MAX_FACTS_BYTES = 1 << 20
+MAX_FACTS_BYTES = 64 << 20  # of many recordings, each with a list of refused frames
 
 
 class ReplayWriter:

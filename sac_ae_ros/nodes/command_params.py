@@ -32,14 +32,6 @@ class CommandParams:
         (),
         "what those of `constants` are in a stop that are velocities or efforts, each as field=value; unset: zero",
     )
-    allow_publishers: tuple[str, ...] = parameter(
-        (), "full names of nodes that may publish commands as well; any other keeps the robot from being armed"
-    )
-    other_publishers: str = parameter(
-        "report",
-        "another publisher that appears while the robot is armed: report it in /diagnostics, or stop",
-        choices=("report", "stop"),
-    )
     frame_id: str = parameter("base_link", "header.frame_id of stamped commands")
     time_from_start_s: float = parameter(
         0.0, "of each point of a JointTrajectory, s; 0 means one policy period", low=0.0, high=HOUR_S

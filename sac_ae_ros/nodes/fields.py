@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import math
+import pkgutil
 import re
 from dataclasses import dataclass
 from typing import Any
 
 from builtin_interfaces.msg import Duration, Time
 
-from sac_ae_ros.core.errors import ConfigError
+from sac_ae_ros.core.errors import ConfigError, quote
 from sac_ae_ros.core.field_path import Steps, parse_parts, path, walk
 
 MOST = {"float": 3.402823466e38, "double": 1.7976931348623157e308}  # of float32 as rosidl's setters have it
 _INTEGER = re.compile(r"(u?)int(8|16|32|64)")
 _TEXT = re.compile(r"w?string(?:<(?P<most>\d+)>)?")
 _MESSAGE = re.compile(r"([a-z]\w*)/(?:msg/)?([A-Z]\w*)")
+PACKAGE_CUTOFF, TYPE_CUTOFF = 0.8, 0.7  # of difflib: how alike names are that one may stand for the other
 LIST = re.compile(r"sequence<(?P<item>.+?)(?:, (?P<most>\d+))?>|(?P<fixed_item>.+)\[(?P<size>\d+)\]")
 _TIMES = {"builtin_interfaces/Duration": Duration, "builtin_interfaces/Time": Time}
 
@@ -66,9 +69,32 @@ def message_class(name: str, title: str = "command.type") -> Any:
             return getattr(importlib.import_module(f"{match[1]}.msg"), match[2])
     except (ImportError, AttributeError):
         pass
+    nearest = _nearest_type(name)
+    way_out = f"did you mean {nearest}?" if nearest else "install its package"
     raise ConfigError(
-        f"{title}: expected an installed message type like geometry_msgs/msg/Twist, got {name!r}; install its package"
+        f"{title}: expected an installed message type like geometry_msgs/msg/Twist, got {quote(name)}; {way_out}"
     )
+
+
+def _nearest_type(name: str) -> str:
+    """The installed message type of nearly this name; empty if there is none."""
+    tokens = [token for token in re.split(r"[/.:]+", name) if token not in ("", "msg")]
+    if not tokens:
+        return ""
+    installed = [module.name for module in pkgutil.iter_modules() if module.name.endswith("_msgs")]
+    packages = difflib.get_close_matches(tokens[0].lower(), installed, 3, PACKAGE_CUTOFF) if tokens[1:] else installed
+    types = {type_.rpartition("/")[2].lower(): type_ for package in packages[::-1] for type_ in _types(package)}
+    found = difflib.get_close_matches(tokens[-1].lower(), list(types), 1, TYPE_CUTOFF)
+    return types[found[0]] if found else ""
+
+
+def _types(package: str) -> list[str]:
+    """The message types of an installed package."""
+    try:
+        module = importlib.import_module(f"{package}.msg")
+    except ImportError:
+        return []
+    return [f"{package}/msg/{name}" for name in vars(module) if name[0].isupper()]
 
 
 def find(kind: Any, text: str, title: str) -> Field:

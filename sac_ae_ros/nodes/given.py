@@ -1,18 +1,19 @@
-"""Refuses parameters and parameter files that reach no parameter of the node: ROS drops them without a word."""
+"""Refuses parameters and parameter files that reach no parameter of the node, or one twice: ROS says nothing."""
 
 from __future__ import annotations
 
 import difflib
 import itertools
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import yaml
 from rclpy.node import Node
+from rclpy.parameter import Parameter
 
 from sac_ae_ros.core.errors import ConfigError
+from sac_ae_ros.nodes.parameter_types import mismatch
 
 PARAMETERS = "ros__parameters"
 _BUILT_IN = "qos_overrides."  # declared by publishers and subscriptions, later
@@ -20,21 +21,25 @@ _FILE, _VALUE = ("--params-file",), ("-p", "--param")
 _WILDCARDS = {"**": r"(/\w+)*", "*": r"/\w+"}
 
 
-def check(node: Node, names: Collection[str], arguments: Sequence[str]) -> None:
-    """Refuses parameters that a node with the parameters `names` does not have, and files that have none for it.
+def check(node: Node, types: Mapping[str, Parameter.Type], arguments: Sequence[str]) -> None:
+    """Refuses parameters that a node does not have or that have another type, and files that have none for it.
 
-    `arguments`: the command line of its process.
+    `types`: those of the node's parameters. `arguments`: the command line of its process.
 
     Raises:
-        ConfigError: names all of them, and the nearest right names.
+        ConfigError: names all of them, with the nearest right names and with what to write instead.
     """
-    known = {*names, *node.list_parameters([], 0).names}
-    wrong = [_nearest(name, known) for name in node._parameter_overrides if not _has(name, known)]
+    known = {*types, *node.list_parameters([], 0).names}
+    overrides = node._parameter_overrides
+    wrong = [_nearest(name, known) for name in overrides if not _has(name, known)]
     full_name = node.get_fully_qualified_name()
     elsewhere = [*_other_files(full_name, arguments), *_other_values(full_name, arguments)]
     told = [f"parameters: expected names that {node.get_name()} has, got {', '.join(wrong)}"] if wrong else []
     if told or elsewhere:
         raise ConfigError("; ".join([*told, *elsewhere]) + "; docs/ros.md lists the parameters")
+    mismatches = [mismatch(type_, overrides[name]) for name, type_ in types.items() if name in overrides]
+    if any(mismatches):
+        raise ConfigError("; ".join(filter(None, mismatches)))
 
 
 def _has(name: str, known: Collection[str]) -> bool:
@@ -74,23 +79,58 @@ def _values(arguments: Sequence[str], flags: Collection[str]) -> Iterator[str]:
             yield value
 
 
-def _read(file: str) -> Any:
+def _read(file: str) -> yaml.Node | None:
     """The tree of a parameter file; tags count for nothing, as to rcl: launch_ros writes lists as `!!python/tuple`."""
     try:
-        return yaml.load(Path(file).read_text(), Loader=yaml.BaseLoader)
+        tree = yaml.compose(Path(file).read_text(), Loader=yaml.BaseLoader)
+        _check_once(file, tree)
+        return tree
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise ConfigError(f"{file}: expected parameters as YAML, got {error}") from None
     except RecursionError:
         raise ConfigError(f"{file}: expected parameters as YAML, got more levels than any node has") from None
 
 
-def _sections(tree: Any, prefix: str = "") -> Iterator[str]:
+def _check_once(file: str, tree: yaml.Node | None) -> None:
+    """Raises ConfigError where a parameter or a key stands twice: rcl would take the last of its values."""
+    first: dict[object, yaml.Node] = {}
+    twice = {}
+    for name, key in _names(tree):
+        before = first.setdefault(name, key)
+        if before is not key:
+            lines = (before.start_mark.line + 1, key.start_mark.line + 1)
+            twice[id(key)] = f"'{key.value}' in line {lines[0]} and again in line {lines[1]}"
+    if twice:
+        raise ConfigError(f"{file}: expected every key once, got {', '.join(twice.values())}; keep one of them")
+
+
+def _names(tree: yaml.Node | None, prefix: str = "", joint: str = "/") -> Iterator[tuple[object, yaml.Node]]:
+    """Each key with its place in its mapping, and once more with its full name where it has a value.
+
+    The full name tells that `limits.low: 1` and `limits: {low: 1}` are the same.
+    """
+    for key, value in _entries(tree):
+        yield (id(tree), key.value), key
+        name = f"{prefix}{joint}{key.value.strip('/')}"
+        if isinstance(value, yaml.MappingNode):
+            yield from _names(value, name, "." if key.value == PARAMETERS else joint)
+        else:
+            yield name, key
+
+
+def _sections(tree: yaml.Node | None, prefix: str = "") -> Iterator[str]:
     """The names of nodes in a parameter file, with namespaces and wildcards."""
-    for key, value in tree.items() if isinstance(tree, dict) else ():
-        if key == PARAMETERS:
+    for key, value in _entries(tree):
+        if key.value == PARAMETERS:
             yield prefix
         else:
-            yield from _sections(value, f"{prefix}/{str(key).strip('/')}")
+            yield from _sections(value, f"{prefix}/{key.value.strip('/')}")
+
+
+def _entries(tree: yaml.Node | None) -> list[tuple[yaml.ScalarNode, yaml.Node]]:
+    """The keys that are texts and their values, of a mapping; none for anything else."""
+    pairs = tree.value if isinstance(tree, yaml.MappingNode) else ()
+    return [(key, value) for key, value in pairs if isinstance(key, yaml.ScalarNode)]
 
 
 def _matches(section: str, full_name: str) -> bool:

@@ -18,6 +18,8 @@ from sac_ae_ros.core.errors import printable
 
 IMAGE, COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
 BOOL = "std_msgs/msg/Bool"
+COMPRESSIONS = ("compressed", "compressedDepth")
+TRANSPORTS = (("raw", "", IMAGE), *((name, f"/{name}", COMPRESSED) for name in COMPRESSIONS))
 KILLED_S = 20.0  # so long the graph goes on to have a process that was killed
 PARTICIPANT_BYTES = 12  # of a DDS endpoint's id
 UNNAMED = "an unnamed node"
@@ -123,11 +125,26 @@ class GraphWatch:
         text = f"nobody {'subscribes to' if self._commands else 'publishes'} {self._name}"
         if self._commands or self._type not in (IMAGE, COMPRESSED):
             return text
+        sibling = self._sibling()
+        if sibling:
+            return f"{text}, but {sibling}"
         names = sorted(name for name, types in self._node.get_topic_names_and_types() if self._type in types)
         elsewhere = [name for name in names if self._node.count_publishers(name)][:SUGGESTED]
         if not elsewhere:
             return text
         return f"{text}, but {', '.join(elsewhere)} {'has' if len(elsewhere) == 1 else 'have'} type {self._type}; remap"
+
+    def _sibling(self) -> str:
+        """The same images on the topic of another transport, as image_transport names it, with what selects them."""
+        stem, _, last = self._name.rpartition("/")
+        base = stem if self._type == COMPRESSED and last in COMPRESSIONS else self._name
+        for transport, suffix, type_ in TRANSPORTS:
+            name = f"{base}{suffix}"
+            infos = [] if name == self._name else self._node.get_publishers_info_by_topic(name)
+            there = sorted(full_name(info) for info in infos if info.topic_type == type_)
+            if there:
+                return f"{there[0]} publishes {type_} on {name}; set image.transport: {transport}"
+        return ""
 
     def _mixed(self, publishers: Sequence[TopicEndpointInfo]) -> list[str]:
         names = sorted(full_name(info) for info in publishers if info.topic_type == self._type)

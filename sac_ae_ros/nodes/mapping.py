@@ -135,8 +135,9 @@ def stop_policy(params: CommandParams, actions: int) -> StopPolicy:
     """What a stop sends, for so many `actions`.
 
     Raises:
-        ConfigError: the parameters don't say what a stop is, or contradict themselves.
+        ConfigError: an unknown type, or the parameters don't say what a stop is, or contradict themselves.
     """
+    message_class(params.type)  # a misspelt type is no reason to ask what its stop is
     stop = params.stop or ("zero" if _TWIST.fullmatch(params.type) else "")
     if not stop:
         raise ConfigError(

@@ -21,6 +21,12 @@ from sac_ae_ros.nodes import given
 Params = TypeVar("Params")
 
 HOUR_S = 3600.0
+_TYPES = {
+    bool: Parameter.Type.BOOL,
+    int: Parameter.Type.INTEGER,
+    float: Parameter.Type.DOUBLE,
+    str: Parameter.Type.STRING,
+}
 _LIST_TYPES = {
     tuple[float, ...]: Parameter.Type.DOUBLE_ARRAY,
     tuple[int, ...]: Parameter.Type.INTEGER_ARRAY,
@@ -48,11 +54,13 @@ def declare(
         arguments: the command line of the process.
 
     Raises:
-        ConfigError: something given from outside is for another node, or for no parameter.
-        rclpy.exceptions.ParameterException: a value given from outside has the wrong type, range or choice.
+        ConfigError: something given from outside is for another node or for no parameter, has the wrong type, or
+            stands twice in a file.
+        rclpy.exceptions.ParameterException: a value given from outside has the wrong range or choice.
     """
     fields = {name: (type_, field) for name, type_, field in _fields(kind)}
-    given.check(node, fields, arguments)
+    types = {name: _LIST_TYPES.get(type_) or _TYPES[type_] for name, (type_, _) in fields.items()}
+    given.check(node, types, arguments)
     declared: set[str] = set()
 
     def check(parameters: list[Parameter]) -> SetParametersResult:

@@ -59,6 +59,20 @@ class CameraInfoParams:
 
 
 @dataclass(frozen=True)
+class PolicyCommandParams(CommandParams):
+    """The group `command` of policy_node: who else may command the robot as well."""
+
+    allow_publishers: tuple[str, ...] = parameter(
+        (), "full names of nodes that may publish commands as well; any other keeps the robot from being armed"
+    )
+    other_publishers: str = parameter(
+        "report",
+        "another publisher that appears while the robot is armed: report it in /diagnostics, or stop",
+        choices=("report", "stop"),
+    )
+
+
+@dataclass(frozen=True)
 class LimitParams:
     """The group `limits`: the robot's own, in the actions' units; the policy's hold as well."""
 
@@ -157,7 +171,7 @@ class PolicyParams:
     )
     image: ImageParams = ImageParams()
     camera_info: CameraInfoParams = CameraInfoParams()
-    command: CommandParams = CommandParams()
+    command: PolicyCommandParams = PolicyCommandParams()
     limits: LimitParams = LimitParams()
     novelty: NoveltyParams = NoveltyParams()
     reload: ReloadParams = ReloadParams()

@@ -21,8 +21,9 @@ from rclpy.logging import get_logger
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
-from sac_ae_ros.core.errors import SacAeError, printable
+from sac_ae_ros.core.errors import ConfigError, SacAeError, printable
 from sac_ae_ros.nodes import log_pump, rclpy_guard
+from sac_ae_ros.nodes.parameter_types import mismatch_of
 
 # Set by this package's launch files to the process id of `ros2 launch`. Nodes started in any other way don't have it.
 LAUNCH_PID = "SAC_AE_ROS_LAUNCH_PID"
@@ -33,6 +34,8 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 # rcl's words where a read-only home keeps it from ~/.ros/log
 _NO_LOG = re.compile(r"initialize logging|log directory|\.log for writing")
+_MIXED = "Sequence should be of same type"
+ONE_TYPE = "; expected a list with items of one type, such as [1.0, 2.5] instead of [1, 2.5]"
 NO_LOG = "; expected a folder for logs that can be written to: set ROS_LOG_DIR to one"
 
 SomeNode = TypeVar("SomeNode", bound=Node)
@@ -137,10 +140,13 @@ def _run(
     try:
         rclpy.init(args=list(args), signal_handler_options=SignalHandlerOptions.NO)
     except RuntimeError as error:  # the base of what rclpy raises for ROS arguments that it cannot read
-        return _refuse(RuntimeError(f"{error}{NO_LOG}") if _NO_LOG.search(str(error)) else error)
+        hint = NO_LOG if _NO_LOG.search(str(error)) else ONE_TYPE if _MIXED in str(error) else ""
+        return _refuse(RuntimeError(f"{error}{hint}"))
     try:
         node = make(args)
-    except (SacAeError, ParameterException, InvalidParameterTypeException) as error:
+    except InvalidParameterTypeException as error:  # of a parameter that rclpy declares
+        return _refuse(ConfigError(mismatch_of(error)))
+    except (SacAeError, ParameterException) as error:
         return _refuse(error)
     rclpy_guard.guard(node)
     code = use(node, end)

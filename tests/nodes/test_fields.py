@@ -18,6 +18,24 @@ def test_the_class_of_a_type_is_found_in_both_spellings():
     assert message_class("geometry_msgs/Twist") is Twist
 
 
+@pytest.mark.parametrize(
+    ("name", "way_out"),
+    [
+        ("geometry_msgs/msg/Twits", "did you mean geometry_msgs/msg/Twist?"),
+        ("geometry_msgs/msg/twiststamped", "did you mean geometry_msgs/msg/TwistStamped?"),
+        ("geometry_msg/msg/Twist", "did you mean geometry_msgs/msg/Twist?"),
+        ("geometry_msgs.msg.Twist", "did you mean geometry_msgs/msg/Twist?"),
+        ("TwistStamped", "did you mean geometry_msgs/msg/TwistStamped?"),
+        ("my_robot_msgs/msg/Wheels", "install its package"),
+        ("", "install its package"),
+    ],
+)
+def test_the_nearest_installed_type_is_named(name, way_out):
+    with pytest.raises(ConfigError, match="expected an installed message type") as caught:
+        message_class(name)
+    assert str(caught.value).endswith(f"; {way_out}")
+
+
 def test_a_path_leads_through_messages_and_lists():
     field = find(JointTrajectory, "points[0].positions[2]", "here")
     assert (field.steps, field.type) == (("points", 0, "positions", 2), "double")

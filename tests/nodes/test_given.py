@@ -27,11 +27,16 @@ def command(module: str, *arguments: object) -> list[str]:
     return [sys.executable, "-m", f"sac_ae_ros.nodes.{module}", "--ros-args", *map(str, arguments)]
 
 
-def refusal(network, module: str, *arguments: object) -> str:
-    """The one line of a start that fails with code 2."""
-    done = subprocess.run(
+def start(network, module: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """A start that ends by itself."""
+    return subprocess.run(
         command(module, *arguments), env=network.env, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
     )
+
+
+def refusal(network, module: str, *arguments: object) -> str:
+    """The one line of a start that fails with code 2."""
+    done = start(network, module, *arguments)
     assert done.returncode == 2, done.stderr
     (line,) = done.stderr.splitlines()
     return line
@@ -53,12 +58,19 @@ def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
         ("policy_node", "use_sim_tiem:=true", "use_sim_time"),
         ("record_node", "outt:=/nowhere", "out"),
         ("replay_node", "bagg:=/nowhere", "bag"),
+        ("sim_robot_node", "command.typo:=geometry_msgs/msg/Twist", "command.type"),
         ("sim_robot_node", "tsk:=rover/chase_ball", "task"),
     ],
 )
 def test_a_misspelt_parameter_ends_the_start(shared_network, module, wrong, nearest):
     name = wrong.partition(":=")[0]
     assert f"got '{name}' (did you mean '{nearest}'?)" in refusal(shared_network, module, "-p", wrong)
+
+
+@pytest.mark.parametrize("name", ["command.allow_publishers:=[/teleop]", "command.other_publishers:=stop"])
+def test_who_else_commands_means_nothing_to_the_simulated_robot(shared_network, name):
+    line = refusal(shared_network, "sim_robot_node", "-p", name)
+    assert f"expected names that sim_robot_node has, got '{name.partition(':=')[0]}'" in line
 
 
 def test_all_that_is_wrong_is_named(shared_network, tmp_path):
@@ -87,6 +99,85 @@ def test_a_file_of_thousands_of_levels_is_refused_in_one_line(shared_network, tm
     file = tmp_path / "deep.yaml"
     file.write_text("/**:\n  ros__parameters:\n    " + "{a: " * 5000 + "1" + "}" * 5000 + "\n")
     assert "got more levels than any node has" in refusal(shared_network, "policy_node", "--params-file", file)
+
+
+@pytest.mark.parametrize(
+    ("module", "given", "told"),
+    [
+        ("policy_node", "watchdog_timeout_s:=1", "watchdog_timeout_s: expected a float, got an integer, 1; write 1.0"),
+        ("policy_node", 'e_stop_required:="true"', 'expected a bool, got a string, "true"; write true without quotes'),
+        ("policy_node", "limits.low:=[-1, -2]", "expected a list of floats, got a list of integers, [-1, -2]; write"),
+        ("policy_node", "use_sim_time:=1", "use_sim_time: expected a bool, got an integer, 1; write true"),
+        (
+            "record_node",
+            "out:=7",
+            """expected a string, got an integer, 7; write "7" with its quotes, on a command line""",
+        ),
+        ("record_node", "topics:=/odom", 'expected a list of strings, got a string, "/odom"; write [/odom]'),
+        ("replay_node", "rate:=2", "rate: expected a float, got an integer, 2; write 2.0"),
+        ("sim_robot_node", "camera_rate_hz:=20", "camera_rate_hz: expected a float, got an integer, 20; write 20.0"),
+        (
+            "rearmer",
+            "policy_node:=1.5",
+            'policy_node: expected a string, got a float, 1.5; write "1.5" with its quotes',
+        ),
+    ],
+)
+def test_a_value_of_another_type_ends_the_start_and_says_what_to_write(shared_network, module, given, told):
+    assert told in refusal(shared_network, module, "-p", given)
+
+
+def test_a_list_of_several_types_ends_the_start(shared_network):
+    done = start(shared_network, "policy_node", "-p", "limits.low:=[1, 2.5]")
+    assert done.returncode == 2
+    last = done.stderr.splitlines()[-1]  # rcl writes a line of its own before
+    assert "expected a list with items of one type, such as [1.0, 2.5] instead of [1, 2.5]" in last
+
+
+def test_all_wrong_types_of_a_file_are_named(shared_network, tmp_path):
+    file = tmp_path / "robot.yaml"
+    file.write_text("/**:\n  ros__parameters:\n    max_age_s: 1\n    e_stop_required: 'yes'\n    limits: {high: 2.0}\n")
+    line = refusal(shared_network, "policy_node", "--params-file", file)
+    for told in ("got an integer, 1; write 1.0", "write true without quotes", "got a float, 2.0; write [2.0]"):
+        assert told in line
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("/**:\n  ros__parameters:\n    threads: 1\n    threads: 2\n", "'threads' in line 3 and again in line 4"),
+        (
+            "/**:\n  ros__parameters:\n    limits.low: [1.0]\n    limits:\n      low: [2.0]\n",
+            "'low' in line 3 and again in line 5",
+        ),
+        (
+            "/**:\n  ros__parameters:\n    image: {rotate_deg: 90}\n    threads: 1\n    image: {roi: [1, 2, 3, 4]}\n",
+            "'image' in line 3 and again in line 5",
+        ),
+        (
+            "/**:\n  ros__parameters:\n    threads: 1\n/**:\n  ros__parameters:\n    max_age_s: 1.0\n",
+            "'/**' in line 1 and again in line 4",
+        ),
+        (
+            "policy_node:\n  ros__parameters:\n    threads: 1\n/policy_node:\n  ros__parameters: {threads: 2}\n",
+            "'threads' in line 3 and again in line 5",
+        ),
+    ],
+    ids=["parameter", "dotted and nested", "group", "section", "two spellings of a node"],
+)
+def test_a_key_that_stands_twice_ends_the_start(shared_network, tmp_path, text, told):
+    file = tmp_path / "robot.yaml"
+    file.write_text(text)
+    assert f"{file}: expected every key once, got {told}" in refusal(
+        shared_network, "policy_node", "--params-file", file
+    )
+
+
+@pytest.mark.parametrize("module", ["record_node", "replay_node", "sim_robot_node", "rearmer"])
+def test_no_node_takes_a_key_twice(shared_network, tmp_path, module):
+    file = tmp_path / "robot.yaml"
+    file.write_text("/**:\n  ros__parameters:\n    use_sim_time: true\n    use_sim_time: false\n")
+    assert "'use_sim_time' in line 3 and again in line 4" in refusal(shared_network, module, "--params-file", file)
 
 
 def test_a_recording_does_not_begin_without_its_file(shared_network, tmp_path):
@@ -130,6 +221,15 @@ def test_a_list_as_launch_writes_it_reaches_the_node(shared_network, tmp_path):
     assert "!!python/tuple" in file.read_text()
     (low,) = started(shared_network, "launched", "policy_node", "--params-file", file, names=["limits.low"])
     assert list(low) == [-0.5, -1.0]
+
+
+def test_a_node_s_own_section_may_differ_from_that_of_all(shared_network, tmp_path):
+    file = tmp_path / "robot.yaml"
+    file.write_text(
+        "/**:\n  ros__parameters: {max_age_s: 0.5, threads: 1}\n/*/special:\n  ros__parameters: {max_age_s: 0.25}\n"
+    )
+    arguments = ("--params-file", file)
+    assert started(shared_network, "special", "policy_node", *arguments, names=["max_age_s"]) == [0.25]
 
 
 def test_what_ros_itself_declares_and_other_nodes_sections_are_no_fault(shared_network, tmp_path):

@@ -77,6 +77,29 @@ def test_nobody_there_but_images_elsewhere(shared_network, other):
     )
 
 
+@pytest.mark.parametrize(
+    ("topic", "taken", "published", "kind", "transport"),
+    [
+        ("x1", IMAGE, "x1/compressed", CompressedImage, "compressed"),
+        ("x2", IMAGE, "x2/compressedDepth", CompressedImage, "compressedDepth"),
+        ("x3/compressed", COMPRESSED, "x3", Image, "raw"),
+        ("x4/compressed", COMPRESSED, "x4/compressedDepth", CompressedImage, "compressedDepth"),
+        ("x5/compressedDepth", COMPRESSED, "x5", Image, "raw"),
+    ],
+)
+def test_the_same_images_of_another_transport_name_what_selects_them(
+    shared_network, other, topic, taken, published, kind, transport
+):
+    other("driver").create_publisher(kind, f"/tested/{published}", SURE)
+    watch = GraphWatch(shared_network.node, topic, taken, EVERYTHING)
+    seen = soon(watch, lambda seen: "/other/driver" in seen.complaints[0])
+    type_ = f"sensor_msgs/msg/{kind.__name__}"
+    assert seen.complaints == (
+        f"nobody publishes /tested/{topic}, but /other/driver publishes {type_} on /tested/{published};"
+        f" set image.transport: {transport}",
+    )
+
+
 def test_other_booleans_are_not_offered_as_a_switch(shared_network, other):
     other("panel").create_publisher(Bool, "lamp", 1)
     Network.until(lambda: shared_network.node.count_publishers("/other/lamp"))

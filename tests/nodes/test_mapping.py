@@ -375,7 +375,7 @@ def test_what_a_stop_sends(params, stop):
     ("params", "says"),
     [
         (CommandParams(type=ARRAY), "expected zero, custom or hold_measured"),
-        (CommandParams(type="ackermann_msgs/msg/AckermannDriveStamped"), "expected zero, custom or hold_measured"),
+        (CommandParams(type="nav_msgs/msg/Odometry"), "expected zero, custom or hold_measured"),
         (CommandParams(stop="custom", stop_values=(1.0,)), "expected 2 finite numbers"),
         (CommandParams(stop="custom", stop_values=(1.0, np.nan)), "expected 2 finite numbers"),
         (CommandParams(stop="zero", stop_values=(1.0, 1.0)), "expected none"),

@@ -65,7 +65,7 @@ def test_an_empty_list_keeps_its_type_and_whether_it_is_read_only(network, tmp_p
     network.start("record_node", {"out": str(tmp_path / "drive")})
     network.start("policy_node", {})
     assert "read-only" in network.set("record_node", topics=["/other"])
-    assert "type" in network.set("policy_node", limits__low=["low", "lower"])
+    assert "expected a list of floats" in network.set("policy_node", limits__low=["low", "lower"])
     assert network.set("policy_node", limits__low=[-1.0, -2.0]) == ""
     request = DescribeParameters.Request(names=["command.joints"])
     (descriptor,) = network.call(DescribeParameters, "policy_node/describe_parameters", request).descriptors

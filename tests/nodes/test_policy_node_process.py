@@ -12,12 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import Twist, TwistStamped
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.signals import SignalHandlerOptions
 from ros_network import ACTIVATE, CONFIGURE, OWN, ROOT, Camera, domain_id
 from rosgraph_msgs.msg import Clock
-from sensor_msgs.msg import JointState
+from sensor_msgs.msg import CompressedImage, Image, JointState
 from std_msgs.msg import Float64MultiArray
 from tiny_policy import SLOW_PIXEL, expected_values, write_policy
 
@@ -209,6 +210,31 @@ def test_twist_stamped(network, policy):
     assert np.allclose([message.twist.linear.x, message.twist.angular.z], expected_values(140), atol=1e-5)
     stop = network.until(lambda: [m for _, m in commands if m.twist == Twist()], 3, "a stop")[0]
     assert stop.header.frame_id == "wheels"
+
+
+def test_a_misspelt_type_is_told_before_its_stop_is_asked_for(network, policy):
+    params = {"policy": str(policy), "command": {"type": "geometry_msgs/msg/TwistStampd"}}
+    process = network.start("policy_node", params)
+    assert not network.change(CONFIGURE)
+    assert "command.type: expected an installed message type" in process.log
+    assert "did you mean geometry_msgs/msg/TwistStamped?" in process.log
+    assert "command.stop" not in process.log
+
+
+@pytest.mark.parametrize(
+    ("taken", "published", "kind"),
+    [("raw", "compressed", CompressedImage), ("compressed", "raw", Image), ("raw", "compressedDepth", CompressedImage)],
+)
+def test_images_of_another_transport_are_named_where_arming_is_refused(network, policy, taken, published, kind):
+    topic = "image" if published == "raw" else f"image/{published}"
+    network.node.create_publisher(kind, topic, 1)
+    diagnostics = network.hear(DiagnosticArray, "/diagnostics")
+    network.start("policy_node", {"policy": str(policy), "image": {"transport": taken}})
+    assert network.change(CONFIGURE, ACTIVATE)
+    type_ = f"sensor_msgs/msg/{kind.__name__}"
+    told = f"/tested/test publishes {type_} on /tested/{topic}; set image.transport: {published}"
+    network.until(lambda: told in network.trigger("policy_node/arm").message, 10, "the refusal")
+    network.until(lambda: any(told in each.message for _, one in diagnostics for each in one.status), 10, "its words")
 
 
 def test_float64_multi_array_must_say_what_a_stop_is(network, policy):

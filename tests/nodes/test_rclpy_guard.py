@@ -5,7 +5,7 @@ import time
 import pytest
 from builtin_interfaces.msg import Time
 from geometry_msgs.msg import Twist
-from rcl_interfaces.msg import Parameter, ParameterValue
+from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
 from rcl_interfaces.srv import SetParameters, SetParametersAtomically
 from ros_network import ACTIVATE, CONFIGURE, Camera
 from rosgraph_msgs.msg import Clock
@@ -31,6 +31,22 @@ def test_parameters_of_a_type_that_does_not_exist_are_refused(network, tmp_path,
     assert "got 200" in result.reason
     assert process.popen.poll() is None
     assert "Traceback" not in process.log
+
+
+@pytest.mark.parametrize("atomically", [False, True])
+def test_a_wrong_type_is_refused_with_what_to_write(network, atomically):
+    network.start("policy_node", {})
+    fits = Parameter(name="threads", value=ParameterValue(type=ParameterType.PARAMETER_INTEGER, integer_value=2))
+    wrong = Parameter(name="max_age_s", value=ParameterValue(type=ParameterType.PARAMETER_INTEGER, integer_value=1))
+    if atomically:
+        request = SetParametersAtomically.Request(parameters=[fits, wrong])
+        result = network.call(SetParametersAtomically, "policy_node/set_parameters_atomically", request).result
+    else:
+        request = SetParameters.Request(parameters=[fits, wrong])
+        first, result = network.call(SetParameters, "policy_node/set_parameters", request).results
+        assert first.successful
+    assert not result.successful
+    assert result.reason == "max_age_s: expected a float, got an integer, 1; write 1.0"
 
 
 @pytest.mark.parametrize("when", ["at the start", "later"])
