@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from sac_ae_ros.bag.clocks import SAME_CLOCK_S, Clock
 from sac_ae_ros.bag.files import find_files, kind_of
 from sac_ae_ros.bag.messages import FFMPEG_PACKET, PICTURE_TYPES, peek_stamp_ns, to_image
+from sac_ae_ros.bag.progress import progress
 from sac_ae_ros.bag.reader import Bag, Record, Topic
 from sac_ae_ros.core.errors import BagError, SacAeError, printable
 from sac_ae_ros.core.image import CompressedImage
@@ -29,11 +30,12 @@ def describe(path: Path, msg_path: Path | None = None) -> dict[str, Any]:
     Raises:
         BagError: nothing there can be read.
     """
-    with Bag.open(path, msg_path=msg_path) as bag:
+    with Bag.open(path, msg_path=msg_path) as bag, progress(bag, path.resolve().name) as advance:
         columns = {name: _Column(bag, topic) for name, topic in bag.topics.items()}
         for record in bag.records():
             if record.topic in columns:
                 columns[record.topic].take(record)
+            advance(record.stamp_ns)
         topics = [column.facts(bag.start_ns or 0) for column in columns.values()]
         start_ns, end_ns, salvage, remarks = bag.start_ns, bag.end_ns, bag.salvage, bag.remarks
     files = [{"name": each.name, "kind": kind_of(each), "bytes": each.stat().st_size} for each in find_files(path)[0]]

@@ -7,17 +7,16 @@ import dataclasses
 import hashlib
 import json
 import math
-import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from sac_ae_ros.bag.evaluate import Evaluation, Options, Tick, evaluate
+from sac_ae_ros.bag.evaluate import Evaluation, Options, evaluate
 from sac_ae_ros.bag.metrics import BASELINES
+from sac_ae_ros.bag.progress import progress
 from sac_ae_ros.bag.reader import Bag
 from sac_ae_ros.core import policy_file
 from sac_ae_ros.core.errors import printable
@@ -83,7 +82,7 @@ def score(job: Job, options: Options, *, with_bar: bool = True) -> dict[str, Any
     title = job.bag.resolve().name
     with Bag.open(job.bag, *job.merged, msg_path=Path(options.msg_path) if options.msg_path else None) as bag:
         with progress(bag, title if with_bar else "") as advance:
-            result = evaluate(bag, policy, options, lambda tick, _: advance(tick))
+            result = evaluate(bag, policy, options, lambda tick, _: advance(tick.log_ns))
         names = {"bag": " + ".join(map(str, (job.bag, *job.merged))), "bag_name": title, "policy": str(job.policy)}
         facts = {**names, **to_dict(result), "inputs": inputs(job, options)}
         facts["remarks"] = bag.remarks
@@ -95,7 +94,7 @@ def score(job: Job, options: Options, *, with_bar: bool = True) -> dict[str, Any
             from sac_ae_ros.bag.present import present  # matplotlib takes a second to import
 
             with progress(bag, f"{title}, page" if with_bar else "") as advance:
-                present(bag, result, options, facts, job.out, job.outputs, advance)
+                present(bag, result, options, facts, job.out, job.outputs, lambda tick: advance(tick.log_ns))
     whole = job.out / f".{METRICS}"
     whole.write_text(json.dumps(facts, indent=2, allow_nan=False) + "\n")
     whole.replace(job.out / METRICS)  # last, and at once: what is there is finished
@@ -226,23 +225,3 @@ def _finite(value: Any) -> Any:
 
 def _text(value: float | None) -> str:
     return "-" if value is None else f"{value:.4g}"
-
-
-@contextmanager
-def progress(bag: Bag, title: str) -> Iterator[Any]:
-    """What to call with each tick; a bar of this title, if any, on stderr where that is a terminal."""
-    if not title or not sys.stderr.isatty():
-        yield lambda tick: None
-        return
-    from tqdm import tqdm
-
-    known = bag.start_ns is not None and bag.end_ns is not None
-    total_s = (bag.end_ns - bag.start_ns) // 10**9 if known else None  # type: ignore[operator]
-    with tqdm(total=total_s, desc=printable(title), unit="s", file=sys.stderr, leave=False) as bar:
-        first_ns: list[int] = [bag.start_ns] if bag.start_ns is not None else []
-
-        def advance(tick: Tick) -> None:
-            first_ns[:] = first_ns or [tick.log_ns]
-            bar.update(max(0, (tick.log_ns - first_ns[0]) // 10**9 - bar.n))
-
-        yield advance

@@ -1,5 +1,6 @@
 """Which recorded command counts for which frame: clocks, joints' names, types without definitions, namespaces."""
 
+import contextlib
 import sqlite3
 
 import numpy as np
@@ -200,6 +201,31 @@ def test_a_type_without_a_definition_is_named_and_read_from_msg_files(tmp_path, 
         result = evaluate(bag, policy, options)
     assert result.paired_by == "header"
     assert max(errors.max for errors in result.actions.values()) < 1e-6
+
+
+def test_msg_files_are_found_for_a_type_whose_name_has_no_msg(tmp_path, policy):
+    write_humble(tmp_path / "bag", frames())
+    (file,) = (tmp_path / "bag").glob("*.db3")
+    with contextlib.closing(sqlite3.connect(file)) as connection:
+        connection.execute("UPDATE topics SET type = replace(type, '/msg/', '/')")
+        connection.commit()
+    folder = tmp_path / "src/my_msgs/msg"
+    folder.mkdir(parents=True)
+    for name, text in (("Drive", DRIVE), ("Wheel", WHEEL)):
+        (folder / f"{name}.msg").write_text(text)
+    options = Options(command_topic="/drive", command_fields=("speed", "wheels[0].angle"))
+    with Bag.open(tmp_path / "bag", msg_path=tmp_path / "src") as bag:
+        result = evaluate(bag, policy, options)
+    assert max(errors.max for errors in result.actions.values()) < 1e-6
+
+
+def test_two_clocks_of_two_recordings_are_told(tmp_path, policy):
+    camera = tiny_bag.write(tmp_path / "camera", frames(behind_ns=UPTIME_NS))
+    robot = tiny_bag.write(tmp_path / "robot", own(0))
+    with Bag.open(camera, robot) as bag:
+        result = evaluate(bag, policy)
+    assert (result.paired_by, result.two_clocks) == ("log", True)
+    assert {errors.pairs for errors in result.actions.values()} == {COUNT - 1}
 
 
 def test_folders_of_definitions_that_are_none_are_refused(tmp_path, policy):

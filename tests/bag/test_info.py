@@ -1,13 +1,23 @@
 """What `sac-ae bag-info` tells of recordings of every kind, counted by hand."""
 
+import contextlib
+import fcntl
 import json
+import os
+import pty
 import re
+import sqlite3
+import struct
+import subprocess
+import sys
+import termios
 from pathlib import Path
 
 import numpy as np
 import pytest
 import small_bags
 import tiny_bag
+from mcap.writer import Writer
 from small_bags import PERIOD_NS, START_NS
 
 from sac_ae_ros.bag.info import MOST_LISTED, describe, render
@@ -98,6 +108,80 @@ def test_a_topic_that_cannot_be_read_and_a_recording_that_is_none(tmp_path, caps
     assert main(["bag-info", str(tmp_path / "none"), "--json"]) == 2
     captured = capsys.readouterr()
     assert (captured.out, captured.err.count("\n")) == ("", 1)
+
+
+def test_what_is_no_damage_is_a_note(tmp_path, capsys):
+    path = tmp_path / "drive.mcap"
+    with path.open("wb") as file:
+        out = Writer(file)
+        out.start("ros2", "test")
+        ended = out.register_channel("/ended", "cdr", out.register_schema("std_msgs/Bool", "ros2msg", b"bool data"))
+        gps = out.register_channel("/gps", "json", out.register_schema("gps.Fix", "jsonschema", b"{}"))
+        for i in range(100):
+            out.add_message(ended, START_NS + i, b"\0\1\0\0\1", START_NS)
+            out.add_message(gps, START_NS + i, b"{}", START_NS)
+        out.finish()
+    told = "topics that are of no ROS are ignored: /gps (json)"
+    facts = describe(path)
+    assert (facts["remarks"], facts["salvage"], facts["messages"]) == ([told], None, 100)
+    assert [(each["type"], each["problem"]) for each in facts["topics"]] == [("std_msgs/msg/Bool", None)]
+    assert main(["bag-info", str(path)]) == 0
+    assert capsys.readouterr().out.splitlines()[-2:] == [f"note      {told}", "damage    none"]
+
+
+def test_files_that_overlap_are_one_recording(tmp_path):
+    stamps = [START_NS + i * PERIOD_NS for i in range(60)]
+    (tmp_path / "drive").mkdir()
+    for part in range(3):
+        messages = [(at, "/image", tiny_bag.image(at, 9)) for at in stamps[part::3]]
+        (file,) = tiny_bag.write(tmp_path / f"{part}", messages).glob("*.mcap")
+        file.rename(tmp_path / f"drive/part_{part}.mcap")
+    facts = describe(tmp_path / "drive")
+    assert [each["name"] for each in facts["files"]] == ["part_0.mcap", "part_1.mcap", "part_2.mcap"]
+    (image,) = facts["topics"]
+    assert (image["messages"], image["stamps"]["backward"]) == (60, 0)
+    assert (image["rate_hz"], image["longest_gap_s"]) == (pytest.approx(10), pytest.approx(0.1))
+    assert (facts["remarks"], facts["salvage"]) == (["no metadata.yaml"], None)
+
+
+def test_a_leap_of_the_log_times_is_no_gap(tmp_path):
+    times = [i * PERIOD_NS for i in range(3)] + [START_NS + i * PERIOD_NS for i in range(20)]
+    facts = describe(tiny_bag.write(tmp_path / "bag", [(at, "/arm", tiny_bag.boolean(True)) for at in times]))
+    (arm,) = facts["topics"]
+    assert (arm["longest_gap_s"], facts["duration_s"]) == (pytest.approx(0.1), pytest.approx(2.1))
+    assert facts["remarks"] == ["log times leap by 53.9 years after 3 messages, which is left out"]
+
+
+def test_hostile_and_empty_recordings_are_one_line(tmp_path, capsys):
+    hostile = small_bags.write(tmp_path / "view", "sqlite3", count=3)
+    with contextlib.closing(sqlite3.connect(hostile)) as connection:
+        connection.execute("ALTER TABLE topics RENAME TO topics_then")
+        connection.execute(
+            "CREATE VIEW topics AS WITH RECURSIVE n(id) AS (SELECT 1 UNION ALL SELECT id + 1 FROM n)"
+            " SELECT id, '/t' || id AS name, 'a/msg/B' AS type, 'cdr' AS serialization_format FROM n"
+        )
+        connection.commit()
+    (tmp_path / "empty.mcap").touch()
+    for path, says in ((hostile, "expected a table `topics`, it is a view"), (tmp_path / "empty.mcap", "is empty")):
+        assert main(["bag-info", str(path)]) == 2
+        captured = capsys.readouterr()
+        assert (captured.out, captured.err.count("\n")) == ("", 1)
+        assert says in captured.err
+
+
+def test_a_terminal_shows_how_far_it_is(tmp_path):
+    bag = write(tmp_path, "mcap+none")
+    terminal, end = pty.openpty()
+    fcntl.ioctl(end, termios.TIOCSWINSZ, struct.pack("4H", 24, 80, 0, 0))
+    os.set_blocking(terminal, False)
+    command = [sys.executable, "-m", "sac_ae_ros.cli", "bag-info", str(bag), "--json"]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=end, check=True)
+    shown = os.read(terminal, 1 << 16).decode()
+    os.close(end)
+    os.close(terminal)
+    assert json.loads(done.stdout)["messages"] == 600
+    assert "bag:" in shown
+    assert "/29" in shown  # seconds
 
 
 def test_every_key_is_documented(tmp_path):
