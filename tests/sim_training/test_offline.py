@@ -279,10 +279,10 @@ def test_deep_facts_a_pipe_and_arrays_that_claim_more_than_they_hold_are_refused
     (folder / offline.FACTS).write_bytes(whole)
     (folder / offline.FRAMES).unlink()
     os.mkfifo(folder / offline.FRAMES)
-    with pytest.raises(RunError, match="it is no file"):
+    with pytest.raises(RunError, match="no such file"):
         StoredReplay(folder)
     np.savez_compressed(folder / offline.ARRAYS, action=np.zeros(1 << 24, np.float32))
-    with pytest.raises(RunError, match="it claims to inflate"):
+    with pytest.raises(RunError, match="not compressed, it claims"):
         StoredReplay(folder)
     for count in (10**10, 10**17, 10**30):
         header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({count},), }}".ljust(117) + "\n"
@@ -290,12 +290,3 @@ def test_deep_facts_a_pipe_and_arrays_that_claim_more_than_they_hold_are_refused
             out.writestr("action.npy", b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode())
         with pytest.raises(RunError, match=r"cannot read .*replay\.npz"):
             StoredReplay(folder)
-
-
-def test_a_checkpoint_outside_of_the_runs_folder_is_refused(tmp_path):
-    outside = checkpoint.save(tmp_path / "other", 100, {"step": 1}, {})
-    assert checkpoint.load(tmp_path / "other", "cpu")[0] == {"step": 1}
-    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
-    (tmp_path / "run" / "checkpoints" / "000000200").symlink_to(outside)
-    with pytest.raises(RunError, match=r"000000200 leads to .*/other/.*, outside of the run's folder"):
-        checkpoint.load(tmp_path / "run", "cpu")
