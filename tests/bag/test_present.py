@@ -15,7 +15,7 @@ from tiny_policy import SPEC, write_policy
 from sac_ae_ros.bag.evaluate import Options
 from sac_ae_ros.bag.many import finished, plan, score_all
 from sac_ae_ros.bag.overview import write_index
-from sac_ae_ros.bag.score import Job, Outputs, score
+from sac_ae_ros.bag.score import Job, Outputs, render, score
 from sac_ae_ros.core.errors import RunError
 from sac_ae_ros.core.spec import ActionSpec
 
@@ -140,6 +140,17 @@ def test_damage_is_told_on_the_page(tmp_path, policy):
     text = (tmp_path / "out" / "report.html").read_text()
     assert "The recording is damaged." in text
     assert f"{facts['salvaged']} messages" in text
+
+
+def test_what_is_no_damage_is_told_in_text_and_on_the_page(tmp_path, policy):
+    bag = tiny_bag.write(tmp_path / "bag", drive())
+    (bag / "metadata.yaml").unlink()
+    facts = score(Job(bag, policy, tmp_path / "out", Outputs(video=False)), Options(), with_bar=False)
+    assert (facts["remarks"], facts["salvaged"]) == (["no metadata.yaml"], 0)
+    assert "note      no metadata.yaml" in render(facts).splitlines()
+    text = (tmp_path / "out" / "report.html").read_text()
+    assert "Of the recording: no metadata.yaml" in text
+    assert "is damaged" not in text
 
 
 @pytest.mark.filterwarnings("error")
