@@ -15,8 +15,11 @@ from sac_ae_ros.cli_parts import (
     count,
     factor,
     gate,
+    integer,
+    number,
     positive,
     print_json,
+    seconds,
     show,
     show_lines,
 )
@@ -35,7 +38,7 @@ def _bag_eval_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--stamp-source", choices=("header", "log"), default="header", help="(default: header)")
     _view_arguments(parser)
-    parser.add_argument("--freeze-timeout", type=gate, default=0.0, metavar="S", help="as image.freeze_timeout_s")
+    parser.add_argument("--freeze-timeout", type=seconds, default=0.0, metavar="S", help="as image.freeze_timeout_s")
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder for numbers, page, videos and a recording")
     parser.add_argument("--no-video", action="store_true", help="with --out: no overlay.mp4, and none in report.html")
     parser.add_argument("--metrics-only", action="store_true", help="with --out: only metrics.json and frames.csv")
@@ -43,7 +46,7 @@ def _bag_eval_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--jobs", type=positive, help="of several pairs, how many side by side (default: the cores)")
     parser.add_argument("--max-mae", type=gate, metavar="X", help="exit code 1 if an action's mae is larger")
     parser.add_argument("--max-novelty", type=gate, metavar="X", help="exit code 1 if novelty_p99 is larger")
-    parser.add_argument("--max-age", type=gate, metavar="S", help="exit code 1 if a frame was recorded later")
+    parser.add_argument("--max-age", type=seconds, metavar="S", help="exit code 1 if a frame was recorded later")
     _merge_argument(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
 
@@ -91,10 +94,10 @@ def _merge_argument(parser: argparse.ArgumentParser) -> None:
 
 
 def _view_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--roi", type=int, nargs=4, metavar=("X", "Y", "W", "H"), default=(), help="as image.roi")
-    parser.add_argument("--rotate-deg", type=int, default=0, metavar="DEG", help="as image.rotate_deg")
+    parser.add_argument("--roi", type=integer, nargs=4, metavar=("X", "Y", "W", "H"), default=(), help="as image.roi")
+    parser.add_argument("--rotate-deg", type=integer, default=0, metavar="DEG", help="as image.rotate_deg")
     ends = ("BLACK", "WHITE")
-    parser.add_argument("--value-range", type=float, nargs=2, metavar=ends, default=(), help="as image.value_range")
+    parser.add_argument("--value-range", type=number, nargs=2, metavar=ends, default=(), help="as image.value_range")
 
 
 def _bag_to_replay_arguments(parser: argparse.ArgumentParser) -> None:
@@ -188,8 +191,8 @@ def _replay_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--loop", action="store_true", help="begin again at the end; stamps go on growing")
     parser.add_argument("--paused", action="store_true", help="wait for ~/resume, or the space bar of a terminal")
-    parser.add_argument("--start", type=gate, default=0.0, metavar="S", help="leave out so much of the beginning")
-    parser.add_argument("--duration", type=gate, default=0.0, metavar="S", help="play so much (default: to the end)")
+    parser.add_argument("--start", type=seconds, default=0.0, metavar="S", help="leave out so much of the beginning")
+    parser.add_argument("--duration", type=seconds, default=0.0, metavar="S", help="play so much (default: to the end)")
     parser.add_argument(
         "--topic", action="append", metavar="TOPIC", help="play this one; may be repeated (default: all)"
     )
@@ -209,7 +212,7 @@ def _replay_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--wait-for", type=count, default=1, metavar="N", help="subscribers of images to wait for (default: 1)"
     )
-    parser.add_argument("--wait", type=gate, default=2.0, metavar="S", help="how long at most (default: 2)")
+    parser.add_argument("--wait", type=seconds, default=2.0, metavar="S", help="how long at most (default: 2)")
 
 
 def _replay(args: argparse.Namespace, _: list[str]) -> int:
