@@ -16,8 +16,11 @@ from sac_ae_ros.cli_parts import (
     count,
     factor,
     gate,
+    integer,
+    number,
     positive,
     print_json,
+    seconds,
     show,
     show_lines,
 )
@@ -40,7 +43,7 @@ def _bag_eval_arguments(parser: argparse.ArgumentParser) -> None:
     )
     _view_arguments(parser)
     _part_arguments(parser)
-    parser.add_argument("--freeze-timeout", type=gate, default=0.0, metavar="S", help="as image.freeze_timeout_s")
+    parser.add_argument("--freeze-timeout", type=seconds, default=0.0, metavar="S", help="as image.freeze_timeout_s")
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder for numbers, page, videos and a recording")
     parser.add_argument("--no-video", action="store_true", help="with --out: no overlay.mp4, and none in report.html")
     parser.add_argument("--metrics-only", action="store_true", help="with --out: only metrics.json and frames.csv")
@@ -60,7 +63,7 @@ def _gate_arguments(parser: argparse.ArgumentParser) -> None:
     gates.add_argument("--max-mae-raw", **limit, help="the same without a shift")
     gates.add_argument("--max-novelty", type=gate, metavar="X", help="of novelty_p99")
     gates.add_argument(
-        "--max-age", type=gate, metavar="S", help="of the frame that was recorded latest after its stamp"
+        "--max-age", type=seconds, metavar="S", help="of the frame that was recorded latest after its stamp"
     )
     gates.add_argument("--min-ticks", type=count, metavar="N", help="of the policy")
     gates.add_argument("--min-pairs", type=count, metavar="N", help="of ticks with a recorded command, for each action")
@@ -145,15 +148,15 @@ def _merge_argument(parser: argparse.ArgumentParser) -> None:
 
 
 def _view_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--roi", type=int, nargs=4, metavar=("X", "Y", "W", "H"), default=(), help="as image.roi")
-    parser.add_argument("--rotate-deg", type=int, default=0, metavar="DEG", help="as image.rotate_deg")
+    parser.add_argument("--roi", type=integer, nargs=4, metavar=("X", "Y", "W", "H"), default=(), help="as image.roi")
+    parser.add_argument("--rotate-deg", type=integer, default=0, metavar="DEG", help="as image.rotate_deg")
     ends = ("BLACK", "WHITE")
-    parser.add_argument("--value-range", type=float, nargs=2, metavar=ends, default=(), help="as image.value_range")
+    parser.add_argument("--value-range", type=number, nargs=2, metavar=ends, default=(), help="as image.value_range")
 
 
 def _part_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--start", type=gate, default=0.0, metavar="S", help="leave out so much of the beginning")
-    parser.add_argument("--duration", type=gate, default=0.0, metavar="S", help="use so much (default: to the end)")
+    parser.add_argument("--start", type=seconds, default=0.0, metavar="S", help="leave out so much of the beginning")
+    parser.add_argument("--duration", type=seconds, default=0.0, metavar="S", help="use so much (default: to the end)")
 
 
 def _bag_to_replay_arguments(parser: argparse.ArgumentParser) -> None:
@@ -250,8 +253,8 @@ def _replay_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--loop", action="store_true", help="begin again at the end; stamps go on growing")
     parser.add_argument("--paused", action="store_true", help="wait for ~/resume, or the space bar of a terminal")
-    parser.add_argument("--start", type=gate, default=0.0, metavar="S", help="leave out so much of the beginning")
-    parser.add_argument("--duration", type=gate, default=0.0, metavar="S", help="play so much (default: to the end)")
+    parser.add_argument("--start", type=seconds, default=0.0, metavar="S", help="leave out so much of the beginning")
+    parser.add_argument("--duration", type=seconds, default=0.0, metavar="S", help="play so much (default: to the end)")
     parser.add_argument(
         "--topic", action="append", metavar="TOPIC", help="play this one; may be repeated (default: all)"
     )
@@ -271,7 +274,7 @@ def _replay_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--wait-for", type=count, default=1, metavar="N", help="subscribers of images to wait for (default: 1)"
     )
-    parser.add_argument("--wait", type=gate, default=2.0, metavar="S", help="how long at most (default: 2)")
+    parser.add_argument("--wait", type=seconds, default=2.0, metavar="S", help="how long at most (default: 2)")
 
 
 def _replay(args: argparse.Namespace, _: list[str]) -> int:
