@@ -349,11 +349,14 @@ def state(name: str, timeout_s: float, *, as_json: bool) -> int:
 def render(name: str, facts: dict[str, Any]) -> str:
     """`~/state` of the node `name`, in lines for people."""
     policy, reload = facts["policy"], facts["reload"]
+    lasting, barred = facts["lasting"], facts["barred"]
     rows = {
         "node": f"{name}, {facts['lifecycle']}, output {facts['output'] or 'not configured'}",
-        "armed": "yes" if facts["armed"] else "no",
+        "armed": ("yes, but stopped" if facts["stop"] else "yes") if facts["armed"] else "no",
         "stopped": f"{facts['stop']}: {facts['detail']}" if facts["stop"] else "",
-        "lasting": ", ".join(facts["causes"]),
+        "lasting": ": ".join(filter(None, [", ".join(facts["causes"]), "" if lasting in barred else lasting])),
+        "barred": barred,
+        "unheard": facts["unheard"],
         "needs arm": ", ".join(facts["needs_arm"]),
         "novelty": facts["novelty"],
         "policy": f"{policy['name']} {policy['version']}, sha256 {policy['sha256'][:16]}" if policy else "none loaded",

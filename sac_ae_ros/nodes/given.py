@@ -21,6 +21,14 @@ _FILE, _VALUE = ("--params-file",), ("-p", "--param")
 _WILDCARDS = {"**": r"(/\w+)*", "*": r"/\w+"}
 
 
+def restore_off(node: Node, names: Collection[str]) -> None:
+    """Takes false for "off" where it is given for these parameters, which are texts: YAML reads it so unquoted."""
+    overrides = node._parameter_overrides
+    for name in names:
+        if name in overrides and overrides[name].value is False:
+            overrides[name] = Parameter(name, Parameter.Type.STRING, "off")
+
+
 def check(node: Node, types: Mapping[str, Parameter.Type], arguments: Sequence[str]) -> None:
     """Refuses parameters that a node does not have or that have another type, and files that have none for it.
 

@@ -22,6 +22,7 @@ from sac_ae_ros.core.trial import Probes
 from sac_ae_ros.nodes.convert import to_ns
 from sac_ae_ros.nodes.drive import Drive, Links, first_causes, make_gate, make_guard, make_view
 from sac_ae_ros.nodes.fields import type_name
+from sac_ae_ros.nodes.graph_watch import GraphWatch
 from sac_ae_ros.nodes.heartbeat import Heartbeat
 from sac_ae_ros.nodes.mapping import CommandMapping, HeldJoints, stop_policy
 from sac_ae_ros.nodes.policy_params import PolicyParams
@@ -59,6 +60,7 @@ class LoadedPolicy:
         self._warn_if_slow()
         self._commands = node.create_publisher(self.command_class, COMMAND_TOPICS[params.output], NEWEST_COMMAND)
         self.command_topic = str(self._commands.topic_name)
+        self.command_watch = GraphWatch(node, COMMAND_TOPICS[params.output], self.command_type, commands=True)
         self.rivals = Rivals(node, self.command_topic, params.command.allow_publishers)
         self._executed = node.create_publisher(JointState, "~/executed", 10)
         self._novelty = node.create_publisher(Float64, "~/novelty", 10)
@@ -81,6 +83,12 @@ class LoadedPolicy:
         """A fresh activation, disarmed; `held` is what the one before left for ~/arm to clear."""
         links = Links(self.send, self.send_stop, e_stop, obstacle, self.probes)
         return Drive(self.policy, self.params, self._gate(held), links)
+
+    def unheard(self) -> str:
+        """Why no subscriber gets the commands, where all of them take another type; empty otherwise."""
+        seen = self.command_watch.look()
+        types = {each.type for each in seen.subscribers}
+        return seen.complaints[0] if types and self.command_type not in types else ""
 
     def close(self) -> None:
         """Destroys the publishers."""

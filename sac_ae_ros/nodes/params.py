@@ -60,6 +60,7 @@ def declare(
     """
     fields = {name: (type_, field) for name, type_, field in _fields(kind)}
     types = {name: _LIST_TYPES.get(type_) or _TYPES[type_] for name, (type_, _) in fields.items()}
+    given.restore_off(node, [name for name, (_, field) in fields.items() if "off" in field.metadata.get("choices", ())])
     given.check(node, types, arguments)
     declared: set[str] = set()
 

@@ -37,6 +37,7 @@ from sac_ae_ros.nodes.switches import Switches
 LOG_EVERY_S = 2.0
 LOOK_EVERY_S = 0.05
 GRAPH_EVERY_S = 1.0
+MANAGED_WITHIN_S = 5.0  # a launch file or a lifecycle manager configures the node so soon after its start
 NO_POLICY_DIR = "expected the parameter policy_dir, a folder of policy versions, got none; launch the node with it"
 
 Transition = Callable[["PolicyNode", LifecycleState], None]
@@ -79,6 +80,7 @@ class PolicyNode(LifecycleNode):
         self._switches = Switches(self, self._arm, self._disarm)
         self._keeps_disarmed = False  # disarmed while inactive: the next activation does not arm by itself
         self._graph_s = 0.0  # when it was looked at last
+        self._hint_s: float | None = None  # when to say that nobody configures it
         self._rivals = ""
         self._obstacle = ""  # to arming, in the graph
         self._held: frozenset[Stop] = frozenset()  # what only ~/arm clears, from one activation to the next
@@ -119,7 +121,8 @@ class PolicyNode(LifecycleNode):
         self._inputs = Inputs(self, loaded, drive, self._on_image, self._on_episode_end)
         self._switches.connect(drive)
         where = "" if loaded.params.output == "command" else f"; commands go to {loaded.command_topic} only"
-        armed = "arms at the first frame" if drive.arms_itself else "not armed: call ~/arm"
+        way = "call ~/arm, or release and press enable" if loaded.params.enable_required else "call ~/arm"
+        armed = "arms at the first frame" if drive.arms_itself else f"not armed: {way}"
         self.get_logger().info(f"active and {armed}{where}")
 
     @_transition
@@ -141,7 +144,7 @@ class PolicyNode(LifecycleNode):
     def autostart(self) -> bool:
         """Configures and activates if the parameter autostart says so; returns whether nothing failed."""
         if not read(self, PolicyParams).autostart:
-            self.get_logger().info("unconfigured: configure and activate it, or start it with -p autostart:=true")
+            self._hint_s = time.monotonic() + MANAGED_WITHIN_S
             return True
         steps = (self.trigger_configure, self.trigger_activate)
         return all(step() is TransitionCallbackReturn.SUCCESS for step in steps)
@@ -189,6 +192,7 @@ class PolicyNode(LifecycleNode):
         if drive is not None and time.monotonic() - self._graph_s > GRAPH_EVERY_S:
             self._look_at_graph(drive)
         lifecycle = self._state_machine.current_state[1]
+        self._hint(lifecycle)
         self._reporter.tell(
             Parts(
                 lifecycle=lifecycle,
@@ -202,6 +206,16 @@ class PolicyNode(LifecycleNode):
                 held=self._held,
             )
         )
+
+    def _hint(self, lifecycle: str) -> None:
+        """Says what to do where nobody configures the node, once."""
+        if self._hint_s is None:
+            return
+        if lifecycle != "unconfigured":
+            self._hint_s = None
+        elif time.monotonic() > self._hint_s:
+            self._hint_s = None
+            self.get_logger().info("unconfigured: configure and activate it, or start it with -p autostart:=true")
 
     def _look_at_graph(self, drive: Drive) -> None:
         """Looks for what the graph alone tells: switches that cannot be believed, and others that command the robot."""
@@ -329,22 +343,22 @@ class PolicyNode(LifecycleNode):
                 return False
         return drive.disarm()
 
-    async def _arm(self) -> str:
-        """Arms; returns why not, or nothing."""
-        drive = self._drive
-        if drive is None:
-            return "arm refused: expected the node to be active, but it is not; activate it first"
+    async def _arm(self) -> tuple[bool, str]:
+        """Arms; returns whether it did, and what to answer: why not, or what keeps the commands from the robot."""
+        drive, loaded = self._drive, self._loaded
+        if drive is None or loaded is None:
+            return False, "arm refused: expected the node to be active, but it is not; activate it first"
         disarms = drive.disarms
         await self._switches.listen_for_e_stop()
         if self._drive is not drive:
-            return "arm refused: the node was deactivated meanwhile; call ~/arm again"
+            return False, "arm refused: the node was deactivated meanwhile; call ~/arm again"
         try:
             drive.arm(disarms)
         except SacAeError as error:
             inputs = self._inputs
             missing = () if inputs is None else missing_images(drive.state.causes, inputs.image_watch.look())
-            return "; ".join([str(error), *missing])
-        return ""
+            return False, "; ".join([str(error), *missing])
+        return True, "; ".join(filter(None, ["armed", loaded.unheard()]))
 
     async def _on_reload(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         if self._reloader is None:

@@ -347,14 +347,16 @@ def test_a_state_that_is_none_is_one_line(network):
 def test_a_stop_is_rendered_with_its_reason():
     facts = {
         "lifecycle": "active", "output": "shadow", "armed": True, "stop": "e_stop", "detail": "e_stop is\x1b true",
-        "causes": ["e_stop", "stale"], "needs_arm": ["e_stop"], "novelty": "normal", "policy": None, "newer": 3,
+        "causes": ["e_stop", "stale"], "lasting": "e_stop is\x1b true; no image", "barred": "another node",
+        "unheard": "", "needs_arm": ["e_stop"], "novelty": "normal", "policy": None, "newer": 3,
         "reload": {"ok": False, "version": 2, "text": "version 2: refused"},
     }  # fmt: skip
     assert render("/a/policy_node", facts).splitlines() == [
         "node       /a/policy_node, active, output shadow",
-        "armed      yes",
+        "armed      yes, but stopped",
         "stopped    e_stop: e_stop is\\x1b true",
-        "lasting    e_stop, stale",
+        "lasting    e_stop, stale: e_stop is\\x1b true; no image",
+        "barred     another node",
         "needs arm  e_stop",
         "novelty    normal",
         "policy     none loaded",

@@ -127,6 +127,11 @@ def test_a_value_of_another_type_ends_the_start_and_says_what_to_write(shared_ne
     assert told in refusal(shared_network, module, "-p", given)
 
 
+def test_a_word_that_yaml_takes_for_a_bool_is_asked_for_in_quotes(shared_network):
+    told = "camera_info.check: expected a string, got a bool, true; write the word that was meant in quotes"
+    assert told in refusal(shared_network, "policy_node", "-p", "camera_info.check:=on")
+
+
 def test_a_list_of_several_types_ends_the_start(shared_network):
     done = start(shared_network, "policy_node", "-p", "limits.low:=[1, 2.5]")
     assert done.returncode == 2
@@ -213,6 +218,14 @@ def test_the_simulation_s_file_reaches_a_node_of_any_name(shared_network):
     arguments = ("--params-file", CONFIG / "sim_robot.yaml", "-p", "episode_seed:=3")
     found = started(shared_network, "rover", "sim_robot_node", *arguments, names=["renderer", "episode_seed"])
     assert found == ["fast", 3]
+
+
+@pytest.mark.parametrize("word", ["off", "'off'"])
+def test_off_needs_no_quotes_where_it_is_a_choice(shared_network, tmp_path, word):
+    file = tmp_path / "robot.yaml"
+    file.write_text(f"/**:\n  ros__parameters:\n    camera_info: {{check: {word}}}\n")
+    name, found = f"eye_{len(word)}", ["camera_info.check"]
+    assert started(shared_network, name, "policy_node", "--params-file", file, names=found) == ["off"]
 
 
 def test_a_list_as_launch_writes_it_reaches_the_node(shared_network, tmp_path):
