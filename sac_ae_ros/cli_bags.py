@@ -24,6 +24,7 @@ from sac_ae_ros.cli_parts import (
     show,
     show_lines,
 )
+from sac_ae_ros.core.errors import quote
 from sac_ae_ros.core.share import ensure_dds_profile
 
 
@@ -73,11 +74,11 @@ def _gate_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _limit(text: str) -> tuple[str, float]:
     """A number, or that of one action."""
-    name, _, number = text.rpartition("=")
+    name, _, value = text.rpartition("=")
     try:
-        return name, gate(number)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"expected a number, or ACTION=number, got {text}") from None
+        return name, gate(value)
+    except argparse.ArgumentTypeError:
+        raise argparse.ArgumentTypeError(f"expected a number from 0 on, or ACTION=number, got {quote(text)}") from None
 
 
 def _bag_eval(args: argparse.Namespace, _: list[str]) -> int:

@@ -283,7 +283,7 @@ def test_bag_eval_refuses_in_one_line(bag, policy, tmp_path, refused):
     refused("bag-eval", bag, "--policy", policy, "--command-topic", "/joy", says="/joy")
     refused("bag-eval", bag, "--policy", policy, "--command-field", "linear.x", says="one for each action")
     refused("bag-eval", bag, "--policy", policy, "--max-mae", "-1", says="a number from 0 on")
-    refused("bag-eval", bag, "--policy", policy, "--max-mae", "linear=", says="or ACTION=number, got linear=")
+    refused("bag-eval", bag, "--policy", policy, "--max-mae", "linear=", says="or ACTION=number, got 'linear='")
     refused("bag-eval", bag, "--policy", policy, "--roi", "0", "0", "0", "4", says="image.roi")
     refused("bag-eval", bag, "--policy", policy, "--value-range", "9", "3", says="image.value_range")
     (tmp_path / "out").mkdir()
