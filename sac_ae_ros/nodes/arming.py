@@ -152,10 +152,15 @@ class _Operator:
             raise RunError(f"{name}: expected it to be armed, as was answered, but {name}/state {said}")
 
     def disarm_soon(self, client: Client) -> None:
-        """Takes back an arming that was not answered: of two requests that wait for a node, disarming wins."""
+        """Takes back an arming: of two requests that wait for a node, disarming wins.
+
+        Of several nodes one answers first: the others get the time to hear it as well.
+        """
         future = client.call_async(Trigger.Request())
         until_s = time.monotonic() + LAST_WORD_S
-        while not future.done() and time.monotonic() < until_s:
+        while time.monotonic() < until_s:
+            if future.done() and self.node.count_services(client.srv_name) <= 1:
+                break
             self._executor.spin_once(timeout_sec=0.02)
 
 
@@ -276,7 +281,9 @@ def disarm(name: str, timeout_s: float) -> int:
             return disarming.sure_s(operator.known_s, operator.until_s) - time.monotonic()
 
         if left_s() > 0:
-            _complain(f"{full_name}: looking for other nodes of this name, for {left_s():.1f} s more")
+            _complain(
+                f"{full_name}: one node has answered; looking for other nodes of this name, for {left_s():.1f} s more"
+            )
         operator.wait(lambda: disarming.ask() and left_s() <= 0, max(operator.known_s, operator.until_s) + LAST_WORD_S)
         return max(code, disarming.tell_others())
 
