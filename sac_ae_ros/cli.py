@@ -297,7 +297,7 @@ def _info(args: argparse.Namespace, _: list[str]) -> int:
     )
     kinds = (
         ("novelty", "the reconstruction error", spec.novelty.quantiles),
-        ("variance", "the picture's variance", spec.novelty.variance_quantiles),
+        ("variance", "the frame variance", spec.novelty.variance_quantiles),
     )
     for title, measure, quantiles in kinds:
         listed = ", ".join(f"{q}: {value:.2g}" for q, value in sorted(quantiles.items())) or "not in this file"
