@@ -57,7 +57,8 @@ def start_record_node(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         "joint_states": "joint_states_topic",
     }
     more = [name.strip() for name in given["topics"].split(",") if name.strip()]
-    namespace, slash, _ = given["image_topic"].rpartition("/")
+    base = given["image_topic"].removesuffix("/compressed").removesuffix("/compressedDepth")
+    namespace, slash, _ = base.rpartition("/")
     node = Node(
         package="sac_ae_ros",
         executable="record_node",

@@ -228,13 +228,14 @@ def _record(args: argparse.Namespace, _: list[str]) -> int:
         "keep_free_mb": args.keep_free,
         **({"topics": args.topic} if args.topic else {}),
     }
-    parent, slash, _name = args.image_topic.rpartition("/")
+    base = args.image_topic.removesuffix("/compressed").removesuffix("/compressedDepth")
+    parent, slash, _name = base.rpartition("/")
     rules = [
+        *args.remap,  # first: the first rule that fits wins
         f"image:={args.image_topic}",
         f"camera_info:={parent}{slash}camera_info",
         f"cmd_vel:={args.command_topic}",
         *([f"__ns:=/{args.namespace.strip('/')}"] if args.namespace else []),
-        *args.remap,
     ]
     return record_node.main(["--ros-args", *(each for rule in rules for each in ("-r", rule))], overrides)
 

@@ -96,7 +96,9 @@ def test_eval_prints_one_json_object(run_dir):
 def test_info_prints_the_contract(run_dir):
     result = sac_ae("info", run_dir / "policy.onnx", "--json")
     assert PolicySpec.from_json(result.stdout).task == "rover/chase_ball"
-    assert "m/s" in sac_ae("info", run_dir / "policy.onnx").stdout
+    told = sac_ae("info", run_dir / "policy.onnx").stdout
+    assert "m/s" in told
+    assert "novelty   quantiles of the reconstruction error on " in told
 
 
 def test_nothing_is_overwritten_unasked(run_dir, refused):

@@ -89,6 +89,9 @@ _VALUES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "detail": ("a text", _is_text),
     "latched": ("a list of texts", _are_texts),
     "causes": ("a list of texts", _are_texts),
+    "lasting": ("a text", _is_text),
+    "barred": ("a text", _is_text),
+    "unheard": ("a text", _is_text),
     "needs_arm": ("a list of texts", _are_texts),
     "novelty": ("a text", _is_text),
     "policy": (

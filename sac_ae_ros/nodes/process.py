@@ -22,7 +22,7 @@ from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
 from sac_ae_ros.core.errors import ConfigError, SacAeError, printable, quote
-from sac_ae_ros.nodes import log_pump, rclpy_guard
+from sac_ae_ros.nodes import given, log_pump, rclpy_guard
 from sac_ae_ros.nodes.parameter_types import mismatch_of
 
 # Set by this package's launch files to the process id of `ros2 launch`. Nodes started in any other way don't have it.
@@ -145,10 +145,10 @@ def _run(
 ) -> int:
     try:
         _check_domain()
+        given.check_files(args)
+        rclpy.init(args=list(args), signal_handler_options=SignalHandlerOptions.NO)
     except ConfigError as error:
         return _refuse(error)
-    try:
-        rclpy.init(args=list(args), signal_handler_options=SignalHandlerOptions.NO)
     except RuntimeError as error:  # the base of what rclpy raises for ROS arguments that it cannot read
         hint = NO_LOG if _NO_LOG.search(str(error)) else ONE_TYPE if _MIXED in str(error) else ""
         return _refuse(RuntimeError(f"{error}{hint}"))
