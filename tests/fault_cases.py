@@ -101,6 +101,13 @@ CASES: dict[str, Case] = {
     "stamps from the future": Case(
         fault_senses.future_stamps, "stamps 10 s ahead", STALE_S, "clock", ("safety", "ahead, got one of"), ARM
     ),
+    "stamps go round": Case(
+        fault_senses.stamps_go_round,
+        "stamps of one 100 Hz camera go round: 0.24, 0.14 and 0.04 s back, 0.07 s ahead; the policy's rate is kept",
+        None,
+        None,
+        ("images", "they go back and forth or run too fast"),
+    ),
     "paused clock": Case(
         fault_senses.paused_clock,
         "`/clock` stops; images keep coming",

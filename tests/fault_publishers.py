@@ -37,7 +37,7 @@ class Repeated:
     def __init__(
         self, node: Node, kind: type, topic: str, make: Callable[[], Any], *, rate_hz: float, qos: Any
     ) -> None:
-        self._node, self._make, self._period_s = node, make, 1 / rate_hz
+        self._node, self._make, self.period_s = node, make, 1 / rate_hz
         self._publisher = publisher(node, kind, topic, qos)
         self._lock = threading.Lock()
         self._quiet = threading.Event()
@@ -77,7 +77,7 @@ class Repeated:
         next_s = time.monotonic()
         while not self._quiet.is_set():
             self.publish()
-            next_s += self._period_s
+            next_s += self.period_s
             self._quiet.wait(max(0.0, next_s - time.monotonic()))
 
 

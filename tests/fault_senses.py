@@ -20,6 +20,8 @@ from fault_rig import Rig
 from ros_network import Network
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
+from sac_ae_ros.nodes.convert import from_ns
+
 FREEZE_S = 0.3
 SCANS = 3000
 CLOCK_PAUSE_S = 0.35
@@ -179,6 +181,18 @@ def future_stamps(case: Case, rig: Rig) -> Outcome:
     rig.drive()
     harmless = rig.lens.harm
     return observe(case, rig, rig.lens.set(harm=ahead), end=lambda: rig.lens.set(harm=harmless))
+
+
+def go_round(rig: Rig) -> float:
+    """Stamps of a fast camera that go round from then on, each within the ages that are accepted."""
+    offsets_ns = itertools.cycle([-240_000_000, -140_000_000, -40_000_000, 70_000_000])
+    clock = rig.network.node.get_clock()
+    return rig.lens.set(period_s=0.01, now=lambda: from_ns(clock.now().nanoseconds + next(offsets_ns)))
+
+
+def stamps_go_round(case: Case, rig: Rig) -> Outcome:
+    rig.drive()
+    return goes_on(case, rig, go_round(rig))
 
 
 def paused_clock(case: Case, rig: Rig) -> Outcome:

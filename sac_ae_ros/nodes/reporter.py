@@ -184,7 +184,8 @@ class Reporter:
         why = drive.paused or drive.input.why_unused(now_s, drive.timeout_s)
         share = facts.share
         slowness = (slow_frames(share, drive.period_s),) if share is not None and share < SLOW_SHARE else ()
-        complaints = (*seen.complaints, *inputs.camera_complaints, *inputs.image_complaints, *slowness)
+        haste = filter(None, (drive.haste,))
+        complaints = (*haste, *seen.complaints, *inputs.camera_complaints, *inputs.image_complaints, *slowness)
         level, text = OK, f"{facts.rate_hz:.1f} Hz"
         if complaints:
             level, text = WARN, complaints[0]
