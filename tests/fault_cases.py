@@ -134,6 +134,14 @@ CASES: dict[str, Case] = {
         )
         for by_s in (10, -10)
     },
+    "two clocks": Case(
+        fault_senses.two_clocks,
+        f"a second node publishes `/clock`, {fault_senses.TWO_CLOCKS_S:g} s behind the first",
+        JUMP_S,
+        "clock",
+        ("safety", "stopped: clock"),
+        ARM,
+    ),
     **{
         f"clock jumps {by_s:+g} s, stamps do not": Case(
             partial(fault_senses.clock_jumps_alone, by_s),

@@ -132,15 +132,15 @@ class SimClock(Repeated):
 
     def __init__(self, node: Node) -> None:
         super().__init__(node, Clock, "/clock", lambda: Clock(clock=self.now()), rate_hz=CLOCK_HZ, qos=1)
-        self._offset_s = 1000.0 - time.monotonic()
+        self.offset_s = 1000.0 - time.monotonic()
         self._paused_s: float | None = None
 
     def now(self, lag_s: float = 0.0) -> Any:
         time_s = time.monotonic() if self._paused_s is None else self._paused_s
-        return from_ns(round((time_s + self._offset_s - lag_s) * 1e9))
+        return from_ns(round((time_s + self.offset_s - lag_s) * 1e9))
 
     def jump(self, by_s: float) -> float:
-        return self.change(lambda: setattr(self, "_offset_s", self._offset_s + by_s))
+        return self.change(lambda: setattr(self, "offset_s", self.offset_s + by_s))
 
     def pause(self) -> float:
         """Returns the last time that a picture may be of."""
@@ -150,6 +150,6 @@ class SimClock(Repeated):
 
     def resume(self) -> None:
         assert self._paused_s is not None
-        self._offset_s -= time.monotonic() - self._paused_s
+        self.offset_s -= time.monotonic() - self._paused_s
         self._paused_s = None
         self.start()

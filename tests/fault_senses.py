@@ -15,8 +15,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 from fault_case import Case, Outcome, goes_on, observe
-from fault_publishers import BEST_EFFORT, Lens, Repeated
+from fault_publishers import BEST_EFFORT, Lens, Repeated, SimClock
 from fault_rig import Rig
+from rclpy.node import Node
 from ros_network import Network
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
@@ -25,6 +26,7 @@ from sac_ae_ros.nodes.convert import from_ns
 FREEZE_S = 0.3
 SCANS = 3000
 CLOCK_PAUSE_S = 0.35
+TWO_CLOCKS_S = 0.2
 
 
 # The camera.
@@ -219,6 +221,25 @@ def clock_jumps(by_s: float, case: Case, rig: Rig) -> Outcome:
     clock = rig.clock()
     rig.drive(use_sim_time=True)
     return observe(case, rig, clock.jump(by_s))
+
+
+def second_clock(node: Node, rig: Rig, clock: SimClock, behind_s: float) -> SimClock:
+    """The /clock of that other node, so far behind; `start` it."""
+    other = SimClock(node)
+    other.jump(clock.offset_s - other.offset_s - behind_s)
+    return rig.opened(other)
+
+
+def two_clocks(case: Case, rig: Rig) -> Outcome:
+    clock = rig.clock()
+    rig.drive(use_sim_time=True)
+    node = rig.network.neighbour("second_clock")
+    other = second_clock(node, rig, clock, TWO_CLOCKS_S)
+    since_s = time.monotonic()
+    other.start()
+    outcome = observe(case, rig, since_s, end=other.close)
+    node.destroy_node()
+    return outcome
 
 
 def clock_jumps_alone(by_s: float, case: Case, rig: Rig) -> Outcome:

@@ -49,6 +49,7 @@ class Parts:
     reloader: Reloader | None
     switches: Switches
     rivals: str  # who else commands the robot, by the graph
+    clocks: str  # who publishes a second /clock
     obstacle: str  # what in the graph bars arming, rivals included
     held: frozenset[Stop]  # what only ~/arm clears, while there is no drive
 
@@ -152,7 +153,7 @@ class Reporter:
         complaints: tuple[str, ...] = ()
         if drive and params:
             required = {"enable_required": params.enable_required, "e_stop_required": params.e_stop_required}
-            complaints = parts.switches.complaints(**required)
+            complaints = (*filter(None, (parts.clocks,)), *parts.switches.complaints(**required))
         if drive is None:
             level, text = OK, parts.lifecycle
         elif gate.stop is not None:
