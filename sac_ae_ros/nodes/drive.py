@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 
 from sac_ae_ros.core.command import GateState, Limits, SafetyGate, Stop, Values
-from sac_ae_ros.core.errors import ArmError, ConfigError, StampError
-from sac_ae_ros.core.frames import GAP_PERIODS
+from sac_ae_ros.core.errors import ArmError, ConfigError, PaceError, StampError
+from sac_ae_ros.core.frames import GAP_PERIODS, FrameBudget
 from sac_ae_ros.core.image import CompressedImage, Image, View
 from sac_ae_ros.core.novelty import Level, NoveltyGuard, NoveltyLimits, Reading
 from sac_ae_ros.core.pipeline import ImageToCommand, Step, Watching
@@ -24,6 +24,8 @@ from sac_ae_ros.nodes.watchdog import Watchdog
 RELEASED_S = 0.08
 # Arming that is asked for so soon after disarming may have been sent before it.
 CROSSED_S = 0.2
+# Frames that were due too often are told of for so long.
+HASTE_S = 2.0
 REFUSED = "arm refused: "
 
 
@@ -33,7 +35,7 @@ class Links:
 
     send, stop: where commands and stops go. e_stop: the emergency stop, which outlives the drive. obstacle: why the
     robot must not be armed, as far as the ROS graph tells, or nothing; called before every arming. probes: where recent
-    frames are kept for judging newer policies.
+    frames are kept for judging newer policies. clock_ns: the time that passes for the robot.
     """
 
     send: Callable[[Values], None]
@@ -41,6 +43,7 @@ class Links:
     e_stop: Heartbeat
     obstacle: Callable[[], str] = lambda: ""
     probes: Probes | None = None
+    clock_ns: Callable[[], int] = time.monotonic_ns
 
 
 def timeout_s(params: PolicyParams, period_s: float) -> float:
@@ -137,6 +140,7 @@ class Drive:
             probes=links.probes,
             before_command=self._on_inferred,
             late=lambda: self._watchdog.late(),  # made below
+            budget=FrameBudget(policy.spec.control_period_ns, links.clock_ns),
         )
         self._pipeline = ImageToCommand(policy, gate, links.send, watching)
         self.input = InputWatch(period_s)
@@ -149,6 +153,7 @@ class Drive:
         self._joints.attach(gate, params.command.joint_timeout_s)
         self.rivals.attach(gate, None)
         links.e_stop.attach(gate, params.e_stop_timeout_s if params.e_stop_required else None)
+        self._haste: tuple[float, str] = -HASTE_S, ""  # when frames were last due too often, and what that is
         self.paused = ""  # how long the clock has stood still, in words
         self.disarms = 0
         self._disarmed_s = -CROSSED_S
@@ -181,6 +186,12 @@ class Drive:
         """How long a frame has been worked on; 0 if none is."""
         return self._watchdog.working_s
 
+    @property
+    def haste(self) -> str:
+        """That more frames are due, by their stamps, than time passes; empty unless some were refused just now."""
+        at_s, text = self._haste
+        return text if time.monotonic() - at_s < HASTE_S else ""
+
     def process(self, image: Image | CompressedImage, stamp_ns: int) -> Step | None:
         """Takes one camera image, as ImageToCommand.process does; a used one keeps the watchdog quiet."""
         self._watchdog.frame_begun()
@@ -200,6 +211,8 @@ class Drive:
         self._watchdog.blame(Stop.CLOCK if is_clock else Stop.STALE)
         if is_clock:
             self._clock = str(error)
+        if isinstance(error, PaceError):
+            self._haste = time.monotonic(), str(error)
         self.input.refused(time.monotonic(), str(error))
 
     def swap(self, policy: OnnxPolicy) -> None:

@@ -81,7 +81,9 @@ class LoadedPolicy:
 
     def drive(self, e_stop: Heartbeat, obstacle: Callable[[], str], held: Iterable[Stop]) -> Drive:
         """A fresh activation, disarmed; `held` is what the one before left for ~/arm to clear."""
-        links = Links(self.send, self.send_stop, e_stop, obstacle, self.probes)
+        simulated = self._node.get_clock().ros_time_is_active  # type: ignore[attr-defined]
+        clock_ns = (lambda: self._now().nanoseconds) if simulated else time.monotonic_ns
+        links = Links(self.send, self.send_stop, e_stop, obstacle, self.probes, clock_ns)
         return Drive(self.policy, self.params, self._gate(held), links)
 
     def unheard(self) -> str:

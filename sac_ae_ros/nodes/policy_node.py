@@ -12,6 +12,8 @@ from typing import Any
 
 from lifecycle_msgs.srv import ChangeState
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.clock import JumpHandle, JumpThreshold
+from rclpy.duration import Duration
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from sensor_msgs.msg import CompressedImage, Image
@@ -32,6 +34,7 @@ from sac_ae_ros.nodes.params import declare, read
 from sac_ae_ros.nodes.policy_params import PolicyParams
 from sac_ae_ros.nodes.reloader import Reloader, answer
 from sac_ae_ros.nodes.reporter import Parts, Reporter
+from sac_ae_ros.nodes.rivals import rival_clocks
 from sac_ae_ros.nodes.switches import Switches
 
 LOG_EVERY_S = 2.0
@@ -73,6 +76,7 @@ class PolicyNode(LifecycleNode):
         self._drive: Drive | None = None
         self._inputs: Inputs | None = None
         self._clock_watch: ClockWatch | None = None
+        self._clock_back: JumpHandle | None = None
         self._ending = False
         self._end_lock = threading.Lock()
         self._idle_lock = threading.Lock()  # between an activation and a version that takes over without one
@@ -82,6 +86,7 @@ class PolicyNode(LifecycleNode):
         self._graph_s = 0.0  # when it was looked at last
         self._hint_s: float | None = None  # when to say that nobody configures it
         self._rivals = ""
+        self._clocks = ""  # that several nodes publish /clock
         self._obstacle = ""  # to arming, in the graph
         self._held: frozenset[Stop] = frozenset()  # what only ~/arm clears, from one activation to the next
         self._reporter = Reporter(self, read(self, PolicyParams).hardware_id)
@@ -117,6 +122,12 @@ class PolicyNode(LifecycleNode):
             simulated=self.get_clock().ros_time_is_active,  # type: ignore[attr-defined]
             max_jump_s=loaded.params.max_clock_jump_s,
             pause_s=drive.timeout_s / 2,
+        )
+        # asked of every /clock, since a look now and then misses what goes back and forth
+        back_s = loaded.params.max_clock_back_s or drive.period_s
+        threshold = JumpThreshold(min_forward=None, min_backward=Duration(seconds=-back_s), on_clock_change=False)
+        self._clock_back = self.get_clock().create_jump_callback(
+            threshold, post_callback=lambda jump: drive.clock_jumped(jump.delta.nanoseconds * 1e-9)
         )
         self._inputs = Inputs(self, loaded, drive, self._on_image, self._on_episode_end)
         self._switches.connect(drive)
@@ -202,6 +213,7 @@ class PolicyNode(LifecycleNode):
                 reloader=self._reloader,
                 switches=self._switches,
                 rivals=self._rivals,
+                clocks=self._clocks,
                 obstacle=self._obstacle,
                 held=self._held,
             )
@@ -223,10 +235,11 @@ class PolicyNode(LifecycleNode):
         if loaded is None:
             return
         doubts = self._switches.look(enable_required=loaded.params.enable_required)
-        rivals = loaded.rivals.look()
-        if rivals and rivals != self._rivals:
-            self.get_logger().warning(rivals)
-        self._rivals, self._obstacle = rivals, doubts or rivals
+        rivals, clocks = loaded.rivals.look(), rival_clocks(self)
+        for found, told in ((rivals, self._rivals), (clocks, self._clocks)):
+            if found and found != told:
+                self.get_logger().warning(found)
+        self._rivals, self._clocks, self._obstacle = rivals, clocks, doubts or rivals or clocks
         if loaded.params.command.other_publishers == "stop":
             drive.rivals.doubt(self._rivals)
         self._graph_s = time.monotonic()
@@ -263,7 +276,9 @@ class PolicyNode(LifecycleNode):
     def _unsubscribe(self) -> None:
         if self._inputs is not None:
             self._inputs.close()
-        self._inputs = self._clock_watch = None
+        if self._clock_back is not None:
+            self._clock_back.unregister()
+        self._inputs = self._clock_watch = self._clock_back = None
 
     def _on_image(self, message: Image | CompressedImage) -> None:
         drive, loaded = self._drive, self._loaded
@@ -333,7 +348,8 @@ class PolicyNode(LifecycleNode):
         loaded = self._loaded
         if loaded is None:
             return ""
-        return self._switches.look(enable_required=loaded.params.enable_required) or loaded.rivals.look()
+        doubts = self._switches.look(enable_required=loaded.params.enable_required)
+        return doubts or loaded.rivals.look() or rival_clocks(self)
 
     def _disarm(self) -> bool:
         with self._idle_lock:  # an activation either sees this, or has made a drive to disarm

@@ -51,6 +51,7 @@ class Parts:
     reloader: Reloader | None
     switches: Switches
     rivals: str  # who else commands the robot, by the graph
+    clocks: str  # who publishes a second /clock
     obstacle: str  # what in the graph bars arming, rivals included
     held: frozenset[Stop]  # what only ~/arm clears, while there is no drive
 
@@ -200,7 +201,7 @@ class Reporter:
         complaints: tuple[str, ...] = ()
         if drive and params:
             required = {"enable_required": params.enable_required, "e_stop_required": params.e_stop_required}
-            complaints = parts.switches.complaints(**required)
+            complaints = (*filter(None, (parts.clocks,)), *parts.switches.complaints(**required))
         if drive is None:
             level, text = OK, parts.lifecycle
         elif gate.stop is not None:
@@ -232,7 +233,8 @@ class Reporter:
         why = drive.paused or drive.input.why_unused(now_s, drive.timeout_s)
         share = facts.share
         slowness = (slow_frames(share, drive.period_s),) if share is not None and share < SLOW_SHARE else ()
-        complaints = (*seen.complaints, *inputs.camera_complaints, *inputs.image_complaints, *slowness)
+        haste = filter(None, (drive.haste,))
+        complaints = (*haste, *seen.complaints, *inputs.camera_complaints, *inputs.image_complaints, *slowness)
         level, text = OK, f"{facts.rate_hz:.1f} Hz"
         if complaints:
             level, text = WARN, complaints[0]

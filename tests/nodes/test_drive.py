@@ -32,7 +32,9 @@ class Rig:
         rest = lambda: np.zeros(2)  # noqa: E731
         self.e_stop = Heartbeat(Stop.E_STOP, "the button", "is pressed", listen_s=0.0)
         self.obstacle = ""
-        links = Links(self.sent.append, lambda _: self.sent.append(None), self.e_stop, lambda: self.obstacle)
+        self.stamp_ns = 0  # of the newest frame, by which time passes for the frame budget
+        stop, obstacle = lambda _: self.sent.append(None), lambda: self.obstacle
+        links = Links(self.sent.append, stop, self.e_stop, obstacle, clock_ns=lambda: self.stamp_ns)
         self.drive = Drive(policy, params, make_gate(policy, params, rest), links)
         self.seen = 0
 
@@ -40,7 +42,7 @@ class Rig:
         """Frames, dated so far apart."""
         for _ in range(frames):
             self.seen += 1
-            stamp_ns = round(self.seen * every_s * 1e9)
+            stamp_ns = self.stamp_ns = round(self.seen * every_s * 1e9)
             pixels = bytes([140 + self.seen % 2]) * 192  # a camera has noise
             step = self.drive.process(dataclasses.replace(IMAGE, data=pixels), stamp_ns)
             self.drive.input.used(time.monotonic(), 0.0, stamp_ns)

@@ -471,8 +471,13 @@ def test_parameters_are_described_checked_and_locked_while_configured(robot):
     assert robot.network.set("policy_node", policy="other.onnx")
     robot.activate()
     assert "clean it up first" in robot.network.set("policy_node", max_age_s=1.0)
-    assert robot.network.change(DEACTIVATE, CLEANUP)
+    assert "restart it with use_sim_time:=true" in robot.network.set("policy_node", use_sim_time=True)
+    assert robot.network.change(DEACTIVATE)
+    assert "restart it with use_sim_time:=true" in robot.network.set("policy_node", use_sim_time=True)
+    assert robot.network.change(CLEANUP)
     assert not robot.network.set("policy_node", max_age_s=0.0)
+    assert not robot.network.set("policy_node", use_sim_time=True)
+    assert not robot.network.set("policy_node", use_sim_time=False)
 
 
 def test_the_robots_own_limits_hold(robot):
