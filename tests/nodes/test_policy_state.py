@@ -11,7 +11,8 @@ from sac_ae_ros.nodes.policy_state import MAX_STATE_CHARS, parse_state
 
 STATE = {
     "lifecycle": "active", "output": "shadow", "armed": True, "disarms": 1, "stop": None, "detail": "", "latched": [],
-    "causes": ["stale"], "lasting": "no image for 1 s", "barred": "", "unheard": "", "needs_arm": [], "novelty": "normal", "stored_version": 3, "newer": None,
+    "causes": ["stale"], "lasting": "no image for 1 s", "barred": "", "unheard": "", "needs_arm": [],
+    "novelty": "normal", "stored_version": 3, "newer": None,
     "policy": {"name": "a", "version": "1", "sha256": "b"}, "reload": {"ok": False, "version": None, "text": "no"},
 }  # fmt: skip
 UNSET = {"output": None, "policy": None, "stored_version": None, "reload": None}
