@@ -16,10 +16,14 @@ from sensor_msgs.msg import CompressedImage, Image, JointState
 from std_msgs.msg import Bool, Float64
 from tiny_policy import NAN_PIXEL, SLOW_PIXEL, expected_values, write_policy
 
+from sac_ae_ros.nodes.convert import from_ns, to_ns
+
 PERIOD_S = 0.1
 MAX_AGE_S = 2.5 * PERIOD_S
 SLACK_S = 0.3  # what two busy cores may add to any time
 DEFAULTS = {
+    "watchdog_timeout_s": 0.0,
+    "max_age_s": 0.0,
     "command__type": "geometry_msgs/msg/Twist",
     "command__fields": ["linear.x", "angular.z"],
     "command__stop": "",
@@ -312,6 +316,28 @@ def test_old_stamps_are_refused_unless_arrival_counts(robot):
         assert robot.network.change(DEACTIVATE, CLEANUP)
         robot.activate(arm_on_activate=True, stamp_source="arrival")
         robot.network.until(lambda: robot.moves_since(start_s), 10, "commands")
+
+
+@pytest.mark.parametrize(
+    ("late_s", "says", "never"),
+    [
+        (1.0, "frames come late (transport, or a busy machine): lighten the load, or raise max_age_s", "stamp_source"),
+        (10.0, "a simulation or a recording start the node with use_sim_time:=true; else synchronise", "come late"),
+        (-10.0, "synchronise the camera host's clock (chrony, PTP) or set stamp_source: arrival", "use_sim_time"),
+    ],
+)
+def test_the_advice_follows_from_how_far_a_stamp_is_off(robot, late_s, says, never):
+    def move(image):
+        image.header.stamp = from_ns(to_ns(image.header.stamp) - round(late_s * 1e9))
+
+    robot.activate()
+    robot.camera.change = move
+    robot.new_log()
+    with robot.camera.running():
+        robot.network.until(lambda: "frame not used" in robot.process.log[robot._log_from :], 10, "a hint")
+    log = robot.new_log()
+    assert says in log
+    assert never not in log
 
 
 def test_where_arrival_counts_no_reason_is_about_stamps(robot):
