@@ -290,6 +290,19 @@ def test_a_command_that_comes_too_late_is_not_sent_even_if_the_whole_process_sle
     assert armed.drive.explain([Stop.HUNG]).startswith("no frame was used for 0.3")
 
 
+@pytest.mark.parametrize(
+    ("timeout_s", "says"),
+    [(None, "listening for another 0.9 s for one that was pressed before the start"), (1.0, "nothing heard yet")],
+)
+def test_an_emergency_stop_that_is_only_listened_for_is_told_so(timeout_s, says, policy):
+    gate = make_gate(policy, PolicyParams(), lambda: np.zeros(2))
+    beat = Heartbeat(Stop.E_STOP, "the emergency stop", "is pressed", listen_s=1.0)
+    start_s = time.monotonic()
+    beat.attach(gate, timeout_s)
+    assert beat.text(start_s + 0.1) == f"the emergency stop: {says}"
+    assert beat.text(start_s + 1.1) == "the emergency stop: nothing heard yet"
+
+
 def test_a_pause_between_the_last_look_and_sending_lets_nothing_out(armed, monkeypatch):
     assert armed.see().sent
     armed.drive._watchdog.end()
