@@ -25,7 +25,7 @@ from sac_ae_ros.nodes import process
 from sac_ae_ros.nodes.bridge import CvBridge
 from sac_ae_ros.nodes.clock_watch import ClockWatch
 from sac_ae_ros.nodes.convert import to_image, to_ns
-from sac_ae_ros.nodes.drive import Drive
+from sac_ae_ros.nodes.drive import NOT_ACTIVE, REFUSED, Drive
 from sac_ae_ros.nodes.inputs import Inputs, missing_images
 from sac_ae_ros.nodes.loaded_policy import LoadedPolicy
 from sac_ae_ros.nodes.params import declare, read
@@ -333,7 +333,7 @@ class PolicyNode(LifecycleNode):
         """Arms; returns why not, or nothing."""
         drive = self._drive
         if drive is None:
-            return "arm refused: expected the node to be active, but it is not; activate it first"
+            return f"{REFUSED}{NOT_ACTIVE}"
         disarms = drive.disarms
         await self._switches.listen_for_e_stop()
         if self._drive is not drive:

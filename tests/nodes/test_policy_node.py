@@ -217,6 +217,65 @@ def test_a_camera_slower_than_the_policy_is_told_and_not_armed(robot):
     slow.close()
 
 
+def images_told(diagnostics) -> list[tuple[bytes, str]]:
+    statuses = [status for _, array in list(diagnostics) for status in array.status if status.name.endswith(": images")]
+    return [(status.level, status.message) for status in statuses]
+
+
+def test_images_are_never_ok_while_none_comes(robot):
+    diagnostics = robot.network.hear(DiagnosticArray, "/diagnostics")
+    robot.activate(watchdog_timeout_s=2.0)
+    robot.network.until(lambda: DiagnosticStatus.STALE in dict(images_told(diagnostics)), 10, "STALE")
+    told = images_told(diagnostics)
+    assert [level for level, _ in told] == sorted(level for level, _ in told), "WARN first, then STALE"
+    assert {level for level, _ in told} == {DiagnosticStatus.WARN, DiagnosticStatus.STALE}
+    assert all(text.startswith("no image has come yet") for _, text in told)
+
+
+def test_a_camera_that_becomes_too_slow_for_the_stack_is_named_as_the_cause(robot):
+    robot.drive()
+    diagnostics = robot.network.hear(DiagnosticArray, "/diagnostics")
+    robot.camera._period_s = 1 / 3.7
+    robot.network.until(lambda: "stopped: stale" in robot.process.log[robot._log_from :], 5, "a stop")
+    time.sleep(1.5)
+    count = len(images_told(diagnostics))
+    robot.network.until(lambda: len(images_told(diagnostics)) > count + 3, 10, "diagnostics")
+    robot.camera._period_s = 1 / 30
+    told = images_told(diagnostics)[count:]
+    assert DiagnosticStatus.OK not in dict(told)
+    assert any("frames come too slowly for the policy's stack" in text for _, text in told)
+    (line,) = [line for line in robot.new_log().splitlines() if "stopped: stale" in line]
+    assert "paused" not in line
+    assert "images came too slowly" in line or "no image for" in line
+
+
+def test_stamps_that_go_back_are_named_as_the_cause(robot):
+    newest_ns = []
+
+    def walk_back(image):
+        newest_ns.append(newest_ns[-1] - 80_000_000 if newest_ns else to_ns(image.header.stamp))
+        image.header.stamp = from_ns(newest_ns[-1])
+
+    robot.activate(max_age_s=30.0)
+    with robot.camera.running():
+        robot.network.arm()
+        robot.camera.change = walk_back
+        robot.network.until(lambda: "stopped: stale" in robot.process.log[robot._log_from :], 5, "a stop")
+    log = robot.new_log()
+    assert "stopped: stale: image stamps went back by 0.08 s, none was used for 0." in log
+    assert "paused" not in log
+
+
+def test_what_is_not_active_says_that_it_cannot_be_armed(robot):
+    diagnostics = robot.network.hear(DiagnosticArray, "/diagnostics")
+    robot.network.until(lambda: diagnostics, 10, "diagnostics")
+    (safety,) = diagnostics[-1][1].status
+    refused = robot.network.trigger("policy_node/arm").message
+    assert safety.level == DiagnosticStatus.OK
+    values = {pair.key: pair.value for pair in safety.values}
+    assert refused == f"arm refused: {values['why it cannot be armed']}"
+
+
 def test_nan_stops_at_once_and_needs_arming(robot):
     robot.drive()
     robot.camera.pixel = NAN_PIXEL
