@@ -290,7 +290,7 @@ CASES: dict[str, Case] = {
         f"SIGSTOP for {fault_arming.PAUSE_S:g} s; times are from SIGCONT on",
         0.0,
         "stale",
-        ("safety", "stopped: stale"),
+        ("safety", "stopped: stale … this process was paused"),
         EDGE_OR_ARM,
         lasts=False,  # frames come again at once
     ),

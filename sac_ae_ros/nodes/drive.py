@@ -27,6 +27,7 @@ CROSSED_S = 0.2
 # Frames that were due too often are told of for so long.
 HASTE_S = 2.0
 REFUSED = "arm refused: "
+NOT_ACTIVE = "expected the node to be active, but it is not; activate it first"
 
 
 @dataclass(frozen=True)
@@ -119,8 +120,19 @@ def slow_frames(share: float, period_s: float) -> str:
     """Says that frames come at that share of the policy's rate."""
     return (
         f"expected frames at the policy's {1 / period_s:.3g} Hz, got {share / period_s:.3g} Hz: its stack of frames"
-        f" spans {1 / share:.2g} times the time that it was trained with"
+        f" spans {1 / share:.2g} times the time that it was trained with; either the camera gives no more, or DDS loses"
+        " images (docs/deployment.md, The camera: the DDS profile for large images)"
     )
+
+
+def broken_stack(gap_s: float | None, period_s: float) -> str:
+    """Says that the stack of frames keeps beginning anew, the last time for such a gap between two used frames."""
+    text = f"expected {FEWEST_TICKS} frames, none over {GAP_PERIODS * period_s:.3g} s after the last, got fewer so far"
+    if gap_s is None:
+        return text
+    if gap_s <= 0:
+        return f"{text}: stamps went back by {-gap_s:.2f} s"
+    return f"{text}: frames come too slowly for the policy's stack, the last gap was {gap_s:.2f} s"
 
 
 class Drive:
@@ -329,22 +341,24 @@ class Drive:
         if cause is Stop.NAN:
             return "the policy's action was not finite"
         if cause is Stop.HUNG:
-            return f"inference has not come back for {self.working_s:.2f} s" if self.working_s else self._lateness()
+            took = "its inference took longer than the policy's period"
+            return f"inference has not come back for {self.working_s:.2f} s" if self.working_s else self._lateness(took)
         if cause is Stop.NOVELTY:
             reading, _ = self.novelty
             return "" if reading is None else reading.cause
         if cause is Stop.CLOCK and self._clock:
             return self._clock
         if cause in (Stop.STALE, Stop.CLOCK):
-            return self.input.why_unused(now_s, self.timeout_s) or self._lateness()
+            late = self.input.why_late(now_s, self._watchdog.late_s)
+            return self.input.why_unused(now_s, self.timeout_s) or self._lateness(late)
         return ""
 
-    def _lateness(self) -> str:
-        """What made a frame late that has been used since."""
-        late_s = self._watchdog.late_s
-        return (
-            f"no frame was used for {late_s:.2f} s: this process was paused, or its machine is busy" if late_s else ""
-        )
+    def _lateness(self, known: str) -> str:
+        """What made a frame late that has been used since: a pause of this process, or what else is `known`."""
+        if not self._watchdog.late_s:
+            return ""
+        why = "this process was paused, or its machine is busy" if self._watchdog.paused else known
+        return f"no frame was used for {self._watchdog.late_s:.2f} s: {why}".removesuffix(": ")
 
     def _on_inferred(self) -> None:
         """Arms at the first frame that is used in time, if it is to do so by itself."""
@@ -396,14 +410,12 @@ class Drive:
 
     def _slowness(self) -> str:
         """Why frames come too slowly to arm; empty if they do not."""
-        least, share = self._params.image.min_rate_share, self.input.facts(time.monotonic()).share
+        least, facts = self._params.image.min_rate_share, self.input.facts(time.monotonic())
+        share = facts.share
         if not least or (share is not None and share >= least):
             return ""
         if share is None:
-            gap_s = GAP_PERIODS * self.period_s
-            return (
-                f"expected {FEWEST_TICKS} frames, none over {gap_s:.3g} s after the last, got fewer so far; try again"
-            )
+            return f"{broken_stack(facts.gap_s, self.period_s)}; try again"
         return f"{slow_frames(share, self.period_s)}; set the camera to that rate, or image.min_rate_share"
 
     def _is_moving(self) -> bool:

@@ -31,6 +31,7 @@ from sac_ae_ros.nodes.rivals import Rivals
 NEWEST_COMMAND = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
 RECEIPT_S = 0.5
 FAR_S = 3600.0  # no clock that is merely not synchronised is off by so much
+LATE_S = 2.0  # too old by less, frames are taken for late; by more, for those of another clock
 COMMAND_TOPICS = {"command": "cmd_vel", "shadow": "~/shadow_cmd"}
 
 
@@ -152,11 +153,18 @@ class LoadedPolicy:
         simulated = self._node.get_clock().ros_time_is_active  # type: ignore[attr-defined]
         if simulated and not self._now().nanoseconds:
             return "use_sim_time is true and no /clock has come yet"
-        if age_s > FAR_S and not simulated:
-            return "for a simulation or a recording start the node with use_sim_time:=true"
         if -age_s > FAR_S and simulated:
             return "this camera does not follow /clock: start the node with use_sim_time:=false"
-        return "synchronise the camera's clock or set stamp_source: arrival"
+        late = 0 < age_s < self._max_age_s + LATE_S
+        if late:
+            clock = ", or /clock runs ahead: see who publishes it" if simulated else ""
+            return "frames come late (transport, or a busy machine): lighten the load, or raise max_age_s" + clock
+        if simulated:
+            return "the stamps are not of this /clock: see who publishes it (ros2 topic info -v /clock)"
+        host = "synchronise the camera host's clock (chrony, PTP) or set stamp_source: arrival"
+        if age_s < 0:
+            return host
+        return f"for a simulation or a recording start the node with use_sim_time:=true; else {host}"
 
     def age_s(self, stamp_ns: int) -> float:
         """How old a frame is now."""

@@ -27,7 +27,7 @@ from sac_ae_ros.nodes import process
 from sac_ae_ros.nodes.bridge import CvBridge
 from sac_ae_ros.nodes.clock_watch import ClockWatch
 from sac_ae_ros.nodes.convert import to_image, to_ns
-from sac_ae_ros.nodes.drive import Drive
+from sac_ae_ros.nodes.drive import NOT_ACTIVE, REFUSED, Drive
 from sac_ae_ros.nodes.inputs import Inputs, missing_images
 from sac_ae_ros.nodes.loaded_policy import LoadedPolicy
 from sac_ae_ros.nodes.params import declare, read
@@ -363,7 +363,7 @@ class PolicyNode(LifecycleNode):
         """Arms; returns whether it did, and what to answer: why not, or what keeps the commands from the robot."""
         drive, loaded = self._drive, self._loaded
         if drive is None or loaded is None:
-            return False, "arm refused: expected the node to be active, but it is not; activate it first"
+            return False, f"{REFUSED}{NOT_ACTIVE}"
         disarms = drive.disarms
         await self._switches.listen_for_e_stop()
         if self._drive is not drive:

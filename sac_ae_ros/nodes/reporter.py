@@ -19,9 +19,11 @@ from std_msgs.msg import String
 
 from sac_ae_ros.core.command import GateState, Stop
 from sac_ae_ros.core.errors import printable
+from sac_ae_ros.core.frames import GAP_PERIODS
 from sac_ae_ros.core.novelty import Level
-from sac_ae_ros.nodes.drive import Drive, slow_frames
+from sac_ae_ros.nodes.drive import NOT_ACTIVE, Drive, broken_stack, slow_frames
 from sac_ae_ros.nodes.graph_watch import Seen
+from sac_ae_ros.nodes.input_watch import InputFacts
 from sac_ae_ros.nodes.inputs import Inputs, missing_images
 from sac_ae_ros.nodes.loaded_policy import LoadedPolicy
 from sac_ae_ros.nodes.reloader import Reloader
@@ -58,7 +60,7 @@ class Parts:
 
 @dataclass(frozen=True)
 class Bars:
-    """Why the robot is not armed, or stands although it is, in words; all empty while it moves and while inactive."""
+    """Why the robot is not armed, or stands although it is, in words; all empty while it moves."""
 
     lasting: str = ""  # what is behind the causes that last
     arming: str = ""  # what `~/arm` would be refused for
@@ -153,7 +155,9 @@ class Reporter:
 
     def _look(self, parts: Parts, gate: GateState) -> Bars:
         drive = parts.drive
-        if drive is None or (gate.armed and gate.stop is None):
+        if drive is None:
+            return Bars(arming=NOT_ACTIVE)
+        if gate.armed and gate.stop is None:
             return Bars()
         refusal = drive.arm_refusal(parts.obstacle)
         if refusal and parts.inputs is not None:
@@ -231,15 +235,16 @@ class Reporter:
         now_s = time.monotonic()
         facts = drive.input.facts(now_s)
         why = drive.paused or drive.input.why_unused(now_s, drive.timeout_s)
-        share = facts.share
-        slowness = (slow_frames(share, drive.period_s),) if share is not None and share < SLOW_SHARE else ()
+        why = why or _silence(facts, drive.period_s)
+        slowness = _slowness(facts, drive.period_s)
         haste = filter(None, (drive.haste,))
         complaints = (*haste, *seen.complaints, *inputs.camera_complaints, *inputs.image_complaints, *slowness)
         level, text = OK, f"{facts.rate_hz:.1f} Hz"
         if complaints:
             level, text = WARN, complaints[0]
         if why:
-            level = STALE if facts.silent_s is None or facts.silent_s > drive.timeout_s else ERROR
+            level = STALE if facts.silent_s > drive.timeout_s else ERROR
+            level = level if facts.unused_s > drive.timeout_s else WARN
             text = f"{why}; {complaints[0]}" if complaints else why
         values = {
             "rate (Hz)": f"{facts.rate_hz:.2f}",
@@ -299,6 +304,21 @@ class Reporter:
 
 def _without_numbers(bars: Bars) -> tuple[str, str]:
     return re.sub(r"\d+(\.\d+)?", "", bars.lasting), re.sub(r"\d+(\.\d+)?", "", bars.arming)
+
+
+def _silence(facts: InputFacts, period_s: float) -> str:
+    """That no image has come for long, though not for the watchdog's timeout; else empty."""
+    silent = facts.silent_s > GAP_PERIODS * period_s or (facts.received > 1 and not facts.rate_hz)
+    return f"no image for {facts.silent_s:.2f} s" if silent else ""
+
+
+def _slowness(facts: InputFacts, period_s: float) -> tuple[str, ...]:
+    """What is wrong with how often frames come, if anything is."""
+    if not facts.received:
+        return ()
+    if facts.share is None:
+        return (broken_stack(facts.gap_s, period_s),) if facts.used else ()
+    return (slow_frames(facts.share, period_s),) if facts.share < SLOW_SHARE else ()
 
 
 def _names(stops: frozenset[Stop]) -> list[str]:

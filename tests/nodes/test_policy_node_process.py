@@ -244,6 +244,23 @@ def test_a_paused_clock_cannot_silence_the_watchdog(network, policy):
     assert "press enable" not in process.log, "this node has no deadman"
 
 
+def test_stamps_that_are_not_of_clock_point_to_its_publisher_and_leave_the_age_check_on(network, policy):
+    clock = network.node.create_publisher(Clock, "/clock", 1)
+    process = network.start("policy_node", {"policy": str(policy), "use_sim_time": True})
+    assert network.change(CONFIGURE, ACTIVATE)
+    network.until(clock.get_subscription_count, 10, "the node on /clock")
+    camera = Camera(network)
+
+    def stamp(image) -> None:
+        clock.publish(Clock(clock=from_ns(1_000_000_000_000 + time.monotonic_ns())))
+        image.header.stamp = from_ns(1_000_000_000_000 + time.monotonic_ns() - 10_000_000_000)
+
+    camera.change = stamp
+    with camera.running():
+        network.until(lambda: "the stamps are not of this /clock: see who publishes it" in process.log, 10, "advice")
+    assert "stamp_source" not in process.log
+
+
 def test_twist_stamped(network, policy):
     commands = network.hear(TwistStamped, "wheels/command")
     command = {
