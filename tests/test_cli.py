@@ -455,7 +455,7 @@ def test_a_policy_for_a_task_that_is_not_here(policy, refused):
         (["disarm", "--timeout", "x"], "expected a number of seconds, got 'x'"),
         (["state", "--timeout", "inf"], "expected a number of seconds from 0 on, got inf"),
         (["record", "--keep-free", "much"], "expected an integer, got 'much'"),
-        (["bag-eval", "none", "--policy", "none.onnx", "--max-mae", "x"], "expected a number, got 'x'"),
+        (["bag-eval", "none", "--policy", "none.onnx", "--max-mae", "x"], "or ACTION=number, got 'x'"),
         (["bag-eval", "none", "--policy", "none.onnx", "--rotate-deg", "x"], "expected an integer, got 'x'"),
         (["fly"], "invalid choice"),
         ([], "VERB"),
