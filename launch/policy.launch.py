@@ -1,6 +1,7 @@
 """A camera policy on a robot: images in, commands out, and not armed until ``~/arm`` or an enable edge arms it."""
 
 import os
+import runpy
 import threading
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from lifecycle_msgs.srv import ChangeState, GetState
 from rclpy.client import Client
 
 SHARE = Path(get_package_share_directory("sac_ae_ros"))
+declared_only = runpy.run_path(str(Path(__file__).with_name("arguments.py")))["declared_only"]
 # launch that is killed, also by SIGTERM, leaves its processes running: the node sees to its own end then
 END_WITH_LAUNCH = {"SAC_AE_ROS_LAUNCH_PID": str(os.getpid())}
 SHIPPED_POLICY = str(SHARE / "models" / "rover_chase_ball.onnx")
@@ -67,7 +69,7 @@ def generate_launch_description() -> LaunchDescription:
     ]
     if not DDS_PROFILE_VARIABLES & os.environ.keys():
         actions.append(SetEnvironmentVariable("FASTRTPS_DEFAULT_PROFILES_FILE", DDS_PROFILE))
-    return LaunchDescription([*actions, OpaqueFunction(function=start_policy_node)])
+    return declared_only(__file__, [*actions, OpaqueFunction(function=start_policy_node)])
 
 
 def start_policy_node(context: LaunchContext) -> list[LaunchDescriptionEntity]:

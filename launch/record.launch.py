@@ -1,6 +1,7 @@
 """Records what a later evaluation or training needs, each topic as soon as it appears."""
 
 import os
+import runpy
 from pathlib import Path
 
 from ament_index_python.packages import get_package_share_directory
@@ -12,6 +13,7 @@ from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
 SHARE = Path(get_package_share_directory("sac_ae_ros"))
+declared_only = runpy.run_path(str(Path(__file__).with_name("arguments.py")))["declared_only"]
 # launch that is killed, also by SIGTERM, leaves its processes running: the node sees to its own end then
 END_WITH_LAUNCH = {"SAC_AE_ROS_LAUNCH_PID": str(os.getpid())}
 DDS_PROFILE = str(SHARE / "config" / "dds" / "fastdds_shm.xml")
@@ -40,7 +42,7 @@ def generate_launch_description() -> LaunchDescription:
     ]
     if not DDS_PROFILE_VARIABLES & os.environ.keys():
         actions.append(SetEnvironmentVariable("FASTRTPS_DEFAULT_PROFILES_FILE", DDS_PROFILE))
-    return LaunchDescription([*actions, OpaqueFunction(function=start_record_node)])
+    return declared_only(__file__, [*actions, OpaqueFunction(function=start_record_node)])
 
 
 def start_record_node(context: LaunchContext) -> list[LaunchDescriptionEntity]:
@@ -55,7 +57,8 @@ def start_record_node(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         "joint_states": "joint_states_topic",
     }
     more = [name.strip() for name in given["topics"].split(",") if name.strip()]
-    namespace, slash, _ = given["image_topic"].rpartition("/")
+    base = given["image_topic"].removesuffix("/compressed").removesuffix("/compressedDepth")
+    namespace, slash, _ = base.rpartition("/")
     node = Node(
         package="sac_ae_ros",
         executable="record_node",

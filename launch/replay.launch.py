@@ -1,6 +1,7 @@
 """A recorded drive for live nodes: images and /clock as they were, commands below /recorded where nobody obeys them."""
 
 import os
+import runpy
 from pathlib import Path
 
 from ament_index_python.packages import get_package_share_directory
@@ -12,6 +13,7 @@ from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
 SHARE = Path(get_package_share_directory("sac_ae_ros"))
+declared_only = runpy.run_path(str(Path(__file__).with_name("arguments.py")))["declared_only"]
 # launch that is killed, also by SIGTERM, leaves its processes running: the node sees to its own end then
 END_WITH_LAUNCH = {"SAC_AE_ROS_LAUNCH_PID": str(os.getpid())}
 DDS_PROFILE = str(SHARE / "config" / "dds" / "fastdds_shm.xml")
@@ -67,7 +69,7 @@ def generate_launch_description() -> LaunchDescription:
         arguments=["--ros-args", "--log-level", LaunchConfiguration("log_level")],
         on_exit=end,
     )
-    return LaunchDescription([*actions, node])
+    return declared_only(__file__, [*actions, node])
 
 
 def end(event: ProcessExited, context: LaunchContext) -> list[LaunchDescriptionEntity]:

@@ -1,6 +1,7 @@
 """A simulated robot and an armed policy node, on this machine only and in a namespace and domain of their own."""
 
 import os
+import runpy
 from pathlib import Path
 
 from ament_index_python.packages import get_package_share_directory
@@ -18,6 +19,7 @@ from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
 SHARE = Path(get_package_share_directory("sac_ae_ros"))
+declared_only = runpy.run_path(str(Path(__file__).with_name("arguments.py")))["declared_only"]
 # launch that is killed, also by SIGTERM, leaves its processes running: the node sees to its own end then
 END_WITH_LAUNCH = {"SAC_AE_ROS_LAUNCH_PID": str(os.getpid())}
 WAYS_OUT = ("ROS_STATIC_PEERS", "ROS_DISCOVERY_SERVER")
@@ -79,7 +81,8 @@ def generate_launch_description() -> LaunchDescription:
         parameters=[{"domain_id": ParameterValue(LaunchConfiguration("domain_id"), value_type=int)}],
         arguments=["-m", "sac_ae_ros.nodes.rearmer"],
     )
-    return LaunchDescription(
+    return declared_only(
+        __file__,
         [
             *arguments,
             *network,
@@ -87,5 +90,5 @@ def generate_launch_description() -> LaunchDescription:
             policy,  # before the robot: its DDS profile and its log_level are for both
             robot,
             rearmer,
-        ]
+        ],
     )

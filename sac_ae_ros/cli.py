@@ -295,10 +295,13 @@ def _info(args: argparse.Namespace, _: list[str]) -> int:
         f"judged    return {training.eval_return_mean:.1f} +- {training.eval_return_sd:.1f}"
         f" over {training.eval_episodes} held-out episodes"
     )
-    kinds = {"novelty": spec.novelty.quantiles, "variance": spec.novelty.variance_quantiles}
-    for title, quantiles in kinds.items():
+    kinds = (
+        ("novelty", "the reconstruction error", spec.novelty.quantiles),
+        ("variance", "the frame variance", spec.novelty.variance_quantiles),
+    )
+    for title, measure, quantiles in kinds:
         listed = ", ".join(f"{q}: {value:.2g}" for q, value in sorted(quantiles.items())) or "not in this file"
-        print(f"{title:<9} {listed} over {spec.novelty.frames} frames")
+        print(f"{title:<9} quantiles of {measure} on {spec.novelty.frames} held-out frames: {listed}")
     return 0
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 
-from sac_ae_ros.cli_parts import Verb, gate
+from sac_ae_ros.cli_parts import Verb, seconds
 
 
 def _node_arguments(parser: argparse.ArgumentParser, default: str | None = "policy_node") -> None:
     parser.add_argument("node", nargs="?", default=default, metavar="NODE", help="its full name (default: policy_node)")
-    parser.add_argument("--timeout", type=gate, default=5.0, metavar="S", help="how long to look and wait (default: 5)")
+    parser.add_argument(
+        "--timeout", type=seconds, default=5.0, metavar="S", help="how long to look and wait (default: 5)"
+    )
 
 
 def _arm(args: argparse.Namespace, _: list[str]) -> int:
@@ -28,7 +30,7 @@ def _disarm(args: argparse.Namespace, _: list[str]) -> int:
 
     if args.all:  # beside a NODE, too: nobody is to be kept from a stop
         return arming.disarm_all(args.timeout)
-    return arming.disarm(args.node or "policy_node", args.timeout)
+    return arming.disarm("policy_node" if args.node is None else args.node, args.timeout)
 
 
 def _state_arguments(parser: argparse.ArgumentParser) -> None:

@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 from sac_ae_ros.cli_parts import (
     BAD_INPUT,
@@ -15,11 +16,15 @@ from sac_ae_ros.cli_parts import (
     count,
     factor,
     gate,
+    integer,
+    number,
     positive,
     print_json,
+    seconds,
     show,
     show_lines,
 )
+from sac_ae_ros.core.errors import quote
 from sac_ae_ros.core.share import ensure_dds_profile
 
 
@@ -34,56 +39,109 @@ def _bag_eval_arguments(parser: argparse.ArgumentParser) -> None:
         "--command-field", action="append", default=[], metavar="PATH", help="where each action is, in their order"
     )
     parser.add_argument("--stamp-source", choices=("header", "log"), default="header", help="(default: header)")
+    parser.add_argument(
+        "--msg-path", type=Path, metavar="DIR", help="with .msg files of types that the recording does not define"
+    )
     _view_arguments(parser)
-    parser.add_argument("--freeze-timeout", type=gate, default=0.0, metavar="S", help="as image.freeze_timeout_s")
+    _part_arguments(parser)
+    parser.add_argument("--freeze-timeout", type=seconds, default=0.0, metavar="S", help="as image.freeze_timeout_s")
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder for numbers, page, videos and a recording")
     parser.add_argument("--no-video", action="store_true", help="with --out: no overlay.mp4, and none in report.html")
     parser.add_argument("--metrics-only", action="store_true", help="with --out: only metrics.json and frames.csv")
     parser.add_argument("--force", action="store_true", help="replace results in --out")
     parser.add_argument("--jobs", type=positive, help="of several pairs, how many side by side (default: the cores)")
-    parser.add_argument("--max-mae", type=gate, metavar="X", help="exit code 1 if an action's mae is larger")
-    parser.add_argument("--max-novelty", type=gate, metavar="X", help="exit code 1 if novelty_p99 is larger")
-    parser.add_argument("--max-age", type=gate, metavar="S", help="exit code 1 if a frame was recorded later")
+    _gate_arguments(parser)
     _merge_argument(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+
+
+def _gate_arguments(parser: argparse.ArgumentParser) -> None:
+    gates = parser.add_argument_group("gates", "What is not kept gives exit code 1, and a line on stderr.")
+    limit: dict[str, Any] = {"type": _limit, "action": "append", "default": [], "metavar": "[ACTION=]X"}
+    gates.add_argument(
+        "--max-mae", **limit, help="of an action at its best shift; a bare number is for all others; may be repeated"
+    )
+    gates.add_argument("--max-mae-raw", **limit, help="the same without a shift")
+    gates.add_argument("--max-novelty", type=gate, metavar="X", help="of novelty_p99")
+    gates.add_argument(
+        "--max-age", type=seconds, metavar="S", help="of the frame that was recorded latest after its stamp"
+    )
+    gates.add_argument("--min-ticks", type=count, metavar="N", help="of the policy")
+    gates.add_argument("--min-pairs", type=count, metavar="N", help="of ticks with a recorded command, for each action")
+    gates.add_argument("--max-refused", type=count, metavar="N", help="frames that could not be used")
+    gates.add_argument("--max-salvaged", type=count, metavar="N", help="messages of a damaged bag; 0: none is damaged")
+
+
+def _limit(text: str) -> tuple[str, float]:
+    """A number, or that of one action."""
+    name, _, value = text.rpartition("=")
+    try:
+        return name, gate(value)
+    except argparse.ArgumentTypeError:
+        raise argparse.ArgumentTypeError(f"expected a number from 0 on, or ACTION=number, got {quote(text)}") from None
 
 
 def _bag_eval(args: argparse.Namespace, _: list[str]) -> int:
     from sac_ae_ros.bag import many, overview, score
     from sac_ae_ros.bag.evaluate import Options
+    from sac_ae_ros.bag.gates import Gates, judge
     from sac_ae_ros.core.image import View
 
     view = View.of(args.roi, args.rotate_deg, args.value_range)
     names = args.image_topic, args.command_topic, tuple(args.command_field)
-    options = Options(*names, view, args.freeze_timeout, stamp_source=args.stamp_source)
-    gates = score.Gates(args.max_mae, args.max_novelty, args.max_age)
+    msg_path = "" if args.msg_path is None else str(args.msg_path)
+    options = Options(
+        *names,
+        view,
+        args.freeze_timeout,
+        stamp_source=args.stamp_source,
+        msg_path=msg_path,
+        start_s=args.start,
+        duration_s=args.duration,
+    )
+    limits = args.max_novelty, args.max_age, args.min_ticks, args.max_refused, args.max_salvaged, args.min_pairs
+    gates = Gates(dict(args.max_mae), dict(args.max_mae_raw), *limits)
     outputs = score.Outputs(page=not args.metrics_only, video=not (args.no_video or args.metrics_only))
     jobs = many.plan(args.bags, args.policy, args.out, outputs, args.merge)
     found = many.score_all(jobs, options, args.jobs or os.cpu_count() or 1, args.force)
     if args.out is not None and outputs.page and len(jobs) > 1 and args.out.is_dir():
         overview.write_index(found, args.out)
     scores = [each.facts for each in found if each.facts is not None]
-    exceeded = [
-        f"{each['bag']} with {each['policy']}: {line}" for each in scores for line in score.exceeded(each, gates)
-    ]
+    verdicts = [(f"{each['bag']} with {each['policy']}", judge(each, gates)) for each in scores]
     if args.json:
-        failed = [
-            {"bag": str(each.job.bag), "policy": str(each.job.policy), "error": each.error}
-            for each in found
-            if each.error
-        ]
-        print_json(scores[0] if len(jobs) == 1 else {"scores": scores, "failed": failed})
+        print_json(scores[0] if len(jobs) == 1 else overview.to_dict(found))
     else:
         show_lines(score.render(scores[0]) if len(jobs) == 1 else overview.render(found))
         page = args.out and args.out / ("report.html" if len(jobs) == 1 else "index.html")
         if page and page.exists():
             show(f"page      {page}")
+    exceeded = [f"{pair}: {line}" for pair, verdict in verdicts for line in verdict.exceeded]
+    unknown = [f"{pair}: {line}" for pair, verdict in verdicts for line in verdict.unknown]
+    unknown += [f"{each.job.bag} with {each.job.policy}: {each.error}" for each in found if each.error]
     for line in exceeded:
         complain(f"failed: {line}")
-    for each in found:
-        if each.error:
-            complain(f"error: {each.job.bag} with {each.job.policy}: {each.error}")
-    return BAD_INPUT if any(each.error for each in found) else FAILED if exceeded else 0
+    for line in unknown:
+        complain(f"error: {line}")
+    return BAD_INPUT if unknown else FAILED if exceeded else 0
+
+
+def _bag_info_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("bag", type=Path, metavar="BAG", help="a recording: a folder, .mcap, .db3 or .bag")
+    parser.add_argument(
+        "--msg-path", type=Path, metavar="DIR", help="with .msg files of types that the recording does not define"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+
+
+def _bag_info(args: argparse.Namespace, _: list[str]) -> int:
+    from sac_ae_ros.bag import info
+
+    facts = info.describe(args.bag, args.msg_path)
+    if args.json:
+        print_json(facts)
+    else:
+        show_lines(info.render(facts))
+    return 0
 
 
 def _merge_argument(parser: argparse.ArgumentParser) -> None:
@@ -91,10 +149,15 @@ def _merge_argument(parser: argparse.ArgumentParser) -> None:
 
 
 def _view_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--roi", type=int, nargs=4, metavar=("X", "Y", "W", "H"), default=(), help="as image.roi")
-    parser.add_argument("--rotate-deg", type=int, default=0, metavar="DEG", help="as image.rotate_deg")
+    parser.add_argument("--roi", type=integer, nargs=4, metavar=("X", "Y", "W", "H"), default=(), help="as image.roi")
+    parser.add_argument("--rotate-deg", type=integer, default=0, metavar="DEG", help="as image.rotate_deg")
     ends = ("BLACK", "WHITE")
-    parser.add_argument("--value-range", type=float, nargs=2, metavar=ends, default=(), help="as image.value_range")
+    parser.add_argument("--value-range", type=number, nargs=2, metavar=ends, default=(), help="as image.value_range")
+
+
+def _part_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--start", type=seconds, default=0.0, metavar="S", help="leave out so much of the beginning")
+    parser.add_argument("--duration", type=seconds, default=0.0, metavar="S", help="use so much (default: to the end)")
 
 
 def _bag_to_replay_arguments(parser: argparse.ArgumentParser) -> None:
@@ -109,6 +172,7 @@ def _bag_to_replay_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--episode-end-topic", default="", metavar="TOPIC", help="(default: any called `episode_end`)")
     parser.add_argument("--stamp-source", choices=("header", "log"), default="header", help="(default: header)")
     _view_arguments(parser)
+    _part_arguments(parser)
     parser.add_argument("--force", action="store_true", help="replace the recorded transitions in --out")
     _merge_argument(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
@@ -123,7 +187,9 @@ def _bag_to_replay(args: argparse.Namespace, _: list[str]) -> int:
 
     policy = OnnxPolicy.load(args.policy)
     topics = args.image_topic, args.executed_topic, args.reward_topic, args.episode_end_topic
-    sources = Sources(*topics, View.of(args.roi, args.rotate_deg, args.value_range), args.stamp_source)
+    sources = Sources(
+        *topics, View.of(args.roi, args.rotate_deg, args.value_range), args.stamp_source, args.start, args.duration
+    )
     with ReplayWriter(args.out, policy.spec, force=args.force) as writer:
         bags, merged = (args.bags[:1], args.bags[1:]) if args.merge else (args.bags, [])
         summaries = [fill(writer, bag, policy.spec, sources, merged) for bag in bags]
@@ -162,13 +228,14 @@ def _record(args: argparse.Namespace, _: list[str]) -> int:
         "keep_free_mb": args.keep_free,
         **({"topics": args.topic} if args.topic else {}),
     }
-    parent, slash, _name = args.image_topic.rpartition("/")
+    base = args.image_topic.removesuffix("/compressed").removesuffix("/compressedDepth")
+    parent, slash, _name = base.rpartition("/")
     rules = [
+        *args.remap,  # first: the first rule that fits wins
         f"image:={args.image_topic}",
         f"camera_info:={parent}{slash}camera_info",
         f"cmd_vel:={args.command_topic}",
         *([f"__ns:=/{args.namespace.strip('/')}"] if args.namespace else []),
-        *args.remap,
     ]
     return record_node.main(["--ros-args", *(each for rule in rules for each in ("-r", rule))], overrides)
 
@@ -188,8 +255,8 @@ def _replay_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--loop", action="store_true", help="begin again at the end; stamps go on growing")
     parser.add_argument("--paused", action="store_true", help="wait for ~/resume, or the space bar of a terminal")
-    parser.add_argument("--start", type=gate, default=0.0, metavar="S", help="leave out so much of the beginning")
-    parser.add_argument("--duration", type=gate, default=0.0, metavar="S", help="play so much (default: to the end)")
+    parser.add_argument("--start", type=seconds, default=0.0, metavar="S", help="leave out so much of the beginning")
+    parser.add_argument("--duration", type=seconds, default=0.0, metavar="S", help="play so much (default: to the end)")
     parser.add_argument(
         "--topic", action="append", metavar="TOPIC", help="play this one; may be repeated (default: all)"
     )
@@ -209,7 +276,7 @@ def _replay_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--wait-for", type=count, default=1, metavar="N", help="subscribers of images to wait for (default: 1)"
     )
-    parser.add_argument("--wait", type=gate, default=2.0, metavar="S", help="how long at most (default: 2)")
+    parser.add_argument("--wait", type=seconds, default=2.0, metavar="S", help="how long at most (default: 2)")
 
 
 def _replay(args: argparse.Namespace, _: list[str]) -> int:
@@ -246,6 +313,12 @@ VERBS = {
         "  sac-ae bag-eval drive.mcap --policy models/rover_chase_ball.onnx --out scores/drive\n"
         "  sac-ae bag-eval drives/* --policy old.onnx --policy new.onnx --json\n"
         "  sac-ae bag-eval drive.mcap --policy new.onnx --max-mae 0.05 --max-novelty 1.0",
+    ),
+    "bag-info": Verb(
+        _bag_info,
+        _bag_info_arguments,
+        "List a recording's topics, their rates and clocks, and what is damaged; see docs/bags.md.",
+        "  sac-ae bag-info drive.mcap\n  sac-ae bag-info drives/corridor --json",
     ),
     "record": Verb(
         _record,

@@ -7,12 +7,15 @@ import json
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
-from sac_ae_ros.core.errors import printable
+from sac_ae_ros.core.errors import printable, quote
 
 FAILED = 1
 BAD_INPUT = 2
 INTERRUPTED = 130
+
+Number = TypeVar("Number", int, float)
 
 
 @dataclass(frozen=True)
@@ -47,9 +50,26 @@ def complain(text: str) -> None:
     print(printable(" ".join(text.split())), file=sys.stderr)
 
 
+def _read(kind: Callable[[str], Number], text: str, expected: str) -> Number:
+    try:
+        return kind(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"expected {expected}, got {quote(text)}") from error
+
+
+def integer(text: str) -> int:
+    """An integer."""
+    return _read(int, text, "an integer")
+
+
+def number(text: str) -> float:
+    """A number."""
+    return _read(float, text, "a number")
+
+
 def positive(text: str) -> int:
     """An integer from 1 on."""
-    value = int(text)
+    value = integer(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"expected at least 1, got {text}")
     return value
@@ -57,7 +77,7 @@ def positive(text: str) -> int:
 
 def count(text: str) -> int:
     """An integer from 0 on."""
-    value = int(text)
+    value = integer(text)
     if value < 0:
         raise argparse.ArgumentTypeError(f"expected at least 0, got {text}")
     return value
@@ -65,7 +85,7 @@ def count(text: str) -> int:
 
 def seed(text: str) -> int:
     """A seed that leaves room for the episodes that follow."""
-    value = int(text)
+    value = integer(text)
     if not 0 <= value < 2**31 - 10_000:
         raise argparse.ArgumentTypeError(f"expected a seed of 0 to two thousand million, got {text}")
     return value
@@ -73,15 +93,23 @@ def seed(text: str) -> int:
 
 def gate(text: str) -> float:
     """A finite number from 0 on."""
-    value = float(text)
+    value = number(text)
     if not 0 <= value < float("inf"):
         raise argparse.ArgumentTypeError(f"expected a number from 0 on, got {text}")
     return value
 
 
+def seconds(text: str) -> float:
+    """A finite time from 0 on, s."""
+    value = _read(float, text, "a number of seconds")
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected a number of seconds from 0 on, got {text}")
+    return value
+
+
 def factor(text: str) -> float:
     """A speed, in times real time."""
-    value = float(text)
+    value = number(text)
     if not 0.01 <= value <= 100:
         raise argparse.ArgumentTypeError(f"expected 0.01..100, got {text}")
     return value

@@ -19,6 +19,7 @@ from sac_ae_ros.core.share import PROFILE_VARIABLES, share_file
 
 SEGMENT_BYTES = 32 * 1024 * 1024
 PROBE_TIMEOUT_S = 60
+BAG_MODULES = ("apsw", "av", "jinja2", "lz4", "matplotlib", "mcap", "rosbags", "tqdm", "zstandard")  # the extra `bag`
 OK, WARN, FAIL = "ok", "warn", "fail"
 
 
@@ -148,6 +149,14 @@ def _opencv() -> Check:
     return Check("opencv", OK if done else FAIL, text, "" if done else "pip install opencv-python-headless")
 
 
+def _bag() -> Check:
+    absent = [name for name in BAG_MODULES if importlib.util.find_spec(name) is None]
+    if not absent:
+        return Check("bag", OK, "recordings are read and written")
+    detail = f"{', '.join(absent)} not installed; recording, replaying and scoring drives does not work"
+    return Check("bag", WARN, detail, "pip install '.[bag]'")
+
+
 def _cv_bridge() -> Check:
     if importlib.util.find_spec("cv_bridge") is None:
         return Check("cv_bridge", OK, "absent; not needed for the encodings that this package decodes itself")
@@ -167,6 +176,7 @@ CHECKS: tuple[Callable[[], Check], ...] = (
     _ros,
     _dds_profile,
     _shared_memory,
+    _bag,
     _cv_bridge,
 )
 

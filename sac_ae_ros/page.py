@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
+import warnings
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -53,10 +54,15 @@ def template(folder: Path, name: str) -> jinja2.Template:
 
 
 def write(path: Path, text: str) -> None:
-    """Writes a page whole or not at all."""
+    """Writes a page whole or not at all; bytes of file names that are no UTF-8 are shown escaped."""
     partial = path.with_name(f".{path.name}")
-    partial.write_text(text, encoding="utf-8")
+    partial.write_text(text, encoding="utf-8", errors="backslashreplace")
     partial.replace(path)
+
+
+def literal(text: str) -> str:
+    """A name as matplotlib shows it letter for letter, not as a formula between dollars."""
+    return text.replace("$", r"\$")
 
 
 def count(number: float) -> str:
@@ -88,7 +94,9 @@ def thin(steps: NDArray[np.float64], values: NDArray[np.float64], most: int = MO
 def svg(figure: Figure, label: str) -> str:
     """The figure as an element of a page: scales with it, in its colour and font, and styles nothing outside."""
     out = StringIO()
-    figure.savefig(out, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # the browser has others
+        figure.savefig(out, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
     plt.close(figure)
     text = out.getvalue()
     text = text[text.index("<svg") :]

@@ -21,6 +21,7 @@ BAR_HEIGHT_PX = 34
 INK, QUIET, PAPER = (235, 235, 235), (120, 120, 120), (28, 28, 30)
 FORWARD, BACKWARD = (90, 200, 120), (240, 150, 70)
 RECORDED = (250, 220, 90)
+MOST_PLAIN = 1e5  # larger numbers are written with an exponent
 TICK = Fraction(1, 1000)  # seconds
 
 
@@ -131,7 +132,7 @@ def _bar(
         return round(left + share * (right - left))
 
     zero = column(0.0)
-    _text(panel, action.name, (12, middle + 6), INK)
+    _text(panel[:, : left - 6], action.name, (12, middle + 6), INK)  # a long name is cut off at the bar
     cv2.rectangle(panel, (left, middle - 8), (right, middle + 8), (50, 50, 54), -1)
     if value is not None:
         color = FORWARD if value >= 0 else BACKWARD
@@ -139,7 +140,7 @@ def _bar(
     cv2.line(panel, (zero, middle - 12), (zero, middle + 12), INK, 1)
     if recorded is not None:
         cv2.rectangle(panel, (column(recorded) - 2, middle - 12), (column(recorded) + 2, middle + 12), RECORDED, -1)
-    text = "no command" if value is None else f"{value:+.2f} {action.unit}"
+    text = "no command" if value is None else f"{value:+{'.2f' if abs(value) < MOST_PLAIN else '.2e'}} {action.unit}"
     _text(panel, text, (right + 12, middle + 6), QUIET if value is None else INK)
 
 

@@ -12,6 +12,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from numpy.typing import NDArray
 
+from sac_ae_ros import page
 from sim_training import curves, metrics
 from sim_training.agent import SacAeAgent
 from sim_training.config import TrainConfig
@@ -23,7 +24,7 @@ def learning_curve(run_dir: Path, out: Path) -> None:
     """Episode returns and evaluations (mean, and sd shaded) over env steps."""
     figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
     curves.draw_returns(axes, metrics.read(run_dir / "train.csv"), metrics.read(run_dir / "eval.csv"))
-    axes.set_title(run_dir.name)
+    axes.set_title(page.literal(run_dir.name))
     axes.grid(alpha=0.3)
     axes.legend(loc="lower right")
     figure.savefig(out, dpi=120)

@@ -73,13 +73,13 @@ def spelled_otherwise(image: Image) -> None:
 
 def slow_camera(case: Case, rig: Rig) -> Outcome:
     lens = rig.lens
-    lens._period_s = 1 / SLOW_HZ
+    lens.period_s = 1 / SLOW_HZ
     lens.start()
     rig.activate()
 
     def recover() -> None:
         lens.silence()
-        lens._period_s = 1 / 30
+        lens.period_s = 1 / 30
         lens.start()
 
     return barred(case, rig, recover)

@@ -101,6 +101,13 @@ CASES: dict[str, Case] = {
     "stamps from the future": Case(
         fault_senses.future_stamps, "stamps 10 s ahead", STALE_S, "clock", ("safety", "ahead, got one of"), ARM
     ),
+    "stamps go round": Case(
+        fault_senses.stamps_go_round,
+        "stamps of one 100 Hz camera go round: 0.24, 0.14 and 0.04 s back, 0.07 s ahead; the policy's rate is kept",
+        None,
+        None,
+        ("images", "they go back and forth or run too fast"),
+    ),
     "paused clock": Case(
         fault_senses.paused_clock,
         "`/clock` stops; images keep coming",
@@ -127,6 +134,14 @@ CASES: dict[str, Case] = {
         )
         for by_s in (10, -10)
     },
+    "two clocks": Case(
+        fault_senses.two_clocks,
+        f"a second node publishes `/clock`, {fault_senses.TWO_CLOCKS_S:g} s behind the first",
+        JUMP_S,
+        "clock",
+        ("safety", "stopped: clock"),
+        ARM,
+    ),
     **{
         f"clock jumps {by_s:+g} s, stamps do not": Case(
             partial(fault_senses.clock_jumps_alone, by_s),
@@ -275,7 +290,7 @@ CASES: dict[str, Case] = {
         f"SIGSTOP for {fault_arming.PAUSE_S:g} s; times are from SIGCONT on",
         0.0,
         "stale",
-        ("safety", "stopped: stale"),
+        ("safety", "stopped: stale … this process was paused"),
         EDGE_OR_ARM,
         lasts=False,  # frames come again at once
     ),

@@ -37,7 +37,7 @@ class Repeated:
     def __init__(
         self, node: Node, kind: type, topic: str, make: Callable[[], Any], *, rate_hz: float, qos: Any
     ) -> None:
-        self._node, self._make, self._period_s = node, make, 1 / rate_hz
+        self._node, self._make, self.period_s = node, make, 1 / rate_hz
         self._publisher = publisher(node, kind, topic, qos)
         self._lock = threading.Lock()
         self._quiet = threading.Event()
@@ -77,7 +77,7 @@ class Repeated:
         next_s = time.monotonic()
         while not self._quiet.is_set():
             self.publish()
-            next_s += self._period_s
+            next_s += self.period_s
             self._quiet.wait(max(0.0, next_s - time.monotonic()))
 
 
@@ -132,15 +132,15 @@ class SimClock(Repeated):
 
     def __init__(self, node: Node) -> None:
         super().__init__(node, Clock, "/clock", lambda: Clock(clock=self.now()), rate_hz=CLOCK_HZ, qos=1)
-        self._offset_s = 1000.0 - time.monotonic()
+        self.offset_s = 1000.0 - time.monotonic()
         self._paused_s: float | None = None
 
     def now(self, lag_s: float = 0.0) -> Any:
         time_s = time.monotonic() if self._paused_s is None else self._paused_s
-        return from_ns(round((time_s + self._offset_s - lag_s) * 1e9))
+        return from_ns(round((time_s + self.offset_s - lag_s) * 1e9))
 
     def jump(self, by_s: float) -> float:
-        return self.change(lambda: setattr(self, "_offset_s", self._offset_s + by_s))
+        return self.change(lambda: setattr(self, "offset_s", self.offset_s + by_s))
 
     def pause(self) -> float:
         """Returns the last time that a picture may be of."""
@@ -150,6 +150,6 @@ class SimClock(Repeated):
 
     def resume(self) -> None:
         assert self._paused_s is not None
-        self._offset_s -= time.monotonic() - self._paused_s
+        self.offset_s -= time.monotonic() - self._paused_s
         self._paused_s = None
         self.start()

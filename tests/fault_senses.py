@@ -15,14 +15,18 @@ from pathlib import Path
 import cv2
 import numpy as np
 from fault_case import Case, Outcome, goes_on, observe
-from fault_publishers import BEST_EFFORT, Lens, Repeated
+from fault_publishers import BEST_EFFORT, Lens, Repeated, SimClock
 from fault_rig import Rig
+from rclpy.node import Node
 from ros_network import Network
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+
+from sac_ae_ros.nodes.convert import from_ns
 
 FREEZE_S = 0.3
 SCANS = 3000
 CLOCK_PAUSE_S = 0.35
+TWO_CLOCKS_S = 0.2
 
 
 # The camera.
@@ -181,6 +185,18 @@ def future_stamps(case: Case, rig: Rig) -> Outcome:
     return observe(case, rig, rig.lens.set(harm=ahead), end=lambda: rig.lens.set(harm=harmless))
 
 
+def go_round(rig: Rig) -> float:
+    """Stamps of a fast camera that go round from then on, each within the ages that are accepted."""
+    offsets_ns = itertools.cycle([-240_000_000, -140_000_000, -40_000_000, 70_000_000])
+    clock = rig.network.node.get_clock()
+    return rig.lens.set(period_s=0.01, now=lambda: from_ns(clock.now().nanoseconds + next(offsets_ns)))
+
+
+def stamps_go_round(case: Case, rig: Rig) -> Outcome:
+    rig.drive()
+    return goes_on(case, rig, go_round(rig))
+
+
 def paused_clock(case: Case, rig: Rig) -> Outcome:
     clock = rig.clock()
     rig.drive(use_sim_time=True)
@@ -205,6 +221,25 @@ def clock_jumps(by_s: float, case: Case, rig: Rig) -> Outcome:
     clock = rig.clock()
     rig.drive(use_sim_time=True)
     return observe(case, rig, clock.jump(by_s))
+
+
+def second_clock(node: Node, rig: Rig, clock: SimClock, behind_s: float) -> SimClock:
+    """The /clock of that other node, so far behind; `start` it."""
+    other = SimClock(node)
+    other.jump(clock.offset_s - other.offset_s - behind_s)
+    return rig.opened(other)
+
+
+def two_clocks(case: Case, rig: Rig) -> Outcome:
+    clock = rig.clock()
+    rig.drive(use_sim_time=True)
+    node = rig.network.neighbour("second_clock")
+    other = second_clock(node, rig, clock, TWO_CLOCKS_S)
+    since_s = time.monotonic()
+    other.start()
+    outcome = observe(case, rig, since_s, end=other.close)
+    node.destroy_node()
+    return outcome
 
 
 def clock_jumps_alone(by_s: float, case: Case, rig: Rig) -> Outcome:

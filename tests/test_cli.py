@@ -4,6 +4,7 @@ import csv
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from tiny_policy import expected_values, write_policy
 from sac_ae_ros.cli import main
 from sac_ae_ros.core.spec import NoveltyStats, PolicySpec
 
+DOCS = Path(__file__).parents[1] / "docs/bags.md"
 TINY_NAMES = ("linear", "angular")
 TINY_KEYS = (
     "--env.height=12 --env.width=12 --env.frame_stack=2 --network.filters=4 --network.strides=[2,1]"
@@ -94,7 +96,9 @@ def test_eval_prints_one_json_object(run_dir):
 def test_info_prints_the_contract(run_dir):
     result = sac_ae("info", run_dir / "policy.onnx", "--json")
     assert PolicySpec.from_json(result.stdout).task == "rover/chase_ball"
-    assert "m/s" in sac_ae("info", run_dir / "policy.onnx").stdout
+    told = sac_ae("info", run_dir / "policy.onnx").stdout
+    assert "m/s" in told
+    assert "novelty   quantiles of the reconstruction error on " in told
 
 
 def test_nothing_is_overwritten_unasked(run_dir, refused):
@@ -172,13 +176,54 @@ def test_bag_eval_says_what_a_cut_recording_still_gave(bag, policy, capsys):
 
 def test_bag_eval_is_a_gate(bag, policy, capfd):
     command = ["bag-eval", str(bag), "--policy", str(policy)]
-    assert main([*command, "--max-mae", "3", "--max-novelty", "1", "--max-age", "0.0031"]) == 0
+    kept = ["--max-mae", "3", "--max-novelty", "1", "--max-age", "0.0031", "--min-ticks", "30", "--min-pairs", "29"]
+    assert main([*command, *kept, "--max-refused", "0", "--max-salvaged", "0"]) == 0
     capfd.readouterr()
-    assert main([*command, "--max-mae", "0.01", "--max-novelty", "0.5", "--max-age", "0.002"]) == 1
+    mae = ["--max-mae", "0.01", "--max-mae", "angular=9", "--max-mae-raw", "angular=0.02"]
+    assert main([*command, *mae, "--max-novelty", "0.5", "--max-age", "0.002", "--min-ticks", "31"]) == 1
     lines = capfd.readouterr().err.splitlines()
-    assert [line.split(" exceeds ")[1] for line in lines] == [
-        "--max-mae 0.01", "--max-mae 0.01", "--max-novelty 0.5", "--max-age 0.002",
+    assert [line.split(" --", 1)[1] for line in lines] == [
+        "min-ticks 31", "max-mae 0.01", "max-mae-raw 0.02", "max-novelty 0.5", "max-age 0.002",
     ]  # fmt: skip
+
+
+def test_the_documented_workflow_judges(bag, policy, tmp_path, capfd):
+    (command,) = re.findall(r"run: >\n +sac-ae (bag-eval drives.*?)\n- ", DOCS.read_text(), re.DOTALL)
+    files = {"drives/corridor": bag, "policy.onnx": policy, "scores": tmp_path / "scores"}
+    words = [str(files.get(word, word)) for word in command.split()]
+    assert main(words) == 1
+    lines = capfd.readouterr().err.splitlines()
+    assert any("30 ticks are fewer than --min-ticks 500" in line for line in lines)
+    loose = [
+        word.replace("=0.05", "=9").replace("=0.2", "=9").replace("500", "30").replace("450", "29") for word in words
+    ]
+    assert main([*loose, "--metrics-only", "--force"]) == 0
+
+
+def test_a_policy_passes_the_gate_on_its_own_drive(policy, tmp_path, capfd):
+    """Twists have no stamps and are recorded after their frames: without a shift the policy seems one tick early."""
+    stamps = [tiny_bag.START_NS + i * 100_000_000 for i in range(60)]
+    greys = np.random.default_rng(0).integers(60, 200, 60)
+    pixels = np.concatenate([greys[:1], (greys[1:].astype(float) + greys[:-1]) / 2])  # of stacks of two frames
+    images = [(at + 3_000_000, "/image", tiny_bag.image(at, int(grey))) for at, grey in zip(stamps, greys, strict=True)]
+    sent = [
+        (at + 9_000_000, "/cmd_vel", tiny_bag.twist(*expected_values(pixel)))
+        for at, pixel in zip(stamps, pixels, strict=True)
+    ]
+    bag = tiny_bag.write(tmp_path / "own", images + sent)
+    command = ["bag-eval", str(bag), "--policy", str(policy), "--max-mae"]
+    assert main([*command, "0.001"]) == 0
+    assert main([*command[:-1], "--max-mae-raw", "0.1"]) == 1
+    assert "exceeds --max-mae-raw 0.1" in capfd.readouterr().err
+
+
+def test_bag_eval_of_a_recording_whose_frames_are_all_refused(policy, tmp_path, refused):
+    odd = tiny_bag.image(tiny_bag.START_NS, 100)
+    odd.encoding = "what"
+    bag = tiny_bag.write(tmp_path / "odd", [(tiny_bag.START_NS + i, "/image", odd) for i in range(5)])
+    command = ["bag-eval", bag, "--policy", policy, "--out", tmp_path / "out"]
+    refused(*command, says="all 5 that were due are refused, so nothing is scored and no page is made; the first: ")
+    assert not (tmp_path / "out").exists()
 
 
 def test_bag_eval_scores_several_side_by_side_and_goes_on_later(bag, policy, tmp_path, capsys):
@@ -196,7 +241,9 @@ def test_bag_eval_scores_several_side_by_side_and_goes_on_later(bag, policy, tmp
     assert sorted(path.name for path in out.iterdir()) == ["bag-other", "bag-tiny", "index.html"]
     before = (out / "bag-tiny/metrics.json").stat().st_mtime_ns
     assert main(command) == 0
-    assert json.loads(capsys.readouterr().out)["scores"] == found["scores"]
+    again = json.loads(capsys.readouterr().out)
+    assert again["scores"] == found["scores"]
+    assert [(row["bags"], row["ticks"]) for row in again["aggregate"]] == [(1, 30), (1, 30)]
     assert (out / "bag-tiny/metrics.json").stat().st_mtime_ns == before
     assert main(command[:-1]) == 0
     *lines, page = capsys.readouterr().out.splitlines()
@@ -204,6 +251,19 @@ def test_bag_eval_scores_several_side_by_side_and_goes_on_later(bag, policy, tmp
     assert page == f"page      {out / 'index.html'}"
     assert main([*command, "--stamp-source", "log"]) == 2
     assert "exists already, of other files or options" in capsys.readouterr().err
+
+
+def test_a_part_of_a_drive_is_scored_and_replayed(bag, rewarded, policy, tmp_path, capsys):
+    command = ["bag-eval", str(bag), "--policy", str(policy), "--json"]
+    assert main([*command, "--start", "1", "--duration", "1", "--out", str(tmp_path / "out")]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["frames"], found["ticks"], found["recorded_s"]) == (41, 11, pytest.approx(1.0))
+    replay = ["bag-to-replay", str(rewarded), "--policy", str(policy), "--out", str(tmp_path / "replay"), "--json"]
+    assert main([*replay, "--start", "1.05"]) == 0
+    replayed = json.loads(capsys.readouterr().out)
+    assert (replayed["images"], replayed["episodes"], replayed["terminated"]) == (38, 1, 0)
+    assert main([*command, "--start", "3"]) == 2
+    assert "--start: expected less than the 3.0 s" in capsys.readouterr().err
 
 
 def test_bag_eval_maps_depth_as_the_node_does(policy, tmp_path, capsys):
@@ -225,6 +285,7 @@ def test_bag_eval_refuses_in_one_line(bag, policy, tmp_path, refused):
     refused("bag-eval", bag, "--policy", policy, "--command-topic", "/joy", says="/joy")
     refused("bag-eval", bag, "--policy", policy, "--command-field", "linear.x", says="one for each action")
     refused("bag-eval", bag, "--policy", policy, "--max-mae", "-1", says="a number from 0 on")
+    refused("bag-eval", bag, "--policy", policy, "--max-mae", "linear=", says="or ACTION=number, got 'linear='")
     refused("bag-eval", bag, "--policy", policy, "--roi", "0", "0", "0", "4", says="image.roi")
     refused("bag-eval", bag, "--policy", policy, "--value-range", "9", "3", says="image.value_range")
     (tmp_path / "out").mkdir()
@@ -288,13 +349,21 @@ def test_bag_to_replay_refuses_in_one_line_and_leaves_nothing(rewarded, bag, pol
     assert not [path for path in tmp_path.iterdir() if path.name.startswith("out") or "partial" in path.name]
 
 
-def test_a_gate_that_nothing_could_pass_or_fail_is_bad_input(policy, tmp_path, refused):
+def test_a_gate_that_nothing_could_pass_or_fail_is_bad_input_beside_the_numbers(policy, tmp_path, capfd):
     images = [(tiny_bag.START_NS, "/image", tiny_bag.image(5 * 10**9, 100))]
     bag = tiny_bag.write(tmp_path / "images", images)
-    refused("bag-eval", bag, "--policy", policy, "--max-mae", "1", says="--max-mae: expected commands")
-    refused("bag-eval", bag, "--policy", policy, "--max-age", "1", says="--max-age: expected header stamps")
     blind = write_policy(tmp_path / "blind.onnx", spec={"novelty": NoveltyStats(0, {})})
-    refused("bag-eval", bag, "--policy", blind, "--max-novelty", "1", says="--max-novelty: expected a policy")
+    for gate, says in (
+        ("--max-mae", "--max-mae: expected commands beside the images, there are 0 pairs: no commands were recorded"),
+        ("--max-age", "--max-age: expected header stamps"),
+        ("--max-novelty", "--max-novelty: expected a policy"),
+    ):
+        assert main(["bag-eval", str(bag), "--policy", str(blind), gate, "1", "--json"]) == 2
+        captured = capfd.readouterr()
+        assert json.loads(captured.out)["ticks"] == 1
+        assert says in captured.err
+        assert captured.err.startswith("error: ")
+        assert captured.err.count("\n") == 1
 
 
 def test_doctor_prints_one_json_object():
@@ -380,6 +449,14 @@ def test_a_policy_for_a_task_that_is_not_here(policy, refused):
         (["demo", "--policy", "none.onnx", "--learn.discount=1"], "--policy skips the training"),
         (["demo", "--real-time-factor", "0"], "expected 0.01..100"),
         (["eval", "none.onnx", "--seed", "-1"], "expected a seed"),
+        (["eval", "none.onnx", "--seed", "x"], "expected an integer, got 'x'"),
+        (["eval", "none.onnx", "--episodes", "2.5"], "expected an integer, got '2.5'"),
+        (["demo", "--real-time-factor", "x"], "expected a number, got 'x'"),
+        (["disarm", "--timeout", "x"], "expected a number of seconds, got 'x'"),
+        (["state", "--timeout", "inf"], "expected a number of seconds from 0 on, got inf"),
+        (["record", "--keep-free", "much"], "expected an integer, got 'much'"),
+        (["bag-eval", "none", "--policy", "none.onnx", "--max-mae", "x"], "expected a number, got 'x'"),
+        (["bag-eval", "none", "--policy", "none.onnx", "--rotate-deg", "x"], "expected an integer, got 'x'"),
         (["fly"], "invalid choice"),
         ([], "VERB"),
     ],

@@ -1,5 +1,7 @@
 """The doctor survives what it examines, and every finding that is not fine says how to mend it."""
 
+import importlib.metadata
+import re
 from pathlib import Path
 
 import pytest
@@ -38,6 +40,16 @@ def test_the_dds_profile_in_use_is_named(monkeypatch, tmp_path):
     (tmp_path / "gone.xml").touch()
     found = doctor._dds_profile()
     assert (found.status, str(tmp_path) in found.detail) == (doctor.OK, True)
+
+
+def test_the_extra_bag_is_looked_for(monkeypatch):
+    assert doctor._bag().status == doctor.OK
+    required = [each for each in importlib.metadata.requires("sac_ae_ros") if each.endswith('extra == "bag"')]
+    assert {re.match(r"\w+", each)[0].lower() for each in required} == set(doctor.BAG_MODULES)
+    monkeypatch.setattr(doctor, "BAG_MODULES", ("mcap", "no_such_module"))
+    missing = doctor._bag()
+    assert (missing.status, missing.fix) == (doctor.WARN, "pip install '.[bag]'")
+    assert missing.detail.startswith("no_such_module not installed")
 
 
 def test_a_machine_is_fit_unless_something_failed():

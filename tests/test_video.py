@@ -57,3 +57,15 @@ def test_the_poster_is_the_middle_of_the_video(tmp_path):
         stream = container.streams.video[0]
         assert picture.shape[:2] == (stream.height, stream.width)
     assert abs(int(picture[100, 300].mean()) - 120) < 4
+
+
+def test_long_names_end_before_their_bar_and_large_numbers_have_an_exponent():
+    plain, long = (ActionSpec(name, "m", -8e307, 8e307) for name in ("n", "n" * 200))
+    moment = video.Moment(PICTURE, np.array([4e307]), "")
+    shown = [video.draw(moment, [action])[-video.BAR_HEIGHT_PX - 10 :] for action in (plain, long)]
+    assert (shown[0][:, :144] != shown[1][:, :144]).any()
+    np.testing.assert_array_equal(shown[0][:, 144:], shown[1][:, 144:])
+    bar = (shown[0] == video.FORWARD).all(-1).any(axis=0)
+    assert np.flatnonzero(bar).tolist() == list(range(321, 406))  # from the middle to three quarters
+    ink = (shown[0] == video.INK).all(-1).any(axis=0)
+    assert not ink[-10:].any()  # 4.00e+307 ends within the picture

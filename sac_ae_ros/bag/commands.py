@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sac_ae_ros.bag import metrics
+from sac_ae_ros.bag.clocks import Clock
 from sac_ae_ros.bag.messages import header_stamp_ns
-from sac_ae_ros.bag.records import few
+from sac_ae_ros.bag.records import are_parallel, few
 from sac_ae_ros.core import field_path
 from sac_ae_ros.core.errors import BagError, ConfigError, SacAeError
 from sac_ae_ros.core.frames import GAP_PERIODS
@@ -19,8 +21,9 @@ if TYPE_CHECKING:
     from sac_ae_ros.bag.evaluate import Evaluation
     from sac_ae_ros.bag.reader import Bag, Record, Topic
 
-JOINT_STATE = "sensor_msgs/msg/JointState"
+JOINT_STATE, JOINT_TRAJECTORY = "sensor_msgs/msg/JointState", "trajectory_msgs/msg/JointTrajectory"
 EXECUTED = "executed"
+SAME_STAMPS = 0.5  # of the commands: if as many have the very stamps of frames, they are of one clock
 TWISTS = {
     "geometry_msgs/msg/Twist": ("linear.x", "angular.z"),
     "geometry_msgs/msg/TwistStamped": ("twist.linear.x", "twist.angular.z"),
@@ -28,9 +31,8 @@ TWISTS = {
 LISTS = {
     "std_msgs/msg/Float32MultiArray": "data[{}]",
     "std_msgs/msg/Float64MultiArray": "data[{}]",
-    "trajectory_msgs/msg/JointTrajectory": "points[0].positions[{}]",
 }
-FOUND_BY_TYPE = (*TWISTS, *LISTS)
+FOUND_BY_TYPE = (*TWISTS, *LISTS, JOINT_TRAJECTORY)
 
 Read = Callable[[Any], list[float]]
 
@@ -44,7 +46,9 @@ class CommandSource:
     read: Read
 
 
-def find_commands(bag: Bag, name: str, fields: Sequence[str], actions: Sequence[str]) -> CommandSource | None:
+def find_commands(
+    bag: Bag, name: str, fields: Sequence[str], actions: Sequence[str], image: str
+) -> CommandSource | None:
     """The recorded commands; None when no topic is named and none is there.
 
     Without a name, policy_node's `~/executed` with these actions comes first: it has what was really sent, under
@@ -55,29 +59,40 @@ def find_commands(bag: Bag, name: str, fields: Sequence[str], actions: Sequence[
         name: the topic, or "".
         fields: where each action is, as policy_node's command.fields; empty: what is usual for the type.
         actions: the policy's action names.
+        image: the topic of the images; commands in a parallel namespace, another robot's, must be named.
 
     Raises:
-        BagError: no such topic, or several that it could be.
+        BagError: no such topic, or several that it could be, or only another robot's.
         ConfigError: the fields don't fit the type or the number of actions.
     """
-    executed = find_executed(bag, actions) if not name and not fields else None
+    executed = find_executed(bag, actions, image, "--command-topic") if not name and not fields else None
     if executed is not None:
-        return CommandSource(executed.name, executed.type, _by_joint(actions))
+        return CommandSource(executed.name, executed.type, _by_joint(JOINT_STATE, actions))
     if name:
         topic = _named(bag, name)
     else:
         if not any(topic.type in FOUND_BY_TYPE for topic in bag.topics.values()):
             return None
-        topic = bag.topic("", FOUND_BY_TYPE, "commands", flag="--command-topic")
+        topic = bag.topic("", FOUND_BY_TYPE, "commands", flag="--command-topic", beside=image)
     return CommandSource(topic.name, topic.type, reader(topic.type, fields, actions))
 
 
-def find_executed(bag: Bag, actions: Collection[str]) -> Topic | None:
-    """The topic of what policy_node really sent: the first called `executed` that has these actions; None without."""
-    for topic in bag.topics.values():
-        if topic.type == JOINT_STATE and topic.last_part == EXECUTED and _has_joints(bag, topic, actions):
-            return topic
-    return None
+def find_executed(bag: Bag, actions: Collection[str], image: str, flag: str) -> Topic | None:
+    """The topic of what policy_node really sent: the one called `executed` that has these actions; None without.
+
+    Errors name the `flag` that chooses one.
+
+    Raises:
+        BagError: several of the robot that has the images.
+    """
+    topics = bag.topics
+    called = [topic for topic in topics.values() if topic.type == JOINT_STATE and topic.last_part == EXECUTED]
+    near = [topic for topic in called if not are_parallel(topics.values(), image, topic.name)]
+    found = [topic for topic in near if _has_joints(bag, topic, actions)]
+    if len(found) > 1:
+        names = few([topic.name for topic in found])
+        raise BagError(f"{bag.path}: several topics may be executed commands: {names}; name one with {flag}")
+    return found[0] if found else None
 
 
 class RecordedCommands:
@@ -102,15 +117,26 @@ class RecordedCommands:
         self._logs_ns.append(record.stamp_ns)
         self._stamps_ns.append(header_stamp_ns(message))
 
-    def finish(self, by_header: bool) -> None:
-        """Compares. Commands with stamps of their own meet frames by stamps, others by when both were recorded."""
+    def finish(self, by_header: bool, stamps_ns: NDArray[np.int64], logs_ns: NDArray[np.int64]) -> None:
+        """Compares. Commands meet frames by stamps where these are of one clock, else by when both were recorded.
+
+        Args:
+            by_header: stamps may be used.
+            stamps_ns: of all images, int64 [N].
+            logs_ns: when they were recorded, int64 [N].
+        """
         result = self._result
+        result.clocks[result.image_topic] = Clock.of(logs_ns, stamps_ns)
         result.commands = len(self._values)
         if result.refused_commands and not self._values:
             raise BagError(f"commands on {result.command_topic}: none can be read; {result.refused_commands[0][1]}")
-        if not self._values or not result.ticks:
+        if not self._values:
+            there = f"{result.command_topic} has no messages" if self._source else "no commands were recorded"
+            result.no_pairs = f"{there}; name a topic with --command-topic"
             return
-        stamped = by_header and None not in self._stamps_ns
+        result.paired_why = self._why_by_log(by_header, stamps_ns)
+        stamped = not result.paired_why
+        result.paired_by = "header" if stamped else "log"
         theirs_ns = np.array(self._stamps_ns if stamped else self._logs_ns, np.int64)
         mine_ns = np.array([tick.stamp_ns if stamped else tick.log_ns for tick in result.ticks])
         origin_ns, period_s = mine_ns[0], result.spec.control_period_s
@@ -122,6 +148,42 @@ class RecordedCommands:
         for tick, row in zip(result.ticks, held, strict=True):
             tick.recorded = row if np.isfinite(row).all() else None
         result.actions = metrics.compare(mine_s, policy, theirs_s, recorded, result.spec.actions, period_s)
+        if not any(errors.pairs for errors in result.actions.values()):
+            result.no_pairs = self._why_none(mine_s, theirs_s)
+
+    def _why_by_log(self, by_header: bool, images_ns: NDArray[np.int64]) -> str:
+        """Why stamps cannot tell which command meets which frame; "" where they can."""
+        result, topic = self._result, str(self._result.command_topic)
+        stamps_ns = np.array([stamp_ns for stamp_ns in self._stamps_ns if stamp_ns is not None], np.int64)
+        if len(stamps_ns) == len(self._stamps_ns):
+            result.clocks[topic] = Clock.of(np.array(self._logs_ns, np.int64), stamps_ns)
+        if not by_header:
+            return "as asked, by --stamp-source log"
+        if topic not in result.clocks:
+            return f"{'not all' if len(stamps_ns) else 'no'} commands on {topic} have stamps"
+        images, commands = result.clocks[result.image_topic], result.clocks[topic]
+        if images.is_apart_from(commands) and np.isin(stamps_ns, images_ns).mean() < SAME_STAMPS:
+            apart_s, result.two_clocks = images.ahead_of(commands), True
+            return (
+                f"two clocks: stamps on {result.image_topic} are {abs(apart_s):.6g} s"
+                f" {'ahead of' if apart_s > 0 else 'behind'} those on {topic}"
+            )
+        return ""
+
+    def _why_none(self, mine_s: NDArray[np.float64], theirs_s: NDArray[np.float64]) -> str:
+        """Why not one tick has both a command of the policy and a recorded one; times are of one clock."""
+        result = self._result
+        if all(tick.values is None for tick in result.ticks):
+            return "the policy's actions are not finite"
+        if not np.isfinite(np.array(self._values)).any():
+            return f"no message on {result.command_topic} has finite numbers"
+        if mine_s.max() < theirs_s.min() or theirs_s.max() < mine_s.min():
+            when = "before the first" if mine_s.max() < theirs_s.min() else "after the last"
+            return f"every frame is {when} command on {result.command_topic}"
+        return (
+            f"no command on {result.command_topic} was newer than {GAP_PERIODS:g} periods"
+            f" ({GAP_PERIODS * result.spec.control_period_s:g} s) when a frame came"
+        )
 
 
 def reader(type_: str, fields: Sequence[str], actions: Sequence[str]) -> Read:
@@ -130,8 +192,8 @@ def reader(type_: str, fields: Sequence[str], actions: Sequence[str]) -> Read:
     Raises:
         ConfigError: the fields don't fit the number of actions, or the type has no usual ones.
     """
-    if not fields and type_ == JOINT_STATE:
-        return _by_joint(actions)
+    if not fields and type_ in (JOINT_STATE, JOINT_TRAJECTORY):
+        return _by_joint(type_, actions)
     if not fields and type_ in TWISTS:
         fields = TWISTS[type_]
     elif not fields and type_ in LISTS:
@@ -145,13 +207,20 @@ def reader(type_: str, fields: Sequence[str], actions: Sequence[str]) -> Read:
     return lambda message: [field_path.get(message, steps) for steps in paths]
 
 
-def _by_joint(actions: Sequence[str]) -> Read:
+def _by_joint(type_: str, actions: Sequence[str]) -> Read:
+    """Reads the positions of the joints that are called like the actions, in whatever order a message has them."""
+    kind = type_.rpartition("/")[2]
+
     def read(message: Any) -> list[float]:
-        positions = dict(zip(message.name, message.position, strict=False))
-        missing = [action for action in actions if action not in positions]
-        if missing:
+        if type_ == JOINT_STATE:
+            names, numbers = message.name, message.position
+        else:
+            names, numbers = message.joint_names, message.points[0].positions if message.points else ()
+        positions = dict(zip(names, numbers, strict=False))
+        if any(action not in positions for action in actions):
             raise ConfigError(
-                f"recorded JointState: expected positions of {', '.join(actions)}, got {', '.join(positions) or 'none'}"
+                f"recorded {kind}: expected positions of joints called like the actions, {', '.join(actions)}, got"
+                f" {', '.join(positions) or 'none'}; say where each action is with --command-field"
             )
         return [float(positions[action]) for action in actions]
 

@@ -12,9 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sac_ae_ros.bag import metrics
+from sac_ae_ros.bag.clocks import Clock
 from sac_ae_ros.bag.commands import RecordedCommands, find_commands
-from sac_ae_ros.bag.messages import BOOL, EPISODE_END, IMAGE_TYPES, LEAP_NS, OTHER_CLOCK_S, peek_stamp_ns, to_image
+from sac_ae_ros.bag.footage import Footage, Picture
+from sac_ae_ros.bag.messages import BOOL, EPISODE_END, LEAP_NS, OTHER_CLOCK_S, PICTURE_TYPES, peek_stamp_ns
 from sac_ae_ros.bag.metrics import ActionErrors
+from sac_ae_ros.bag.records import are_parallel
 from sac_ae_ros.core.command import SafetyGate
 from sac_ae_ros.core.errors import BagError, ConfigError, SacAeError
 from sac_ae_ros.core.frames import GAP_PERIODS
@@ -39,6 +42,7 @@ class Options:
 
     image_topic, command_topic: "" finds them by type. command_fields: as policy_node's command.fields. view,
     freeze_timeout_s, novelty_every: as Watching has them. stamp_source: header, or log for when it was recorded.
+    msg_path: a folder with .msg files, "" for none. start_s, duration_s: as Bag.limit has them.
     """
 
     image_topic: str = ""
@@ -48,6 +52,9 @@ class Options:
     freeze_timeout_s: float = 0.0
     novelty_every: int = 1
     stamp_source: str = "header"
+    msg_path: str = ""
+    start_s: float = 0.0
+    duration_s: float = 0.0
 
 
 @dataclass
@@ -77,8 +84,11 @@ class Evaluation:
     frames: images on the topic. stale: stamps of frames recorded more than 2.5 periods after them. refused: stamps and
     reasons of frames that could not be used. doubtful: what is doubtful about images, and on how many ticks. gaps:
     stamps and lengths, seconds. dropped: stamps and how many frames are missing after them. commands: recorded ones
-    that could be read; refused_commands could not. ages_s: greatest and 99th percentile of the frames' ages when
-    recorded, None where stamps are of another clock. first_ns: the earliest tick's stamp.
+    that could be read; refused_commands could not. no_pairs: why no command met a tick, "" where one did. clocks: by
+    topic, of images and commands, if these have stamps. paired_by: "header" or "log", what commands and frames met by;
+    None without commands. paired_why: why it is log. two_clocks: because their stamps cannot be compared. ages_s:
+    greatest and 99th percentile of the frames' ages when recorded, None where stamps are of another clock. first_ns:
+    the earliest tick's stamp.
     """
 
     spec: PolicySpec
@@ -95,6 +105,11 @@ class Evaluation:
     commands: int = 0
     refused_commands: list[tuple[int, str]] = field(default_factory=list)
     actions: dict[str, ActionErrors] = field(default_factory=dict)
+    no_pairs: str = ""
+    clocks: dict[str, Clock] = field(default_factory=dict)
+    paired_by: str | None = None
+    paired_why: str = ""
+    two_clocks: bool = False
     novelty_p99: float | None = None
     error_p99: float | None = None
     age_max_s: float | None = None
@@ -126,32 +141,49 @@ def evaluate(
     `on_tick` gets each tick with what the policy saw, uint8 RGB [H, W, 3]; a tick's `recorded` comes only at the end.
 
     Raises:
-        BagError: no images, no such topic, or several that it could be.
+        BagError: no images, or none that can be used; no such topic, or several that it could be.
         ConfigError: the command's fields don't fit.
     """
     options = options or Options()
     if options.stamp_source not in STAMP_SOURCES:
         raise ConfigError(f"stamp source: expected {' or '.join(STAMP_SOURCES)}, got {options.stamp_source!r}")
-    image = bag.topic(options.image_topic, IMAGE_TYPES, "images", flag="--image-topic")
+    bag.limit(options.start_s, options.duration_s)
+    image = bag.topic(options.image_topic, PICTURE_TYPES, "images", flag="--image-topic")
     actions = [action.name for action in policy.spec.actions]
-    source = find_commands(bag, options.command_topic, options.command_fields, actions)
+    source = find_commands(bag, options.command_topic, options.command_fields, actions, image.name)
     result = Evaluation(policy.spec, policy.sha256, image.name, source.topic if source else None)
-    frames, commands = _Frames(bag, policy, options, result, on_tick), RecordedCommands(bag, source, result)
-    ends = {topic.name for topic in bag.topics.values() if topic.type == BOOL and topic.last_part == EPISODE_END}
+    frames, commands = _Frames(policy, options, result, on_tick), RecordedCommands(bag, source, result)
+    ends = find_episode_ends(bag, image.name)
     started_s = time.perf_counter()
-    for record in bag.records({image.name, *ends, *([source.topic] if source else [])}):
+    wanted = {image.name, *ends, *([source.topic] if source else [])}
+    for record, picture in Footage(bag, image).follow(bag.records(wanted)):
         if record.topic == image.name:
-            frames.take(record)
+            frames.take(record, picture)
         elif record.topic in ends:
             frames.end_episode()
         else:
             commands.take(record)
     result.wall_s, result.salvage = time.perf_counter() - started_s, bag.salvage
     if not result.frames:
-        raise BagError(f"bag: expected images on {image.name}, got none; name another topic")
+        raise BagError(
+            f"bag: expected images on {image.name}, got none; name another topic, or another part of the bag"
+        )
+    if not result.ticks:
+        count, (_, reason) = len(result.refused), result.refused[0]
+        raise BagError(
+            f"{bag.path}: {image.name}: expected images that can be used, all {count} that were due are refused, so"
+            f" nothing is scored and no page is made; the first: {reason}"
+        )
     frames.finish()
-    commands.finish(options.stamp_source == "header")
+    commands.finish(options.stamp_source == "header", *frames.times_ns)
     return result
+
+
+def find_episode_ends(bag: Bag, image: str) -> set[str]:
+    """The topics of episodes' ends, but for those of another robot than the one with these images."""
+    topics = bag.topics.values()
+    ends = {topic.name for topic in topics if topic.type == BOOL and topic.last_part == EPISODE_END}
+    return {name for name in ends if not are_parallel(topics, image, name)}
 
 
 class _Watched:
@@ -170,9 +202,9 @@ class _Frames:
     """Feeds recorded images to ImageToCommand; only those that it will look at are decoded."""
 
     def __init__(
-        self, bag: Bag, policy: OnnxPolicy, options: Options, result: Evaluation, on_tick: Callable[[Tick, Frame], None]
+        self, policy: OnnxPolicy, options: Options, result: Evaluation, on_tick: Callable[[Tick, Frame], None]
     ) -> None:
-        self._bag, self._options, self._result, self._on_tick = bag, options, result, on_tick
+        self._options, self._result, self._on_tick = options, result, on_tick
         self._watched = _Watched(policy)
         guard = NoveltyGuard(policy.spec.novelty, SCORED)
         self._blind = guard.blind
@@ -189,15 +221,15 @@ class _Frames:
         self._ends.append(len(self._stamps_ns))
         self.pipeline.reset()
 
-    def take(self, record: Record) -> None:
-        """Takes every record of the image topic, in the bag's order."""
+    def take(self, record: Record, picture: Picture) -> None:
+        """Takes every record of the image topic, in the order in which pictures are shown."""
         self._result.frames += 1
         stamp_ns = stamp_of(record, self._options)
         self._stamps_ns.append(stamp_ns)
         self._logs_ns.append(record.stamp_ns)
         started_s = time.perf_counter()
         try:
-            step = self.pipeline.process(lambda: to_image(self._bag.message(record)), stamp_ns)
+            step = self.pipeline.process(picture, stamp_ns)
         except SacAeError as error:
             self._result.refused.append((stamp_ns, str(error)))
             return
@@ -211,16 +243,20 @@ class _Frames:
         self._result.ticks.append(tick)
         self._on_tick(tick, self._watched.stack[-3:].transpose(1, 2, 0))
 
+    @property
+    def times_ns(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Stamps and log times of all images, int64 [N] each."""
+        return np.array(self._stamps_ns, np.int64), np.array(self._logs_ns, np.int64)
+
     def finish(self) -> None:
         """Sums up, when the bag is at its end."""
         result, period_s = self._result, self._watched.spec.control_period_s
-        stamps_ns, logs_ns = np.array(self._stamps_ns), np.array(self._logs_ns)
+        stamps_ns, logs_ns = self.times_ns
         origin_ns = int(stamps_ns.min())
         leaps = np.flatnonzero(np.abs(np.diff(stamps_ns)) > LEAP_NS) + 1  # the camera's clock was set
         cuts = sorted({*self._ends, *leaps.tolist()})
-        episodes_s = [
-            np.sort(each - origin_ns) * 1e-9 for each in np.split(stamps_ns, cuts)
-        ]  # sorted: a frame that came late is no gap
+        since_s = np.asarray((stamps_ns - origin_ns) * 1e-9, np.float64)
+        episodes_s = [np.sort(each) for each in np.split(since_s, cuts)]  # sorted: a frame that came late is no gap
         pace_s = metrics.pace(episodes_s)
         for stamps_s in episodes_s:
             result.gaps += [(origin_ns + round(at * 1e9), length) for at, length in metrics.gaps(stamps_s, period_s)]

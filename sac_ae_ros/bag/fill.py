@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sac_ae_ros.bag.beside import Summary
+from sac_ae_ros.bag.progress import progress
 from sac_ae_ros.bag.reader import Bag
-from sac_ae_ros.bag.score import progress
 from sac_ae_ros.bag.transitions import Sources, transitions
 from sac_ae_ros.core.errors import BagError, printable
 from sac_ae_ros.core.spec import PolicySpec
@@ -49,7 +49,7 @@ def fill(writer: Writer, path: Path, spec: PolicySpec, sources: Sources, merged:
                 writer.follow(moment.frame)
             else:
                 writer.add(moment.action, moment.reward, moment.terminated, moment.frame)
-            advance(moment)
+            advance(moment.log_ns)
         summary.remarks = bag.remarks
     return summary
 

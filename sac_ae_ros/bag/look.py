@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sac_ae_ros.bag.evaluate import stamp_of
-from sac_ae_ros.bag.messages import to_image
+from sac_ae_ros.bag.footage import Footage
 from sac_ae_ros.core.compressed import REDUCED, CompressedImage, decode_compressed
 from sac_ae_ros.core.errors import SacAeError
 from sac_ae_ros.core.image import Image, View, decode, see
@@ -52,12 +52,13 @@ def look_again(bag: Bag, result: Evaluation, options: Options, wanted: Collectio
     left: dict[tuple[int, int], list[int]] = {}
     for index, tick in zip(indices, ticks, strict=True):
         left.setdefault((tick.log_ns, tick.stamp_ns), []).append(index)
-    for record in bag.records([result.image_topic]):
+    footage = Footage(bag, bag.topics[result.image_topic])
+    for record, picture in footage.follow(bag.records([result.image_topic])):
         found = left.get((record.stamp_ns, stamp_of(record, options)))
         if not found:
             continue
         try:
-            image = to_image(bag.message(record))
+            image = picture()
             seen, camera = see(image, result.spec.camera, options.view), camera_picture(image, options.view)
         except SacAeError:  # the one of the same stamps that the policy got comes after it
             continue
@@ -105,7 +106,8 @@ def disagreement(result: Evaluation, tick: Tick) -> float | None:
     if tick.values is None or tick.recorded is None:
         return None
     spans = np.array([action.high - action.low for action in result.spec.actions])
-    return float((np.abs(tick.values - tick.recorded) / spans).mean())
+    with np.errstate(over="ignore"):
+        return float((np.abs(tick.values - tick.recorded) / spans).mean())
 
 
 def _worst(result: Evaluation, measure: Callable[[Tick], float | None], count: int) -> list[int]:

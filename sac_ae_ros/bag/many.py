@@ -68,8 +68,8 @@ def finished(job: Job, options: Options, force: bool) -> dict[str, Any] | None:
         same = False
     if not same:
         raise RunError(
-            f"--out: {job.out / METRICS} exists already, of other files or options; give --force to replace it,"
-            " or another --out"
+            f"--out: {job.out / METRICS} exists already, of other files or options, or of another version;"
+            " give --force to replace it, or another --out"
         )
     return dict(facts)
 

@@ -11,6 +11,18 @@ if TYPE_CHECKING:
     from sac_ae_ros.bag.records import Record
 
 IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
+FFMPEG_PACKET = "ffmpeg_image_transport_msgs/msg/FFMPEGPacket"
+PICTURE_TYPES = (*IMAGE_TYPES, FFMPEG_PACKET)  # of recordings; live nodes hear only the others
+# For recordings without definitions. The encoding begins with the codec; what follows are pixel formats.
+FFMPEG_PACKET_FIELDS = """std_msgs/Header header
+int32 width
+int32 height
+string encoding
+uint64 pts
+uint8 flags
+bool is_bigendian
+uint8[] data
+"""
 EPISODE_END, BOOL = "episode_end", "std_msgs/msg/Bool"
 LEAP_NS = 365 * 86400 * 10**9  # a year: nobody records with such a pause, so the clock was set
 OTHER_CLOCK_S = 3600.0  # a frame cannot be recorded so late; its stamp is of another clock, a simulation's

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +19,18 @@ DEADBAND = 0.05  # of the larger limit: commands nearer to 0 have no sign worth 
 AT_LIMIT = 0.001  # of the range
 SHIFTS_PER_PERIOD = 10
 LEAST_SHARE = 0.5  # of the pairs without a shift, which a shift must leave to count
+BASELINES = {"zero": "always 0", "mean": "always the mean", "repeat": "the last command again"}  # as people read them
+OF_RANGE = ("mae", "rmse", "max", "mae_at_shift", "rmse_at_shift")  # errors that are also told as shares of the range
 _EQUAL = 1e-3  # RMSEs nearer than this, relatively, differ by what is at the recording's ends
 _SAME_S = 1e-6  # stamps nearer than this are the same: seconds since an epoch have no more digits
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """The errors of commands that see no image, in the action's unit; None where there is nothing to measure."""
+
+    mae: float | None
+    rmse: float | None
 
 
 @dataclass(frozen=True)
@@ -27,7 +38,8 @@ class ActionErrors:
     """One action against its recorded command, in the action's unit; None where nothing could be measured.
 
     pairs: ticks with a finite action and a recorded command. best_shift_s: positive when the policy acts later than
-    the recording.
+    the recording. of_range: the error of the same name as a share of the action's range, high - low. baselines: by
+    name, `zero`, `mean` and `repeat` of `baselines`; empty without pairs.
     """
 
     pairs: int
@@ -43,6 +55,8 @@ class ActionErrors:
     best_shift_s: float | None = None
     mae_at_shift: float | None = None
     rmse_at_shift: float | None = None
+    of_range: dict[str, float] = field(default_factory=dict)
+    baselines: dict[str, Baseline] = field(default_factory=dict)
 
 
 def hold(stamps_s: Floats, recorded_stamps_s: Floats, recorded: Floats, longest_s: float) -> Floats:
@@ -84,6 +98,19 @@ def compare(
         period_s: the policy period.
         max_shift_s: how far the two are shifted against each other, either way.
     """
+    with np.errstate(over="ignore", invalid="ignore"):  # numbers near the largest float64 give infinite errors
+        return _compare(stamps_s, policy, recorded_stamps_s, recorded, actions, period_s, max_shift_s)
+
+
+def _compare(
+    stamps_s: Floats,
+    policy: Floats,
+    recorded_stamps_s: Floats,
+    recorded: Floats,
+    actions: Sequence[ActionSpec],
+    period_s: float,
+    max_shift_s: float,
+) -> dict[str, ActionErrors]:
     longest_s = GAP_PERIODS * period_s
     held = hold(stamps_s, recorded_stamps_s, recorded, longest_s)
     steps = int(max_shift_s / period_s * SHIFTS_PER_PERIOD + 1e-9)
@@ -92,15 +119,42 @@ def compare(
     errors = {}
     for i, action in enumerate(actions):
         at_shifts = [rows[:, i] for rows in shifted]
-        errors[action.name] = _errors(stamps_s, policy[:, i], held[:, i], action, period_s) | _best_shift(
-            policy[:, i], shifts_s, at_shifts
-        )
-    return {name: ActionErrors(**values) for name, values in errors.items()}
+        found = _errors(stamps_s, policy[:, i], held[:, i], action, period_s)
+        found |= _best_shift(policy[:, i], shifts_s, at_shifts)
+        shares = {name: share_of_range(found[name], action) for name in OF_RANGE if found.get(name) is not None}
+        errors[action.name] = ActionErrors(**found, of_range=shares)
+    return errors
 
 
-def _errors(stamps_s: Floats, policy: Floats, held: Floats, action: ActionSpec, period_s: float) -> dict:
+def baselines(stamps_s: Floats, held: Floats, period_s: float) -> dict[str, Baseline]:
+    """Errors of three commands that see no image against the recorded ones; a policy should be better than each.
+
+    zero: always 0. mean: always the mean of `held`. repeat: what was recorded one tick before; a tick after more than
+    2.5 periods has none. An expert who moves slowly is hard to beat by `mean`, and a smooth one by `repeat`.
+
+    Args:
+        stamps_s: the paired ticks', float64 [N], N >= 1, seconds.
+        held: the recorded command at each, finite, float64 [N].
+        period_s: the policy period.
+    """
+    near = np.diff(stamps_s) <= GAP_PERIODS * period_s + _SAME_S
+    errors = {"zero": held, "mean": held - held.mean(), "repeat": np.diff(held)[near]}
+    return {
+        name: Baseline(float(np.abs(error).mean()), float(np.sqrt((error**2).mean())))
+        if len(error)
+        else Baseline(None, None)
+        for name, error in errors.items()
+    }
+
+
+def share_of_range(error: float, action: ActionSpec) -> float:
+    """An error as a share of the action's range."""
+    return error / (action.high - action.low)
+
+
+def _errors(stamps_s: Floats, policy: Floats, held: Floats, action: ActionSpec, period_s: float) -> dict[str, Any]:
     valid = np.isfinite(policy) & np.isfinite(held)
-    found: dict[str, float | int | None] = {
+    found: dict[str, Any] = {
         "pairs": int(valid.sum()),
         "saturation_policy": saturation(policy, action),
         "saturation_recorded": saturation(held, action),
@@ -119,6 +173,7 @@ def _errors(stamps_s: Floats, policy: Floats, held: Floats, action: ActionSpec, 
         "max": float(np.abs(error).max()),
         "r2": 1 - float((error**2).sum()) / spread if np.ptp(theirs) > 0 else None,
         "sign_agreement": float((mine * theirs > 0)[meant].mean()) if meant.any() else None,
+        "baselines": baselines(stamps_s[valid], theirs, period_s),
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import itertools
+import math
 import tempfile
 from collections import Counter
 from collections.abc import Collection, Iterator
@@ -15,11 +16,12 @@ from typing import Any, Self
 
 from rosbags.typesys import Stores, get_types_from_idl, get_types_from_msg, get_typestore
 
+from sac_ae_ros.bag.definitions import Definitions
 from sac_ae_ros.bag.files import decompress, find_files, kind_of
 from sac_ae_ros.bag.merge import Budget, Stretch, merge
-from sac_ae_ros.bag.messages import LEAP_NS
+from sac_ae_ros.bag.messages import FFMPEG_PACKET, FFMPEG_PACKET_FIELDS, LEAP_NS
 from sac_ae_ros.bag.part import Part
-from sac_ae_ros.bag.records import DamageError, Record, Salvage, Topic, few, is_name
+from sac_ae_ros.bag.records import DamageError, Record, Salvage, Topic, are_parallel, few, is_name
 from sac_ae_ros.core.errors import BagError, printable
 
 __all__ = ["Bag", "Record", "Salvage", "Topic"]
@@ -35,26 +37,32 @@ class Bag:
         problems: list[str],
         remarks: list[str],
         copies: tempfile.TemporaryDirectory,
+        definitions: Definitions | None = None,
     ) -> None:
+        self._definitions = definitions
+        self._limits_ns = -math.inf, math.inf
         self._path, self._parts, self._problems, self._copies = path, parts, problems, copies
         self._remarks = remarks
         self._shifts: list[tuple[int, int]] | None = None  # from which log time on, and what to add
         self._leaps: list[tuple[int, int]] = []
         self._stores = {True: get_typestore(Stores.EMPTY), False: get_typestore(Stores.EMPTY)}  # by Record.ros1
         self._defaults = {True: get_typestore(Stores.ROS1_NOETIC), False: get_typestore(Stores.LATEST)}
+        self._defaults[False].register(get_types_from_msg(FFMPEG_PACKET_FIELDS, FFMPEG_PACKET))
         self._registered: set[tuple[bool, str]] = set()
 
     @staticmethod
-    def open(path: Path, *others: Path) -> Bag:
+    def open(path: Path, *others: Path, msg_path: Path | None = None) -> Bag:
         """Opens a recording, or several that are merged into one.
 
         Args:
             path: a file (.mcap, .db3, .bag, also .zstd of them) or a folder of several, with metadata.yaml or without.
             others: recordings that are merged into it; of messages with one log time those of earlier ones come first.
+            msg_path: a folder with .msg files of types that the recording does not define.
 
         Raises:
             BagError: nothing there can be read; names what is there.
         """
+        definitions = None if msg_path is None else Definitions(msg_path)
         files, problems, remarks = find_files(path)
         for other in others:
             more = find_files(other)
@@ -70,7 +78,7 @@ class Bag:
         if not parts:
             copies.cleanup()
             raise BagError(f"{path}: nothing in it can be read: {'; '.join(failures[:5])}")
-        return Bag(path, parts, problems + failures, remarks, copies)
+        return Bag(path, parts, problems + failures, remarks, copies, definitions)
 
     @property
     def topics(self) -> dict[str, Topic]:
@@ -130,18 +138,37 @@ class Bag:
         by_topic = {name: topic.messages or 0 for name, topic in self.topics.items()}
         return Salvage(sum(by_topic.values()), by_topic, printable("; ".join(reasons)))
 
+    def limit(self, start_s: float, duration_s: float) -> None:
+        """Leaves out `start_s` of the beginning, and what comes more than `duration_s` later (0: nothing), by log time.
+
+        Raises:
+            BagError: nothing is left.
+        """
+        first_ns, last_ns = self.start_ns, self.end_ns
+        self._limits_ns = -math.inf, math.inf
+        if first_ns is None or last_ns is None or not (start_s or duration_s):
+            return
+        from_ns = first_ns + round(start_s * 1e9)
+        if from_ns > last_ns:
+            length_s = (last_ns - first_ns) * 1e-9
+            raise BagError(f"--start: expected less than the {length_s:.1f} s that were recorded, got {start_s:g}")
+        self._limits_ns = from_ns, from_ns + round(duration_s * 1e9) if duration_s else math.inf
+
     def records(self, topics: Collection[str] | None = None) -> Iterator[Record]:
         """The messages of these topics (None: of all) by log time, from all files, in bounded memory.
 
-        Of messages with one log time the file that metadata.yaml names first gives its own first. Where log times leap
-        by years, as those of a robot do that learns the time after it has begun to record, the leap is left out.
+        Only those within what `limit` left. Of messages with one log time the file that metadata.yaml names first gives
+        its own first. Where log times leap by years, as those of a robot do that learns the time after it has begun to
+        record, the leap is left out.
 
         Raises:
             BagError: a file that was there cannot be read any more.
         """
         for record in self._merged(topics):
             shift_ns = self._shift_ns(record.stamp_ns)
-            yield replace(record, stamp_ns=record.stamp_ns + shift_ns) if shift_ns else record
+            shifted = replace(record, stamp_ns=record.stamp_ns + shift_ns) if shift_ns else record
+            if self._is_wanted(shifted):
+                yield shifted
 
     def _merged(self, topics: Collection[str] | None) -> Iterator[Record]:
         budget = Budget()
@@ -201,6 +228,11 @@ class Bag:
             BagError: the type is unknown, or the bytes are no such message.
         """
         store = self._store(record)
+        if record.type not in store.fielddefs:
+            raise BagError(
+                f"{self._path}: {record.topic}: the recording has no definition of {record.type}, as sqlite3"
+                " recordings of Humble and older have none; name the folder of its .msg files with --msg-path"
+            )
         try:
             if record.ros1:
                 return store.deserialize_ros1(record.raw, record.type)
@@ -227,15 +259,18 @@ class Bag:
                 f" ROS 1 that are none ({type(error).__name__}: {error})"
             ) from error
 
-    def topic(self, name: str, types: Collection[str], what: str, last_part: str = "", flag: str = "") -> Topic:
+    def topic(
+        self, name: str, types: Collection[str], what: str, last_part: str = "", *, flag: str = "", beside: str = ""
+    ) -> Topic:
         """The topic of this name, or the only one of these types when no name is given.
 
         Args:
             name: "" to choose by type.
             types: as "sensor_msgs/msg/Image".
             what: what it is for, named in errors: "images".
-            flag: the option that names the topic, for errors.
             last_part: what a topic that is chosen by type must be called, namespaces aside; "" for anything.
+            flag: the option that names the topic, for errors.
+            beside: a topic of the same robot; what is in a namespace parallel to its own is not chosen by type.
 
         Raises:
             BagError: none, several, or one of another type; names what is there.
@@ -255,6 +290,11 @@ class Bag:
         if not fitting:
             called = f"`{last_part}` of " if last_part else ""
             raise BagError(f"{self._path}: expected {what} ({called}{' or '.join(types)}), there is {there}")
+        near = [t for t in fitting if not (beside and are_parallel(topics.values(), beside, t.name))]
+        if not near:
+            names = few([t.name for t in fitting])
+            raise BagError(f"{self._path}: {what} ({names}) are in another namespace than {beside}{say}")
+        fitting = near
         if len(fitting) > 1:
             names = few([t.name for t in fitting])
             raise BagError(f"{self._path}: several topics may be {what}: {names}{say}")
@@ -272,6 +312,10 @@ class Bag:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
 
+    def _is_wanted(self, record: Record) -> bool:
+        from_ns, until_ns = self._limits_ns
+        return from_ns <= record.stamp_ns <= until_ns
+
     def _store(self, record: Record) -> Any:
         """Knows the record's type as the recording defines it, else as ROS does."""
         key = (record.ros1, record.type)
@@ -282,6 +326,10 @@ class Bag:
                 for channel in part.channels:
                     if channel.type == record.type and channel.definition and record.type not in store.fielddefs:
                         _register(store, channel.format, channel.definition, channel.type)
+            if self._definitions is not None and not record.ros1 and record.type not in store.fielddefs:
+                known = {**self._defaults[False].fielddefs, **store.fielddefs}
+                found = self._definitions.types(record.type, known)
+                store.register({name: fields for name, fields in found.items() if name not in store.fielddefs})
         return store if record.type in store.fielddefs else self._defaults[record.ros1]
 
     def _ros2_store(self, kind: str) -> Any:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 MAX_NAME_CHARS = 256
+_ANY_NODES = ("lifecycle_msgs/", "rcl_interfaces/", "dynamic_reconfigure/", "bond/")  # packages of types
 MAX_RECORD = 256 << 20  # bytes; a length beyond is damage or malice, and must not be allocated
 
 
@@ -53,6 +54,28 @@ class Topic:
     def last_part(self) -> str:
         """The name without namespaces."""
         return self.name.rpartition("/")[2]
+
+
+def are_parallel(topics: Collection[Topic], one: str, other: str) -> bool:
+    """Whether two topics lie in namespaces that a recording has side by side, as of two robots.
+
+    Of /r1/camera/image and /r2/cmd_vel these are /r1 and /r2. They are taken for those of two robots if their names
+    differ in a number only, or if the recording has topics of one name and type below both, but for what any node may
+    publish.
+    """
+    mine, theirs = one.strip("/").split("/"), other.strip("/").split("/")
+    depth = next((i for i, (a, b) in enumerate(zip(mine, theirs, strict=False)) if a != b), None)
+    if depth is None or depth + 1 >= min(len(mine), len(theirs)):
+        return False
+    if re.sub(r"\d+", "", mine[depth]) == re.sub(r"\d+", "", theirs[depth]):
+        return True
+
+    def below(parts: list[str]) -> set[tuple[str, str]]:
+        prefix = "/".join(parts[: depth + 1]) + "/"
+        names = [(topic.name.strip("/"), topic.type) for topic in topics if not topic.type.startswith(_ANY_NODES)]
+        return {(name.removeprefix(prefix), kind) for name, kind in names if name.startswith(prefix)}
+
+    return bool(below(mine) & below(theirs))
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from sac_ae_ros import page
+from sac_ae_ros.bag.metrics import BASELINES
 from sac_ae_ros.core.novelty import HIGH, LOW
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ TEMPLATE, SCRIPT = "report.html.jinja", "report.js"
 LEFT, RIGHT = 0.065, 0.985  # of a plot's width: where its axes begin and end
 ROW_IN = 1.45
 MOST_TICKS = 3000  # that the page knows the numbers of
+MOST_DRAWN = 1e100  # larger numbers are drawn there: an axis from the least to the largest float64 has no length
 MOMENT_WIDTH = 320  # pixels
 POLICY, RECORDED, NOVELTY = page.COLORS[0], page.COLORS[1], page.COLORS[2]
 
@@ -68,6 +70,8 @@ def write(
         facts=facts,
         summary=summary(facts),
         actions=facts["actions"],
+        baselines=list(BASELINES.values()) if any(each["baselines"] for each in facts["actions"].values()) else [],
+        no_pairs=facts["no_pairs"] if facts["actions"] else None,
         units={action.name: action.unit for action in result.spec.actions},
         plots=Markup(plots(result)),
         axes={"left": LEFT, "right": RIGHT},
@@ -113,7 +117,7 @@ def summary(facts: dict[str, Any]) -> dict[str, str]:
         "dropped frames": page.count(facts["dropped"]["frames"]),
         "stale frames": page.count(facts["stale"]["frames"]),
         "refused frames": page.count(facts["refused"]["frames"]),
-        "stack began anew": f"{page.count(facts['restarts'])} times",
+        "stack began anew": "once" if facts["restarts"] == 1 else f"{page.count(facts['restarts'])} times",
         "latency": "-"
         if facts["latency_p50_s"] is None
         else (f"{1e3 * facts['latency_p50_s']:.1f} ms (median), {1e3 * facts['latency_p99_s']:.1f} ms (99 %)"),
@@ -186,7 +190,7 @@ def _rows(result: Evaluation) -> Iterator[Callable[[Axes, NDArray, NDArray], Non
                 column = np.array([np.nan if each is None else each[i] for each in values])
                 if np.isfinite(column).any():
                     _draw(axes, at_s[order], column[order], color, label)
-            axes.set_title(f"{title}, {result.spec.actions[i].unit}", loc="left")
+            axes.set_title(page.literal(f"{title}, {result.spec.actions[i].unit}"), loc="left")
             _legend(axes)
 
         yield commands
@@ -234,6 +238,7 @@ def _legend(axes: Axes) -> None:
 
 def _draw(axes: Axes, at_s: NDArray[np.float64], values: NDArray[np.float64], color: str, label: str) -> None:
     """A line; of a long recording the mean of neighbours, with their range shaded."""
+    values = np.clip(values, -MOST_DRAWN, MOST_DRAWN)
     x, mean, low, high = page.thin(at_s, values, 1500)
     if len(x) < len(at_s):
         axes.fill_between(x, low, high, color=color, alpha=0.2, linewidth=0)
@@ -270,7 +275,10 @@ def _number(values: NDArray[np.float64] | None, i: int, unit: str) -> str:
 
 
 def _short(values: NDArray[np.float64] | None, i: int) -> float | None:
-    return None if values is None else float(f"{values[i]:.4g}")
+    if values is None:
+        return None
+    short = float(f"{values[i]:.4g}")
+    return short if math.isfinite(short) else float(values[i])  # the largest float64, rounded, is none
 
 
 def _counted(number: int, what: str) -> str:

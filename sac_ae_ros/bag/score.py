@@ -7,36 +7,25 @@ import dataclasses
 import hashlib
 import json
 import math
-import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from sac_ae_ros.bag.evaluate import Evaluation, Options, Tick, evaluate
+from sac_ae_ros.bag.evaluate import Evaluation, Options, evaluate
+from sac_ae_ros.bag.metrics import BASELINES
+from sac_ae_ros.bag.progress import progress
 from sac_ae_ros.bag.reader import Bag
 from sac_ae_ros.core import policy_file
-from sac_ae_ros.core.errors import BagError, printable
+from sac_ae_ros.core.errors import printable
 from sac_ae_ros.core.policy import OnnxPolicy
 
+SCHEMA_VERSION = 1  # of what `to_dict` gives; grows when a key changes its meaning or goes
 LISTED = 1000  # moments of a kind, so that a broken recording makes no huge file
 MOST_PRINTED = 5
 METRICS, FRAMES = "metrics.json", "frames.csv"
-
-
-@dataclass(frozen=True)
-class Gates:
-    """What exceeding makes a score fail; None: nothing does.
-
-    mae: of any action, in its unit. novelty: the score's 99th percentile. age_s: the oldest frame, when recorded.
-    """
-
-    mae: float | None = None
-    novelty: float | None = None
-    age_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -78,7 +67,7 @@ def inputs(job: Job, options: Options) -> dict[str, Any]:
         files += sorted(path for path in bag.rglob("*") if path.is_file()) if bag.is_dir() else [bag]
     sizes = [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in files if path.exists()]
     sha256 = hashlib.sha256(policy_file.read_bytes(job.policy)).hexdigest()
-    facts = {"files": sizes, "sha256": sha256, "options": dataclasses.asdict(options)}
+    facts = {"schema_version": SCHEMA_VERSION, "files": sizes, "sha256": sha256, "options": dataclasses.asdict(options)}
     facts |= {"outputs": dataclasses.asdict(job.outputs)}
     return dict(json.loads(json.dumps(facts)))
 
@@ -91,9 +80,9 @@ def score(job: Job, options: Options, *, with_bar: bool = True) -> dict[str, Any
     """
     policy = OnnxPolicy.load(job.policy)
     title = job.bag.resolve().name
-    with Bag.open(job.bag, *job.merged) as bag:
+    with Bag.open(job.bag, *job.merged, msg_path=Path(options.msg_path) if options.msg_path else None) as bag:
         with progress(bag, title if with_bar else "") as advance:
-            result = evaluate(bag, policy, options, lambda tick, _: advance(tick))
+            result = evaluate(bag, policy, options, lambda tick, _: advance(tick.log_ns))
         names = {"bag": " + ".join(map(str, (job.bag, *job.merged))), "bag_name": title, "policy": str(job.policy)}
         facts = {**names, **to_dict(result), "inputs": inputs(job, options)}
         facts["remarks"] = bag.remarks
@@ -101,11 +90,11 @@ def score(job: Job, options: Options, *, with_bar: bool = True) -> dict[str, Any
             return facts
         job.out.mkdir(parents=True, exist_ok=True)
         write_frames(result, job.out / FRAMES)
-        if job.outputs.page and result.ticks:
+        if job.outputs.page:
             from sac_ae_ros.bag.present import present  # matplotlib takes a second to import
 
             with progress(bag, f"{title}, page" if with_bar else "") as advance:
-                present(bag, result, options, facts, job.out, job.outputs, advance)
+                present(bag, result, options, facts, job.out, job.outputs, lambda tick: advance(tick.log_ns))
     whole = job.out / f".{METRICS}"
     whole.write_text(json.dumps(facts, indent=2, allow_nan=False) + "\n")
     whole.replace(job.out / METRICS)  # last, and at once: what is there is finished
@@ -117,6 +106,7 @@ def to_dict(result: Evaluation) -> dict[str, Any]:
     used = [tick.latency_s for tick in result.ticks]
     return _finite(
         {
+            "schema_version": SCHEMA_VERSION,
             "task": result.spec.task,
             "policy_name": f"{result.spec.name} {result.spec.version}",
             "sha256": result.sha256,
@@ -142,6 +132,11 @@ def to_dict(result: Evaluation) -> dict[str, Any]:
             },
             "salvaged": result.salvage.messages if result.salvage else 0,
             "salvage": _salvage(result),
+            "clocks": {topic: dataclasses.asdict(clock) for topic, clock in result.clocks.items()},
+            "paired_by": result.paired_by,
+            "paired_why": result.paired_why or None,
+            "two_clocks": result.two_clocks,
+            "no_pairs": result.no_pairs or None,
             "actions": {name: dataclasses.asdict(errors) for name, errors in result.actions.items()},
             "novelty_p99": result.novelty_p99,
             "novelty_not_finite": sum(
@@ -174,31 +169,6 @@ def write_frames(result: Evaluation, path: Path) -> None:
             writer.writerow([tick.stamp_ns, tick.log_ns, *values, *recorded, *measured])
 
 
-def exceeded(facts: dict[str, Any], gates: Gates) -> list[str]:
-    """What exceeds its gate, each in one line.
-
-    Raises:
-        BagError: a gate is wanted for what the bag or the policy cannot tell.
-    """
-    found = []
-    if gates.mae is not None:
-        maes = {name: errors["mae"] for name, errors in facts["actions"].items()}
-        _demand(bool(maes) and None not in maes.values(), "--max-mae", facts, "commands beside the images")
-        found += [
-            f"{name}: mae {mae:.4g} exceeds --max-mae {gates.mae:g}" for name, mae in maes.items() if mae > gates.mae
-        ]
-    if gates.novelty is not None:
-        p99 = math.inf if facts["novelty_p99"] is None and facts["novelty_not_finite"] else facts["novelty_p99"]
-        _demand(p99 is not None, "--max-novelty", facts, "a policy with novelty statistics and frames that it can use")
-        if p99 > gates.novelty:
-            found.append(f"novelty_p99 {p99:.4g} exceeds --max-novelty {gates.novelty:g}")
-    if gates.age_s is not None:
-        _demand(facts["age_max_s"] is not None, "--max-age", facts, "header stamps of the clock that recorded")
-        if facts["age_max_s"] > gates.age_s:
-            found.append(f"age_max_s {facts['age_max_s']:.4g} exceeds --max-age {gates.age_s:g}")
-    return found
-
-
 def render(facts: dict[str, Any]) -> str:
     """A score for people."""
     lines = [
@@ -211,19 +181,28 @@ def render(facts: dict[str, Any]) -> str:
     if facts["salvage"]:
         lines.append(f"salvaged  {facts['salvaged']} messages: {facts['salvage']['reason']}")
     lines += [f"note      {remark}" for remark in facts.get("remarks", [])]
+    if facts["two_clocks"]:
+        lines.append(f"clocks    {facts['paired_why']}; frames and commands meet by when they were recorded")
     for name, errors in facts["actions"].items():
-        lines.append(
-            f"{name:<9} mae {_text(errors['mae'])}  rmse {_text(errors['rmse'])}  max {_text(errors['max'])}"
-            f"  r2 {_text(errors['r2'])}  best shift {_text(errors['best_shift_s'])} s"
-        )
+        lines += _action_lines(name, errors)
+    if facts["no_pairs"]:
+        lines.append(f"no pairs  {facts['no_pairs']}")
     lines.append(f"novelty   99 % of the frames score at most {_text(facts['novelty_p99'])}")
     lines.append(f"speed     {facts['times_real_time']:.1f} x real time, latency {_text(facts['latency_p50_s'])} s")
     return "\n".join(lines)
 
 
-def _demand(there: bool, gate: str, facts: dict[str, Any], wanted: str) -> None:
-    if not there:
-        raise BagError(f"{gate}: expected {wanted}, {facts['bag']} with {facts['policy']} has none; drop {gate}")
+def _action_lines(name: str, errors: dict[str, Any]) -> Iterator[str]:
+    share = errors["of_range"].get("mae_at_shift")
+    of_range = "" if share is None else f" ({100 * share:.3g} % of its range)"
+    yield (
+        f"{name:<9} mae {_text(errors['mae_at_shift'])}{of_range} at the best shift, {_text(errors['best_shift_s'])} s;"
+        f" without a shift mae {_text(errors['mae'])}  rmse {_text(errors['rmse'])}  max {_text(errors['max'])}"
+        f"  r2 {_text(errors['r2'])}"
+    )
+    if errors["baselines"]:
+        maes = [f"{_text(each['mae'])} ({BASELINES[kind]})" for kind, each in errors["baselines"].items()]
+        yield f"{'':<9} mae without looking: {', '.join(maes)}"
 
 
 def _moments(found: Sequence[tuple[int, Any]], name: str) -> list[dict[str, Any]]:
@@ -246,23 +225,3 @@ def _finite(value: Any) -> Any:
 
 def _text(value: float | None) -> str:
     return "-" if value is None else f"{value:.4g}"
-
-
-@contextmanager
-def progress(bag: Bag, title: str) -> Iterator[Any]:
-    """What to call with each tick; a bar of this title, if any, on stderr where that is a terminal."""
-    if not title or not sys.stderr.isatty():
-        yield lambda tick: None
-        return
-    from tqdm import tqdm
-
-    known = bag.start_ns is not None and bag.end_ns is not None
-    total_s = (bag.end_ns - bag.start_ns) // 10**9 if known else None  # type: ignore[operator]
-    with tqdm(total=total_s, desc=printable(title), unit="s", file=sys.stderr, leave=False) as bar:
-        first_ns: list[int] = [bag.start_ns] if bag.start_ns is not None else []
-
-        def advance(tick: Tick) -> None:
-            first_ns[:] = first_ns or [tick.log_ns]
-            bar.update(max(0, (tick.log_ns - first_ns[0]) // 10**9 - bar.n))
-
-        yield advance

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from sac_ae_ros.bag.beside import Executed, Summary
 from sac_ae_ros.bag.evaluate import peek_stamp_ns
-from sac_ae_ros.bag.messages import to_image
-from sac_ae_ros.bag.reader import Bag, Record
+from sac_ae_ros.bag.footage import Picture
+from sac_ae_ros.bag.reader import Record
 from sac_ae_ros.core.errors import SacAeError
 from sac_ae_ros.core.frames import Due, FrameSampler
 from sac_ae_ros.core.image import View, complaints, see
@@ -35,11 +35,9 @@ class Tick:
 class Ticks:
     """The frames that the policy saw: those that it acted on, and where it did not act, those that were due."""
 
-    def __init__(
-        self, bag: Bag, spec: PolicySpec, view: View, by_header: bool, executed: Executed, summary: Summary
-    ) -> None:
+    def __init__(self, spec: PolicySpec, view: View, by_header: bool, executed: Executed, summary: Summary) -> None:
         """`by_header`: ticks are picked by the frames' header stamps, not by when they were recorded."""
-        self._bag, self._spec, self._view, self._by_header = bag, spec, view, by_header
+        self._spec, self._view, self._by_header = spec, view, by_header
         self._executed, self._summary = executed, summary
         self._sampler = FrameSampler(spec.control_period_ns)
         self._anew = False
@@ -50,8 +48,8 @@ class Ticks:
         """Starts the frame stack anew with the next tick, as ImageToCommand.reset does."""
         self._anew = True
 
-    def take(self, record: Record) -> Tick | None:
-        """Takes every record of the image topic, in the bag's order."""
+    def take(self, record: Record, picture: Picture) -> Tick | None:
+        """Takes every record of the image topic, in the order in which pictures are shown."""
         self._summary.images += 1
         header_ns = peek_stamp_ns(record) or None
         stamp_ns = (self._by_header and header_ns) or record.stamp_ns
@@ -60,7 +58,7 @@ class Ticks:
         if due is Due.NO:
             return None
         try:
-            image = to_image(self._bag.message(record))
+            image = picture()
             rgb, doubts = see(image, self._spec.camera, self._view), complaints(image, self._view)
         except SacAeError as error:
             self._summary.refuse(error)

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from sac_ae_ros.bag.beside import Rewards, Summary, read_beside
 from sac_ae_ros.bag.commands import EXECUTED, JOINT_STATE, Read, find_executed, reader
-from sac_ae_ros.bag.evaluate import BOOL, EPISODE_END, STAMP_SOURCES
-from sac_ae_ros.bag.messages import IMAGE_TYPES
+from sac_ae_ros.bag.evaluate import STAMP_SOURCES, find_episode_ends
+from sac_ae_ros.bag.footage import Footage
+from sac_ae_ros.bag.messages import BOOL, PICTURE_TYPES
 from sac_ae_ros.bag.reader import Bag, Record
 from sac_ae_ros.bag.ticks import Tick, Ticks
 from sac_ae_ros.core.errors import BagError, ConfigError
@@ -28,7 +29,7 @@ class Sources:
     """Where a recording has what is needed; "" finds a topic by type and the last part of its name.
 
     view: what of the image counts. stamp_source: picks the ticks by the frames' header stamps, or by when they were
-    recorded ("log"); commands meet frames by header stamps always.
+    recorded ("log"); commands meet frames by header stamps always. start_s, duration_s: as Bag.limit has them.
     """
 
     image_topic: str = ""
@@ -37,6 +38,8 @@ class Sources:
     episode_end_topic: str = ""
     view: View = FULL_VIEW
     stamp_source: str = "header"
+    start_s: float = 0.0
+    duration_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -68,13 +71,15 @@ def transitions(bag: Bag, spec: PolicySpec, sources: Sources, summary: Summary) 
     """
     if sources.stamp_source not in STAMP_SOURCES:
         raise ConfigError(f"stamp source: expected {' or '.join(STAMP_SOURCES)}, got {sources.stamp_source!r}")
+    bag.limit(sources.start_s, sources.duration_s)
     topics = _find(bag, spec, sources)
     executed, rewards = read_beside(bag, spec, topics.executed, topics.reward, topics.read, summary)
-    ticks = Ticks(bag, spec, sources.view, sources.stamp_source == "header", executed, summary)
+    ticks = Ticks(spec, sources.view, sources.stamp_source == "header", executed, summary)
     episodes = _Episodes(spec.frame_stack, rewards, executed.pace_ns, summary)
-    for record in bag.records({topics.image, *topics.ends}):
+    footage = Footage(bag, bag.topics[topics.image])
+    for record, picture in footage.follow(bag.records({topics.image, *topics.ends})):
         if record.topic == topics.image:
-            tick = ticks.take(record)
+            tick = ticks.take(record, picture)
             if tick is not None:
                 yield from episodes.tick(tick)
             continue
@@ -96,18 +101,19 @@ class _Topics:
 
 def _find(bag: Bag, spec: PolicySpec, sources: Sources) -> _Topics:
     actions = [action.name for action in spec.actions]
-    image = bag.topic(sources.image_topic, IMAGE_TYPES, "images", flag="--image-topic")
-    executed = None if sources.executed_topic else find_executed(bag, actions)
+    image = bag.topic(sources.image_topic, PICTURE_TYPES, "images", flag="--image-topic")
+    flag = "--executed-topic"
+    executed = None if sources.executed_topic else find_executed(bag, actions, image.name, flag)
     if executed is None:
         named = f"executed commands (positions of {', '.join(actions)})"
         what = f"{named}, which policy_node publishes while armed and `sac-ae record` keeps,"
-        executed = bag.topic(sources.executed_topic, (JOINT_STATE,), what, EXECUTED, "--executed-topic")
+        executed = bag.topic(sources.executed_topic, (JOINT_STATE,), what, EXECUTED, flag=flag, beside=image.name)
     what = "rewards, which sim_robot_node or a node of yours publishes and `sac-ae record` keeps,"
-    reward = bag.topic(sources.reward_topic, FLOATS, what, REWARD, "--reward-topic")
+    reward = bag.topic(sources.reward_topic, FLOATS, what, REWARD, flag="--reward-topic", beside=image.name)
     if sources.episode_end_topic:
-        ends = {bag.topic(sources.episode_end_topic, (BOOL,), "episode ends").name}
+        ends = {bag.topic(sources.episode_end_topic, (BOOL,), "episode ends", flag="--episode-end-topic").name}
     else:
-        ends = {t.name for t in bag.topics.values() if t.type == BOOL and t.last_part == EPISODE_END}
+        ends = find_episode_ends(bag, image.name)
     return _Topics(image.name, executed.name, reward.name, frozenset(ends), reader(JOINT_STATE, (), actions))
 
 

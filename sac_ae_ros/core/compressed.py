@@ -30,6 +30,7 @@ _AS_CODED = cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH
 _COMPRESSED = re.compile(r"\s*(jpe?g|png) compressed *(\w*)\s*", re.IGNORECASE)
 _COMPRESSED_DEPTH = re.compile(r"\s*compressedDepth *(\w*)\s*")
 _CODECS = {"": "", **dict.fromkeys(("jpeg", "jpg", "mjpeg", "image/jpeg"), "jpeg"), "png": "png", "image/png": "png"}
+_VIDEO = {"h264": "h264", "avc": "h264", "h265": "hevc", "hevc": "hevc"} | {"libx264": "h264", "libx265": "hevc"}
 _LONGEST_FORMAT = 200
 _STARTS = re.compile(b"|".join(map(re.escape, (JPEG_SIGNATURE, PNG_SIGNATURE))))
 _DEPTH_HEADER = struct.Struct("<iff")
@@ -77,6 +78,15 @@ class Header:
     depth: tuple[float, float] | None = None
 
 
+def video_codec(text: str) -> str:
+    """The codec of a video, "h264" or "hevc", by a CompressedImage's format or an FFMPEGPacket's encoding; else "".
+
+    The codec is the whole text, or what stands before the first semicolon: h264, H.265, hevc, libx264, h264_nvenc.
+    """
+    first = text[:_LONGEST_FORMAT].partition(";")[0].strip().lower().replace(".", "").removeprefix("video/")
+    return _VIDEO.get(first.partition("_")[0], "")
+
+
 def read_header(image: CompressedImage) -> Header:
     """Reads the size of an image, and what its samples mean.
 
@@ -93,6 +103,11 @@ def read_header(image: CompressedImage) -> Header:
     if depth or (not rest and behind == PNG_SIGNATURE):
         return _depth_header(data, image.format, original.strip(), depth[1] if depth else "")
     if not _STARTS.match(data):
+        if codec := video_codec(image.format):
+            raise ImageError(
+                f"compressed image: expected JPEG or PNG, got a packet of a video ({codec}), which only recordings"
+                " are decoded from; have the camera send JPEG, or turn it into images with image_transport's republish"
+            )
         raise ImageError(
             f"compressed image: expected JPEG or PNG, got the format {quote(image.format)} and bytes that start with"
             f" {bytes(data[:8]).hex()}"

@@ -45,6 +45,10 @@ class StampError(ImageError):
     """An image's stamp cannot be: it lies in the future."""
 
 
+class PaceError(StampError):
+    """An image's stamp cannot be: more frames are due by their stamps than time has passed."""
+
+
 class BagError(SacAeError):
     """A recording cannot be read, or does not hold what was asked for."""
 

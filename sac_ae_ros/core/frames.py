@@ -1,16 +1,25 @@
 """Frames at the policy period: which camera frames count, and the stack of the newest K of them.
 
-Simulation, robot and bag scoring all use these two classes, so that a policy sees the same bytes everywhere.
+Simulation, robot and bag scoring all use FrameStack and FrameSampler, so that a policy sees the same bytes everywhere.
+Only a robot has a FrameBudget besides, since only there does time pass by itself.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import Enum
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sac_ae_ros.core.errors import PaceError
+
 GAP_PERIODS = 2.5
+# So many due frames may come at once, as after a stall, and so many per policy period in the long run.
+BURST_FRAMES = 4
+FRAMES_PER_PERIOD = 1.1
+# By how much a clock that goes back has to go on before it counts again; more, and a reset would cost frames.
+BACK_PERIODS = 2
 
 
 class FrameStack:
@@ -120,3 +129,40 @@ class FrameSampler:
 
     def _state(self) -> tuple[int | None, int, int, tuple[int, int] | None, bool]:
         return self._last_ns, self._accepted_ns, self._due_ns, self._older_ns, self._restart_due
+
+
+class FrameBudget:
+    """Bounds how many due frames are used as time passes, whatever their stamps say: a token bucket.
+
+    FrameSampler goes by stamps alone: stamps that go round, as of several clocks on one topic, make any number of
+    frames due. At most 4 are used at once, and 1.1 per policy period in the long run, so that limits per second hold.
+    """
+
+    def __init__(self, period_ns: int, clock_ns: Callable[[], int]) -> None:
+        """Starts full.
+
+        Args:
+            period_ns: the policy period of the spec.
+            clock_ns: the time that passes for the robot, nanoseconds. What such a clock goes back it has to make up
+                for before anything is refilled, 2 periods at most.
+        """
+        self._period_ns, self._clock_ns = period_ns, clock_ns
+        self._frames = float(BURST_FRAMES)
+        self._newest_ns = clock_ns()
+
+    def check(self) -> None:
+        """Raises PaceError unless a due frame may be used at this moment."""
+        now_ns = self._clock_ns()
+        passed = max(now_ns - self._newest_ns, 0) / self._period_ns
+        self._newest_ns = min(max(now_ns, self._newest_ns), now_ns + BACK_PERIODS * self._period_ns)
+        self._frames = min(self._frames + FRAMES_PER_PERIOD * passed, BURST_FRAMES)
+        if self._frames < 1:
+            most_hz = FRAMES_PER_PERIOD * 1e9 / self._period_ns
+            raise PaceError(
+                f"expected stamps by which at most {most_hz:.3g} frames a second are due, got more: they go back and"
+                " forth or run too fast; end what else publishes images there, or set stamp_source: arrival"
+            )
+
+    def spend(self) -> None:
+        """Notes that a frame is used for which `check` has been asked."""
+        self._frames -= 1

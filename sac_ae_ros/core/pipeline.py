@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from sac_ae_ros.core.command import SafetyGate, Stop, Values
 from sac_ae_ros.core.errors import SacAeError
-from sac_ae_ros.core.frames import Due, FrameSampler, FrameStack
+from sac_ae_ros.core.frames import Due, FrameBudget, FrameSampler, FrameStack
 from sac_ae_ros.core.freeze import FreezeWatch
 from sac_ae_ros.core.image import FULL_VIEW, CompressedImage, Image, View, complaints, see
 from sac_ae_ros.core.novelty import Level, NoveltyGuard, Reading
@@ -50,7 +50,7 @@ class Watching:
     view: what of the camera's image counts. freeze_timeout_s: identical pixels for this long count as no frame.
     novelty_every: measures novelty on every n-th tick, 0: never. novelty: judges it. probes: keeps some stacks.
     before_command: called after inference. late: asked under the gate's lock, when the command is sent, for a reason
-    to stop instead; see SafetyGate.pass_on.
+    to stop instead; see SafetyGate.pass_on. budget: bounds the frames used as time passes; None: stamps alone count.
     """
 
     view: View = FULL_VIEW
@@ -60,6 +60,7 @@ class Watching:
     probes: Probes | None = None
     before_command: Callable[[], None] = lambda: None
     late: Callable[[], Stop | None] = lambda: None
+    budget: FrameBudget | None = None
 
 
 class ImageToCommand:
@@ -96,14 +97,15 @@ class ImageToCommand:
         Raises:
             SacAeError: a due image could not be made; the next is due in its place.
             ImageError: a due image cannot be decoded, or its pixels have stood still; the next is due in its place.
+            PaceError: more frames are due than time has passed; the next is due in its place.
             ModelError: inference failed.
         """
         due = self._sampler.due(stamp_ns)
         if due is Due.NO:
             return None
+        frame, doubts = self._frame(image, stamp_ns)
         if due is Due.RESTART:
             self._stack.reset()
-        frame, doubts = self._frame(image, stamp_ns)
         every = self._watching.novelty_every
         want_novelty = every > 0 and self._ticks % every == 0
         stack = self._stack.push(frame)
@@ -127,11 +129,17 @@ class ImageToCommand:
         return reading
 
     def _frame(self, source: Source, stamp_ns: int) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
+        budget = self._watching.budget
         try:
+            if budget is not None:
+                budget.check()
             image = source() if callable(source) else source
             self._freeze.check(image, stamp_ns)
             view = self._watching.view
-            return see(image, self._policy.spec.camera, view), complaints(image, view)
+            frame, doubts = see(image, self._policy.spec.camera, view), complaints(image, view)
         except SacAeError:
             self._sampler.reject()  # a frame that nobody saw fills no tick and bridges no gap
             raise
+        if budget is not None:
+            budget.spend()
+        return frame, doubts

@@ -97,7 +97,7 @@ class CommandShaper:
         """
         way = target - self._value
         length = np.abs(way)
-        steps = np.maximum(np.ceil((np.sqrt(1 + 8 * length / self._brake) - 1) / 2), 1)
+        steps = np.maximum(np.ceil((np.sqrt(1 + 8 * (length / self._brake)) - 1) / 2), 1)
         left = np.maximum((steps - 1) * (length / steps - self._brake / 2), 0)
         return np.asarray(target - np.copysign(left, way), np.float64)
 

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 
 from sac_ae_ros.core.command import GateState, Limits, SafetyGate, Stop, Values
-from sac_ae_ros.core.errors import ArmError, ConfigError, StampError
-from sac_ae_ros.core.frames import GAP_PERIODS
+from sac_ae_ros.core.errors import ArmError, ConfigError, PaceError, StampError
+from sac_ae_ros.core.frames import GAP_PERIODS, FrameBudget
 from sac_ae_ros.core.image import CompressedImage, Image, View
 from sac_ae_ros.core.novelty import Level, NoveltyGuard, NoveltyLimits, Reading
 from sac_ae_ros.core.pipeline import ImageToCommand, Step, Watching
@@ -26,7 +26,10 @@ RELEASED_S = 0.08
 CROSSED_S = 0.2
 # Who else commands the robot, and what an emergency stop said before this node's start, takes a while to be known.
 LISTEN_S = 1.0
+# Frames that were due too often are told of for so long.
+HASTE_S = 2.0
 REFUSED = "arm refused: "
+NOT_ACTIVE = "expected the node to be active, but it is not; activate it first"
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,7 @@ class Links:
 
     send, stop: where commands and stops go. e_stop: the emergency stop, which outlives the drive. obstacle: why the
     robot must not be armed, as far as the ROS graph tells, or nothing; called before every arming. probes: where recent
-    frames are kept for judging newer policies.
+    frames are kept for judging newer policies. clock_ns: the time that passes for the robot.
     """
 
     send: Callable[[Values], None]
@@ -43,6 +46,7 @@ class Links:
     e_stop: Heartbeat
     obstacle: Callable[[], str] = lambda: ""
     probes: Probes | None = None
+    clock_ns: Callable[[], int] = time.monotonic_ns
 
 
 def timeout_s(params: PolicyParams, period_s: float) -> float:
@@ -118,8 +122,19 @@ def slow_frames(share: float, period_s: float) -> str:
     """Says that frames come at that share of the policy's rate."""
     return (
         f"expected frames at the policy's {1 / period_s:.3g} Hz, got {share / period_s:.3g} Hz: its stack of frames"
-        f" spans {1 / share:.2g} times the time that it was trained with"
+        f" spans {1 / share:.2g} times the time that it was trained with; either the camera gives no more, or DDS loses"
+        " images (docs/deployment.md, The camera: the DDS profile for large images)"
     )
+
+
+def broken_stack(gap_s: float | None, period_s: float) -> str:
+    """Says that the stack of frames keeps beginning anew, the last time for such a gap between two used frames."""
+    text = f"expected {FEWEST_TICKS} frames, none over {GAP_PERIODS * period_s:.3g} s after the last, got fewer so far"
+    if gap_s is None:
+        return text
+    if gap_s <= 0:
+        return f"{text}: stamps went back by {-gap_s:.2f} s"
+    return f"{text}: frames come too slowly for the policy's stack, the last gap was {gap_s:.2f} s"
 
 
 class Drive:
@@ -139,6 +154,7 @@ class Drive:
             probes=links.probes,
             before_command=self._on_inferred,
             late=lambda: self._watchdog.late(),  # made below
+            budget=FrameBudget(policy.spec.control_period_ns, links.clock_ns),
         )
         self._pipeline = ImageToCommand(policy, gate, links.send, watching)
         self.input = InputWatch(period_s)
@@ -151,6 +167,7 @@ class Drive:
         self._joints.attach(gate, params.command.joint_timeout_s)
         self.rivals.attach(gate, None)
         links.e_stop.attach(gate, params.e_stop_timeout_s if params.e_stop_required else None)
+        self._haste: tuple[float, str] = -HASTE_S, ""  # when frames were last due too often, and what that is
         self.paused = ""  # how long the clock has stood still, in words
         self.disarms = 0
         self._disarmed_s = -CROSSED_S
@@ -185,6 +202,12 @@ class Drive:
         """How long a frame has been worked on; 0 if none is."""
         return self._watchdog.working_s
 
+    @property
+    def haste(self) -> str:
+        """That more frames are due, by their stamps, than time passes; empty unless some were refused just now."""
+        at_s, text = self._haste
+        return text if time.monotonic() - at_s < HASTE_S else ""
+
     def process(self, image: Image | CompressedImage, stamp_ns: int) -> Step | None:
         """Takes one camera image, as ImageToCommand.process does; a used one keeps the watchdog quiet."""
         self._watchdog.frame_begun()
@@ -204,6 +227,8 @@ class Drive:
         self._watchdog.blame(Stop.CLOCK if is_clock else Stop.STALE)
         if is_clock:
             self._clock = str(error)
+        if isinstance(error, PaceError):
+            self._haste = time.monotonic(), str(error)
         self.input.refused(time.monotonic(), str(error))
 
     def swap(self, policy: OnnxPolicy) -> None:
@@ -320,22 +345,24 @@ class Drive:
         if cause is Stop.NAN:
             return "the policy's action was not finite"
         if cause is Stop.HUNG:
-            return f"inference has not come back for {self.working_s:.2f} s" if self.working_s else self._lateness()
+            took = "its inference took longer than the policy's period"
+            return f"inference has not come back for {self.working_s:.2f} s" if self.working_s else self._lateness(took)
         if cause is Stop.NOVELTY:
             reading, _ = self.novelty
             return "" if reading is None else reading.cause
         if cause is Stop.CLOCK and self._clock:
             return self._clock
         if cause in (Stop.STALE, Stop.CLOCK):
-            return self.input.why_unused(now_s, self.timeout_s) or self._lateness()
+            late = self.input.why_late(now_s, self._watchdog.late_s)
+            return self.input.why_unused(now_s, self.timeout_s) or self._lateness(late)
         return ""
 
-    def _lateness(self) -> str:
-        """What made a frame late that has been used since."""
-        late_s = self._watchdog.late_s
-        return (
-            f"no frame was used for {late_s:.2f} s: this process was paused, or its machine is busy" if late_s else ""
-        )
+    def _lateness(self, known: str) -> str:
+        """What made a frame late that has been used since: a pause of this process, or what else is `known`."""
+        if not self._watchdog.late_s:
+            return ""
+        why = "this process was paused, or its machine is busy" if self._watchdog.paused else known
+        return f"no frame was used for {self._watchdog.late_s:.2f} s: {why}".removesuffix(": ")
 
     def _on_inferred(self) -> None:
         """Arms at the first frame that is used in time after it has listened, if it is to do so by itself."""
@@ -389,14 +416,12 @@ class Drive:
 
     def _slowness(self) -> str:
         """Why frames come too slowly to arm; empty if they do not."""
-        least, share = self._params.image.min_rate_share, self.input.facts(time.monotonic()).share
+        least, facts = self._params.image.min_rate_share, self.input.facts(time.monotonic())
+        share = facts.share
         if not least or (share is not None and share >= least):
             return ""
         if share is None:
-            gap_s = GAP_PERIODS * self.period_s
-            return (
-                f"expected {FEWEST_TICKS} frames, none over {gap_s:.3g} s after the last, got fewer so far; try again"
-            )
+            return f"{broken_stack(facts.gap_s, self.period_s)}; try again"
         return f"{slow_frames(share, self.period_s)}; set the camera to that rate, or image.min_rate_share"
 
     def _is_moving(self) -> bool:

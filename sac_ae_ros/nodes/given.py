@@ -18,7 +18,45 @@ from sac_ae_ros.nodes.parameter_types import mismatch
 PARAMETERS = "ros__parameters"
 _BUILT_IN = "qos_overrides."  # declared by publishers and subscriptions, later
 _FILE, _VALUE = ("--params-file",), ("-p", "--param")
+_TOPICS = {
+    "image": "image_topic",
+    "camera_info": "camera_info_topic",
+    "cmd_vel": "command_topic",
+    "enable": "enable_topic",
+    "e_stop": "e_stop_topic",
+    "joint_states": "joint_states_topic",
+}
+# launch arguments and topics, with what is written instead of -p
+_NO_PARAMETERS = {
+    name: f"a topic: with launch {argument}:=TOPIC, else -r {topic}:=TOPIC"
+    for topic, argument in _TOPICS.items()
+    for name in (topic, argument)
+} | {
+    "params_file": "a launch argument: without launch --params-file FILE",
+    "namespace": "a launch argument: without launch -r __ns:=/NAMESPACE",
+    "log_level": "a launch argument: without launch --log-level LEVEL",
+    "use_respawn": "a launch argument",
+}
+_INTEGER, _FLOAT = re.compile(r"[-+]?\d+"), re.compile(r"[-+]?\d+\.\d*")
 _WILDCARDS = {"**": r"(/\w+)*", "*": r"/\w+"}
+
+
+def restore_off(node: Node, names: Collection[str]) -> None:
+    """Takes false for "off" where it is given for these parameters, which are texts: YAML reads it so unquoted."""
+    overrides = node._parameter_overrides
+    for name in names:
+        if name in overrides and overrides[name].value is False:
+            overrides[name] = Parameter(name, Parameter.Type.STRING, "off")
+
+
+def check_files(arguments: Sequence[str]) -> None:
+    """Refuses parameter files that rcl cannot read, in words that say where and what to write.
+
+    Raises:
+        ConfigError: one is no YAML, has values outside of `ros__parameters`, or has integers beside floats in a list.
+    """
+    for file in _values(arguments, _FILE):
+        _check_levels(file, _read(file))
 
 
 def check(node: Node, types: Mapping[str, Parameter.Type], arguments: Sequence[str]) -> None:
@@ -48,6 +86,8 @@ def _has(name: str, known: Collection[str]) -> bool:
 
 def _nearest(name: str, known: Collection[str]) -> str:
     by_last = [each for each in known if each.rpartition(".")[2] == name.rpartition(".")[2]]
+    if name in _NO_PARAMETERS:
+        return f"'{name}' ({_NO_PARAMETERS[name]})"
     found = difflib.get_close_matches(name, sorted(known), 1) or sorted(by_last)[:1]
     return f"'{name}'" + (f" (did you mean '{found[0]}'?)" if found else "")
 
@@ -81,14 +121,45 @@ def _values(arguments: Sequence[str], flags: Collection[str]) -> Iterator[str]:
 
 def _read(file: str) -> yaml.Node | None:
     """The tree of a parameter file; tags count for nothing, as to rcl: launch_ros writes lists as `!!python/tuple`."""
+    lines: list[str] = []
     try:
-        tree = yaml.compose(Path(file).read_text(), Loader=yaml.BaseLoader)
+        text = Path(file).read_text()
+        lines = text.splitlines()
+        tree = yaml.compose(text, Loader=yaml.BaseLoader)
         _check_once(file, tree)
         return tree
+    except yaml.MarkedYAMLError as error:
+        at = error.problem_mark.line if error.problem_mark else 0
+        tabbed = any("\t" in line for line in lines[at : at + 1])
+        way_out = "; indent with spaces, not with tabs" if tabbed else ""
+        raise ConfigError(
+            f"{file}, line {at + 1}: expected parameters as YAML, got one where {error.problem}{way_out}"
+        ) from None
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise ConfigError(f"{file}: expected parameters as YAML, got {error}") from None
     except RecursionError:
         raise ConfigError(f"{file}: expected parameters as YAML, got more levels than any node has") from None
+
+
+def _check_levels(file: str, tree: yaml.Node | None, *, inside: bool = False) -> None:
+    """Raises ConfigError where values stand outside of `ros__parameters`, and for lists of integers and floats."""
+    for key, value in _entries(tree):
+        line = f"{file}, line {key.start_mark.line + 1}"
+        if isinstance(value, yaml.MappingNode):
+            _check_levels(file, value, inside=inside or key.value == PARAMETERS)
+        elif not inside and value.value:
+            raise ConfigError(
+                f"{line}: expected the key {PARAMETERS} between a node's name and its parameters, got '{key.value}';"
+                f" write /**: {{{PARAMETERS}: {{{key.value}: ...}}}}, each on a line of its own"
+            )
+        elif isinstance(value, yaml.SequenceNode):
+            plain = [item.value for item in value.value if isinstance(item, yaml.ScalarNode) and item.style is None]
+            integers = [text for text in plain if _INTEGER.fullmatch(text)]
+            if integers and any(_FLOAT.fullmatch(text) for text in plain):
+                raise ConfigError(
+                    f"{line}: {key.value}: expected items of one type, got integers beside floats;"
+                    f" write {integers[0]}.0 for {integers[0]}"
+                )
 
 
 def _check_once(file: str, tree: yaml.Node | None) -> None:

@@ -108,6 +108,8 @@ class GraphWatch:
             return f"set command.type: {their_type} and command.fields to go with it, or remap"
         if (self._type, their_type) == (COMPRESSED, IMAGE):
             return f"set image.transport: raw and remap image:={self._name}"
+        if their_type.endswith("/FFMPEGPacket") and self._type in (IMAGE, COMPRESSED):
+            return "have the camera send Image or JPEG, or turn its video into images with image_transport's republish"
         if (self._type, their_type) != (IMAGE, COMPRESSED):
             return f"remap to a topic of {self._type}"
         transport = "compressedDepth" if self._name.endswith("/compressedDepth") else "compressed"

@@ -90,6 +90,11 @@ class Heartbeat:
             if self._doubt:
                 return self._doubt
             if self._heard_s is None:
+                left_s = self._listen_until_s - now_s
+                if self._timeout_s is None and 0 < left_s < NEVER_S:
+                    return (
+                        f"{self._title}: listening for another {left_s:.1f} s for one that was pressed before the start"
+                    )
                 return f"{self._title}: nothing heard yet"
             if self._is_bad(now_s):
                 return f"{self._title}: {self._why}" if self._why else f"{self._title} {self._bad}"

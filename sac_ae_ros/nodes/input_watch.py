@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from dataclasses import dataclass
+from itertools import pairwise
 
 from sac_ae_ros.core.frames import GAP_PERIODS
 
@@ -13,14 +15,18 @@ RATE_OVER_S = 5.0
 TICKS = 10
 TICKS_S = 1.0
 FEWEST_TICKS = 3
+LATENESS_TOLD_S = 0.5  # a late frame's reason is asked for within so long
 
 
 @dataclass(frozen=True)
 class InputFacts:
     """Images since activation. rate_hz: over the last 5 s; age_s: of the frame used last, when its command was out.
 
-    received: all that came; used: those that a tick needed; refused: due, but not usable; silent_s: since one came.
+    received: all that came; used: those that a tick needed; refused: due, but not usable.
+    silent_s, unused_s: since one came, or was used; since activation where none was.
     share: at which part of the policy's rate it gets frames, by the time that dates them; None: too few to tell.
+    gap_s: between two used frames, what began the stack anew so that the share is not known; negative: stamps went
+    back; None: nothing did.
     """
 
     received: int
@@ -28,19 +34,23 @@ class InputFacts:
     refused: int
     rate_hz: float
     age_s: float | None
-    silent_s: float | None
+    silent_s: float
+    unused_s: float
     share: float | None
+    gap_s: float | None
 
 
 class InputWatch:
     """Counts images; one thread tells it, another asks."""
 
     def __init__(self, period_s: float) -> None:
-        """Starts without a past. `period_s`: the policy's."""
+        """Starts without a past, at activation. `period_s`: the policy's."""
+        self._start_s = time.monotonic()
         self.topic = "the image topic"
         self._period_ns = period_s * 1e9
         self._window_ns = max(TICKS * self._period_ns, TICKS_S * 1e9)
         self._ticks_ns: deque[int] = deque()
+        self._gap_s: float | None = None
         self._lock = threading.Lock()
         self._arrivals_s: deque[float] = deque(maxlen=1000)
         self._received = self._used = self._refused = 0
@@ -50,12 +60,15 @@ class InputWatch:
         self._refused_s = 0.0
         self._stamp_ns: int | None = None
         self._stamp_moved_s = 0.0
+        self._back_s = self._went_back_s = 0.0  # by how much stamps went back last, and when
 
     def received(self, now_s: float, stamp_ns: int | None) -> None:
         """An image came, stamped so; None where stamps do not count. Seconds by the steady clock."""
         with self._lock:
             self._received += 1
             self._arrivals_s.append(now_s)
+            if stamp_ns is not None and self._stamp_ns is not None and self._stamp_ns - stamp_ns > self._period_ns / 2:
+                self._back_s, self._went_back_s = (self._stamp_ns - stamp_ns) * 1e-9, now_s
             if stamp_ns is None or stamp_ns != self._stamp_ns:
                 self._stamp_ns, self._stamp_moved_s = stamp_ns, now_s
 
@@ -64,8 +77,10 @@ class InputWatch:
         with self._lock:
             self._used += 1
             self._used_s, self._age_s = now_s, age_s
-            if self._ticks_ns and not 0 < stamp_ns - self._ticks_ns[-1] <= GAP_PERIODS * self._period_ns:
+            gap_ns = stamp_ns - self._ticks_ns[-1] if self._ticks_ns else None
+            if gap_ns is not None and not 0 < gap_ns <= GAP_PERIODS * self._period_ns:
                 self._ticks_ns.clear()  # the stack has restarted, too
+                self._gap_s = gap_ns * 1e-9
             self._ticks_ns.append(stamp_ns)
             while stamp_ns - self._ticks_ns[0] > self._window_ns:
                 self._ticks_ns.popleft()
@@ -83,11 +98,24 @@ class InputWatch:
             rate_hz = (
                 (len(recent) - 1) / (recent[-1] - recent[0]) if len(recent) > 1 and recent[-1] > recent[0] else 0.0
             )
-            silent_s = now_s - self._arrivals_s[-1] if self._arrivals_s else None
-            if silent_s is not None and silent_s > 1.0 and silent_s * rate_hz > 3:
+            silent_s = now_s - (self._arrivals_s[-1] if self._arrivals_s else self._start_s)
+            if silent_s > 1.0 and silent_s * rate_hz > 3:
                 rate_hz = 0.0
             share = self._share()
-            return InputFacts(self._received, self._used, self._refused, rate_hz, self._age_s, silent_s, share)
+            return InputFacts(
+                received=self._received,
+                used=self._used,
+                refused=self._refused,
+                rate_hz=rate_hz,
+                age_s=self._age_s,
+                silent_s=silent_s,
+                unused_s=self._unused_s(now_s),
+                share=share,
+                gap_s=self._gap_s if share is None else None,
+            )
+
+    def _unused_s(self, now_s: float) -> float:
+        return now_s - (self._start_s if self._used_s is None else self._used_s)
 
     def _share(self) -> float | None:
         count = len(self._ticks_ns)
@@ -110,6 +138,24 @@ class InputWatch:
             recent = now_s - self._refused_s <= within_s
             if self._refusal and (recent or unstamped or (self._used_s is None and silent_s <= within_s)):
                 return self._refusal
+            unused = f"none was used for {self._unused_s(now_s):.2f} s"
             if silent_s > within_s / 2:
-                return f"no image for {silent_s:.2f} s"
-            return "no image was due"
+                return f"no image for {silent_s:.2f} s" + ("" if silent_s > within_s else f", and {unused}")
+            if self._back_s and now_s - self._went_back_s <= self._unused_s(now_s):
+                return f"image stamps went back by {self._back_s:.2f} s, {unused}"
+            return f"no image was due, {unused}"
+
+    def why_late(self, now_s: float, late_s: float) -> str:
+        """What made a frame `late_s` seconds late that has been used since, as far as images tell; else empty."""
+        with self._lock:
+            from_s = now_s - late_s - LATENESS_TOLD_S
+            if self._back_s and self._went_back_s >= from_s:
+                return f"image stamps went back by {self._back_s:.2f} s"
+            if self._refusal and self._refused_s >= from_s:
+                return self._refusal
+            recent = [at_s for at_s in self._arrivals_s if at_s >= from_s]
+            gap_s = max((after - before for before, after in pairwise(recent)), default=0.0)
+            if gap_s > late_s / 2:
+                return f"images came too slowly, {gap_s:.2f} s apart"
+            is_old = self._age_s is not None and self._age_s * 1e9 > self._period_ns
+            return f"the frame used last was {self._age_s:.2f} s old" if is_old else ""

@@ -22,6 +22,7 @@ from sac_ae_ros.core.trial import Probes
 from sac_ae_ros.nodes.convert import to_ns
 from sac_ae_ros.nodes.drive import Drive, Links, first_causes, make_gate, make_guard, make_view
 from sac_ae_ros.nodes.fields import type_name
+from sac_ae_ros.nodes.graph_watch import GraphWatch
 from sac_ae_ros.nodes.heartbeat import Heartbeat
 from sac_ae_ros.nodes.mapping import CommandMapping, HeldJoints, stop_policy
 from sac_ae_ros.nodes.policy_params import PolicyParams
@@ -30,6 +31,7 @@ from sac_ae_ros.nodes.rivals import Rivals
 NEWEST_COMMAND = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
 RECEIPT_S = 0.5
 FAR_S = 3600.0  # no clock that is merely not synchronised is off by so much
+LATE_S = 2.0  # too old by less, frames are taken for late; by more, for those of another clock
 COMMAND_TOPICS = {"command": "cmd_vel", "shadow": "~/shadow_cmd"}
 
 
@@ -59,6 +61,7 @@ class LoadedPolicy:
         self._warn_if_slow()
         self._commands = node.create_publisher(self.command_class, COMMAND_TOPICS[params.output], NEWEST_COMMAND)
         self.command_topic = str(self._commands.topic_name)
+        self.command_watch = GraphWatch(node, COMMAND_TOPICS[params.output], self.command_type, commands=True)
         self.rivals = Rivals(node, self.command_topic, params.command.allow_publishers)
         self._executed = node.create_publisher(JointState, "~/executed", 10)
         self._novelty = node.create_publisher(Float64, "~/novelty", 10)
@@ -79,8 +82,16 @@ class LoadedPolicy:
 
     def drive(self, e_stop: Heartbeat, obstacle: Callable[[], str], held: Iterable[Stop]) -> Drive:
         """A fresh activation, disarmed; `held` is what the one before left for ~/arm to clear."""
-        links = Links(self.send, self.send_stop, e_stop, obstacle, self.probes)
+        simulated = self._node.get_clock().ros_time_is_active  # type: ignore[attr-defined]
+        clock_ns = (lambda: self._now().nanoseconds) if simulated else time.monotonic_ns
+        links = Links(self.send, self.send_stop, e_stop, obstacle, self.probes, clock_ns)
         return Drive(self.policy, self.params, self._gate(held), links)
+
+    def unheard(self) -> str:
+        """Why no subscriber gets the commands, where all of them take another type; empty otherwise."""
+        seen = self.command_watch.look()
+        types = {each.type for each in seen.subscribers}
+        return seen.complaints[0] if types and self.command_type not in types else ""
 
     def close(self) -> None:
         """Destroys the publishers."""
@@ -142,11 +153,18 @@ class LoadedPolicy:
         simulated = self._node.get_clock().ros_time_is_active  # type: ignore[attr-defined]
         if simulated and not self._now().nanoseconds:
             return "use_sim_time is true and no /clock has come yet"
-        if age_s > FAR_S and not simulated:
-            return "for a simulation or a recording start the node with use_sim_time:=true"
         if -age_s > FAR_S and simulated:
             return "this camera does not follow /clock: start the node with use_sim_time:=false"
-        return "synchronise the camera's clock or set stamp_source: arrival"
+        late = 0 < age_s < self._max_age_s + LATE_S
+        if late:
+            clock = ", or /clock runs ahead: see who publishes it" if simulated else ""
+            return "frames come late (transport, or a busy machine): lighten the load, or raise max_age_s" + clock
+        if simulated:
+            return "the stamps are not of this /clock: see who publishes it (ros2 topic info -v /clock)"
+        host = "synchronise the camera host's clock (chrony, PTP) or set stamp_source: arrival"
+        if age_s < 0:
+            return host
+        return f"for a simulation or a recording start the node with use_sim_time:=true; else {host}"
 
     def age_s(self, stamp_ns: int) -> float:
         """How old a frame is now."""

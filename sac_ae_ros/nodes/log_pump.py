@@ -39,11 +39,15 @@ class LogPump:
         os.close(read)
         os.close(write)
 
-    def flush(self, timeout_s: float = FLUSH_S) -> None:
-        """Gives the output back, and waits, but not for long, until everything is passed on."""
+    def flush(self, timeout_s: float = FLUSH_S) -> bool:
+        """Gives the output back, and waits, but not for long, until everything is passed on.
+
+        Returns whether it was, or still may be: the output can be written to, as far as is known.
+        """
         os.dup2(self._real, self._number)
         with suppress(subprocess.TimeoutExpired):
             self._cat.wait(timeout_s)
+        return not self._cat.poll()
 
 
 def _stay() -> None:

@@ -42,7 +42,11 @@ def mismatch(wanted: Parameter.Type, given: Parameter) -> str:
     if given.type_ == wanted or (given.type_ == Type.NOT_SET and wanted in _ITEMS):
         return ""
     meant = _meant(wanted, given.value)
-    if meant is None:
+    if wanted == Type.STRING and given.type_ == Type.BOOL:
+        words = '"on", "yes" or "true"' if given.value else '"off", "no" or "false"'
+        example = words.partition(",")[0]
+        way_out = f"write the word that was meant in quotes, {words}, on a command line -p '{given.name}:={example}'"
+    elif meant is None:
         example = _WORDS[_ITEMS.get(wanted, wanted)][2]
         way_out = f"write one such as {f'[{example}]' if wanted in _ITEMS else example}"
     else:

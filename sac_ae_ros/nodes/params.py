@@ -21,6 +21,7 @@ from sac_ae_ros.nodes import given
 Params = TypeVar("Params")
 
 HOUR_S = 3600.0
+USE_SIM_TIME = "use_sim_time"  # declared by ROS itself
 _TYPES = {
     bool: Parameter.Type.BOOL,
     int: Parameter.Type.INTEGER,
@@ -50,7 +51,7 @@ def declare(
     Args:
         node: has no parameters but ROS's own yet.
         kind: its fields are the parameters.
-        locked: says why none of them may change at this moment, or None.
+        locked: says why none of them may change at this moment, or None; use_sim_time may not either then.
         arguments: the command line of the process.
 
     Raises:
@@ -60,11 +61,14 @@ def declare(
     """
     fields = {name: (type_, field) for name, type_, field in _fields(kind)}
     types = {name: _LIST_TYPES.get(type_) or _TYPES[type_] for name, (type_, _) in fields.items()}
+    given.restore_off(node, [name for name, (_, field) in fields.items() if "off" in field.metadata.get("choices", ())])
     given.check(node, types, arguments)
     declared: set[str] = set()
 
     def check(parameters: list[Parameter]) -> SetParametersResult:
         for parameter in parameters:
+            if parameter.name == USE_SIM_TIME and locked():
+                return SetParametersResult(successful=False, reason=_another_clock(parameter))
             if parameter.name not in fields:
                 continue
             reason = locked() if parameter.name in declared else None
@@ -80,6 +84,15 @@ def declare(
     for name, (type_, field) in fields.items():
         _declare_one(node, name, type_, field)
         declared.add(name)
+
+
+def _another_clock(given: Parameter) -> str:
+    """Why the clock cannot be changed under a node that goes by it."""
+    value = str(given.value).lower() if given.type_ is Parameter.Type.BOOL else "true"
+    return (
+        f"{USE_SIM_TIME}: expected no change while the node is configured, since its clock dates frames; restart it"
+        f" with {USE_SIM_TIME}:={value}, or clean it up first"
+    )
 
 
 def _declare_one(node: Node, name: str, type_: Any, field: dataclasses.Field) -> None:

@@ -12,6 +12,8 @@ from typing import Any
 
 from lifecycle_msgs.srv import ChangeState
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.clock import JumpHandle, JumpThreshold
+from rclpy.duration import Duration
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from sensor_msgs.msg import CompressedImage, Image
@@ -25,18 +27,20 @@ from sac_ae_ros.nodes import process
 from sac_ae_ros.nodes.bridge import CvBridge
 from sac_ae_ros.nodes.clock_watch import ClockWatch
 from sac_ae_ros.nodes.convert import to_image, to_ns
-from sac_ae_ros.nodes.drive import Drive
+from sac_ae_ros.nodes.drive import NOT_ACTIVE, REFUSED, Drive
 from sac_ae_ros.nodes.inputs import Inputs, missing_images
 from sac_ae_ros.nodes.loaded_policy import LoadedPolicy
 from sac_ae_ros.nodes.params import declare, read
 from sac_ae_ros.nodes.policy_params import PolicyParams
 from sac_ae_ros.nodes.reloader import Reloader, answer
 from sac_ae_ros.nodes.reporter import Parts, Reporter
+from sac_ae_ros.nodes.rivals import rival_clocks
 from sac_ae_ros.nodes.switches import Switches
 
 LOG_EVERY_S = 2.0
 LOOK_EVERY_S = 0.05
 GRAPH_EVERY_S = 1.0
+MANAGED_WITHIN_S = 5.0  # a launch file or a lifecycle manager configures the node so soon after its start
 NO_POLICY_DIR = "expected the parameter policy_dir, a folder of policy versions, got none; launch the node with it"
 
 Transition = Callable[["PolicyNode", LifecycleState], None]
@@ -72,6 +76,7 @@ class PolicyNode(LifecycleNode):
         self._drive: Drive | None = None
         self._inputs: Inputs | None = None
         self._clock_watch: ClockWatch | None = None
+        self._clock_back: JumpHandle | None = None
         self._ending = False
         self._end_lock = threading.Lock()
         self._idle_lock = threading.Lock()  # between an activation and a version that takes over without one
@@ -79,7 +84,9 @@ class PolicyNode(LifecycleNode):
         self._switches = Switches(self, self._arm, self._disarm)
         self._keeps_disarmed = False  # disarmed while inactive: the next activation does not arm by itself
         self._graph_s = 0.0  # when it was looked at last
+        self._hint_s: float | None = None  # when to say that nobody configures it
         self._rivals = ""
+        self._clocks = ""  # that several nodes publish /clock
         self._obstacle = ""  # to arming, in the graph
         self._held: frozenset[Stop] = frozenset()  # what only ~/arm clears, from one activation to the next
         self._reporter = Reporter(self, read(self, PolicyParams).hardware_id)
@@ -116,10 +123,17 @@ class PolicyNode(LifecycleNode):
             max_jump_s=loaded.params.max_clock_jump_s,
             pause_s=drive.timeout_s / 2,
         )
+        # asked of every /clock, since a look now and then misses what goes back and forth
+        back_s = loaded.params.max_clock_back_s or drive.period_s
+        threshold = JumpThreshold(min_forward=None, min_backward=Duration(seconds=-back_s), on_clock_change=False)
+        self._clock_back = self.get_clock().create_jump_callback(
+            threshold, post_callback=lambda jump: drive.clock_jumped(jump.delta.nanoseconds * 1e-9)
+        )
         self._inputs = Inputs(self, loaded, drive, self._on_image, self._on_episode_end)
         self._switches.connect(drive)
         where = "" if loaded.params.output == "command" else f"; commands go to {loaded.command_topic} only"
-        armed = "arms at the first frame" if drive.arms_itself else "not armed: call ~/arm"
+        way = "call ~/arm, or release and press enable" if loaded.params.enable_required else "call ~/arm"
+        armed = "arms at the first frame" if drive.arms_itself else f"not armed: {way}"
         self.get_logger().info(f"active and {armed}{where}")
 
     @_transition
@@ -141,7 +155,7 @@ class PolicyNode(LifecycleNode):
     def autostart(self) -> bool:
         """Configures and activates if the parameter autostart says so; returns whether nothing failed."""
         if not read(self, PolicyParams).autostart:
-            self.get_logger().info("unconfigured: configure and activate it, or start it with -p autostart:=true")
+            self._hint_s = time.monotonic() + MANAGED_WITHIN_S
             return True
         steps = (self.trigger_configure, self.trigger_activate)
         return all(step() is TransitionCallbackReturn.SUCCESS for step in steps)
@@ -189,6 +203,7 @@ class PolicyNode(LifecycleNode):
         if drive is not None and time.monotonic() - self._graph_s > GRAPH_EVERY_S:
             self._look_at_graph(drive)
         lifecycle = self._state_machine.current_state[1]
+        self._hint(lifecycle)
         self._reporter.tell(
             Parts(
                 lifecycle=lifecycle,
@@ -198,10 +213,21 @@ class PolicyNode(LifecycleNode):
                 reloader=self._reloader,
                 switches=self._switches,
                 rivals=self._rivals,
+                clocks=self._clocks,
                 obstacle=self._obstacle,
                 held=self._held,
             )
         )
+
+    def _hint(self, lifecycle: str) -> None:
+        """Says what to do where nobody configures the node, once."""
+        if self._hint_s is None:
+            return
+        if lifecycle != "unconfigured":
+            self._hint_s = None
+        elif time.monotonic() > self._hint_s:
+            self._hint_s = None
+            self.get_logger().info("unconfigured: configure and activate it, or start it with -p autostart:=true")
 
     def _look_at_graph(self, drive: Drive) -> None:
         """Looks for what the graph alone tells: switches that cannot be believed, and others that command the robot."""
@@ -209,10 +235,11 @@ class PolicyNode(LifecycleNode):
         if loaded is None:
             return
         doubts = self._switches.look(enable_required=loaded.params.enable_required)
-        rivals = loaded.rivals.look()
-        if rivals and rivals != self._rivals:
-            self.get_logger().warning(rivals)
-        self._rivals, self._obstacle = rivals, doubts or rivals
+        rivals, clocks = loaded.rivals.look(), rival_clocks(self)
+        for found, told in ((rivals, self._rivals), (clocks, self._clocks)):
+            if found and found != told:
+                self.get_logger().warning(found)
+        self._rivals, self._clocks, self._obstacle = rivals, clocks, doubts or rivals or clocks
         if loaded.params.command.other_publishers == "stop":
             drive.rivals.doubt(self._rivals)
         self._graph_s = time.monotonic()
@@ -249,7 +276,9 @@ class PolicyNode(LifecycleNode):
     def _unsubscribe(self) -> None:
         if self._inputs is not None:
             self._inputs.close()
-        self._inputs = self._clock_watch = None
+        if self._clock_back is not None:
+            self._clock_back.unregister()
+        self._inputs = self._clock_watch = self._clock_back = None
 
     def _on_image(self, message: Image | CompressedImage) -> None:
         drive, loaded = self._drive, self._loaded
@@ -319,7 +348,8 @@ class PolicyNode(LifecycleNode):
         loaded = self._loaded
         if loaded is None:
             return ""
-        return self._switches.look(enable_required=loaded.params.enable_required) or loaded.rivals.look()
+        doubts = self._switches.look(enable_required=loaded.params.enable_required)
+        return doubts or loaded.rivals.look() or rival_clocks(self)
 
     def _disarm(self) -> bool:
         with self._idle_lock:  # an activation either sees this, or has made a drive to disarm
@@ -329,22 +359,22 @@ class PolicyNode(LifecycleNode):
                 return False
         return drive.disarm()
 
-    async def _arm(self) -> str:
-        """Arms; returns why not, or nothing."""
-        drive = self._drive
-        if drive is None:
-            return "arm refused: expected the node to be active, but it is not; activate it first"
+    async def _arm(self) -> tuple[bool, str]:
+        """Arms; returns whether it did, and what to answer: why not, or what keeps the commands from the robot."""
+        drive, loaded = self._drive, self._loaded
+        if drive is None or loaded is None:
+            return False, f"{REFUSED}{NOT_ACTIVE}"
         disarms = drive.disarms
         await self._switches.listen_for_e_stop()
         if self._drive is not drive:
-            return "arm refused: the node was deactivated meanwhile; call ~/arm again"
+            return False, "arm refused: the node was deactivated meanwhile; call ~/arm again"
         try:
             drive.arm(disarms)
         except SacAeError as error:
             inputs = self._inputs
             missing = () if inputs is None else missing_images(drive.state.causes, inputs.image_watch.look())
-            return "; ".join([str(error), *missing])
-        return ""
+            return False, "; ".join([str(error), *missing])
+        return True, "; ".join(filter(None, ["armed", loaded.unheard()]))
 
     async def _on_reload(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         if self._reloader is None:

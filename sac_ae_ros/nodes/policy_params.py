@@ -151,6 +151,12 @@ class PolicyParams:
     max_clock_jump_s: float = parameter(
         2.0, "a clock that jumps by more than this, either way, stops the robot, s", low=0.01, high=HOUR_S
     )
+    max_clock_back_s: float = parameter(
+        0.0,
+        "a /clock that goes back by more than this stops the robot, s; 0 means one policy period",
+        low=0.0,
+        high=HOUR_S,
+    )
     watchdog_timeout_s: float = parameter(
         0.0,
         "an armed robot is stopped when no frame was used for this long by the steady clock, s;"

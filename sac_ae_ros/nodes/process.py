@@ -21,8 +21,8 @@ from rclpy.logging import get_logger
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
-from sac_ae_ros.core.errors import ConfigError, SacAeError, printable
-from sac_ae_ros.nodes import log_pump, rclpy_guard
+from sac_ae_ros.core.errors import ConfigError, SacAeError, printable, quote
+from sac_ae_ros.nodes import given, log_pump, rclpy_guard
 from sac_ae_ros.nodes.parameter_types import mismatch_of
 
 # Set by this package's launch files to the process id of `ros2 launch`. Nodes started in any other way don't have it.
@@ -30,6 +30,7 @@ LAUNCH_PID = "SAC_AE_ROS_LAUNCH_PID"
 # A terminal and a supervisor may each pass the same Ctrl-C on; the last stops go out meanwhile.
 SAME_REQUEST_S = 1.0
 COULD_NOT_START = 2  # exit code
+MAX_DOMAIN_ID = 232  # its ports end at 65535
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 # rcl's words where a read-only home keeps it from ~/.ros/log
@@ -49,9 +50,10 @@ class EndRequest:
     already, and rather late on a busy machine: from launch a second SIGINT is the same request.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, stdout: log_pump.LogPump | None = None) -> None:
         """Takes the signals; call it in the main thread. Under nohup SIGHUP stays ignored."""
         self.code = 0
+        self._stdout = stdout
         # a pipe, not an Event: a handler that sets one while its own thread is about to wait for it waits for ever
         self._read, self._write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._first_s: float | None = None
@@ -73,6 +75,10 @@ class EndRequest:
     def finish(self, code: int) -> None:
         """Notes that the node's work is done: another signal may hurry the process's end, but its code is this one."""
         self._outcome = code
+
+    def delivered(self) -> bool:
+        """Ends the pump of stdout; returns whether all that was written has left it, as far as is known by now."""
+        return self._stdout is None or self._stdout.flush()
 
     def give(self, code: int) -> None:
         """Asks for an end from within, with that exit code."""
@@ -118,7 +124,7 @@ def run(
     """
     pumps = log_pump.start()  # first: it sees to it that no pipe takes the place of a closed output
     try:
-        return _run(EndRequest(), make, use, sys.argv if args is None else args)
+        return _run(EndRequest(pumps[0]), make, use, sys.argv if args is None else args)
     except Exception:  # told while the outputs are still read
         traceback.print_exc()
         return 1
@@ -138,7 +144,11 @@ def _run(
     args: Sequence[str],
 ) -> int:
     try:
+        _check_domain()
+        given.check_files(args)
         rclpy.init(args=list(args), signal_handler_options=SignalHandlerOptions.NO)
+    except ConfigError as error:
+        return _refuse(error)
     except RuntimeError as error:  # the base of what rclpy raises for ROS arguments that it cannot read
         hint = NO_LOG if _NO_LOG.search(str(error)) else ONE_TYPE if _MIXED in str(error) else ""
         return _refuse(RuntimeError(f"{error}{hint}"))
@@ -154,6 +164,17 @@ def _run(
     node.destroy_node()
     rclpy.shutdown()
     return code
+
+
+def _check_domain() -> None:
+    """Raises ConfigError for a ROS_DOMAIN_ID that Fast DDS refuses in raw lines, or that rcl takes for the default."""
+    text = os.environ.get("ROS_DOMAIN_ID", "")
+    try:
+        number = int(text, 0)  # with prefixes, as rcl reads it
+    except ValueError:
+        return
+    if not 0 <= number <= MAX_DOMAIN_ID:
+        raise ConfigError(f"ROS_DOMAIN_ID: expected 0 to {MAX_DOMAIN_ID}, got {quote(text)}")
 
 
 def _refuse(error: Exception) -> int:

@@ -6,7 +6,6 @@ that sim.launch.py has chosen, limited to this host. It has no executable: nothi
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Sequence
@@ -21,15 +20,18 @@ from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
 from sac_ae_ros.core.command import Stop
-from sac_ae_ros.core.errors import ConfigError
+from sac_ae_ros.core.errors import ConfigError, RunError, printable
 from sac_ae_ros.core.share import WAYS_OUT
 from sac_ae_ros.nodes import process
 from sac_ae_ros.nodes.arming import PolicyClient
 from sac_ae_ros.nodes.params import declare, parameter, read
+from sac_ae_ros.nodes.policy_state import parse_state
 
 OF_A_BUSY_MACHINE = frozenset({Stop.STALE.value, Stop.CLOCK.value})
 AFTER_S = 1.0  # let the machine calm down first
 ANSWER_S = 5.0
+LOG_EVERY_S = 2.0
+STATE_KEYS = ("armed", "stop", "causes", "latched", "needs_arm", "disarms")
 CROSSED_S = 1.0  # so soon a disarm that crossed the arming is known of
 
 
@@ -70,7 +72,11 @@ class Rearmer(Node):
         self.create_timer(AFTER_S / 4, self._look, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     def _on_state(self, message: String) -> None:
-        self._state = state = json.loads(message.data)
+        try:
+            self._state = state = parse_state("policy_node", message.data, STATE_KEYS)
+        except RunError as error:  # of somebody else
+            self.get_logger().warning(str(error), throttle_duration_sec=LOG_EVERY_S)
+            return
         now_s = time.monotonic()
         self._since_s = (self._since_s or now_s) if may_rearm(state) else None
         if self._crossing is not None and state["armed"] and state["disarms"] > self._crossing[0]:
@@ -102,7 +108,7 @@ class Rearmer(Node):
             self.get_logger().info("armed anew: this machine was too busy for the simulation")
         elif response is not None:
             self._crossing = None
-            self.get_logger().warning(f"not armed anew yet: {response.message}")
+            self.get_logger().warning(printable(f"not armed anew yet: {response.message}"))
 
 
 def _refuse_robots(wanted: int, domain_id: int) -> None:

@@ -6,7 +6,7 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -37,7 +37,10 @@ if TYPE_CHECKING:
 
 LOOK_EVERY_S = 0.2
 REPORT_EVERY_S = 10.0
-NO_IMAGE_S = 5.0
+ABSENT_S = 5.0  # so long a topic may take to appear before its absence is warned of
+CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
+IMAGES_ELSEWHERE = "Remap `image` (--image-topic), or set transport: compressed (--compressed)"
+OPTICS_ELSEWHERE = "Remap `camera_info` (--remap camera_info:=TOPIC), or the recording has none"
 DRAIN_S = 0.3  # what was sent before the end is still taken
 DEPTH, IMAGES_DEPTH = 1000, 100  # of messages that wait to be taken; raw 640x480 images are 0.9 MB each
 TOPICS = ("cmd_vel", "joint_states", "reward", "episode_end", "enable", "e_stop", "/clock")
@@ -52,6 +55,7 @@ class _Heard:
     kind: Any
     qos: Qos
     subscription: Any
+    since_s: float = field(default_factory=time.monotonic)
 
 
 class RecordNode(Node):
@@ -73,7 +77,7 @@ class RecordNode(Node):
         self._params = params = read(self, RecordParams)
         self.folder = Path(params.out or f"drives/drive-{time.strftime('%Y%m%d-%H%M%S')}")
         self._names = list(dict.fromkeys(self._wanted(params)))
-        self._image = self._names[0]
+        self._image, self._camera_info = self._names[0], self.resolve_topic_name("camera_info")
         self._heard: dict[str, _Heard] = {}
         self._told: set[tuple[str, str]] = set()
         self._lost: Counter[str] = Counter()
@@ -81,7 +85,7 @@ class RecordNode(Node):
         self._error: RunError | None = None
         self._writer, self._queue = _open(self.folder, params, self._fail)
         self._begun_s = self._reported_s = time.monotonic()
-        self._warned = False
+        self._warned: set[str] = set()
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(LOOK_EVERY_S, self._look, clock=steady)
         self.get_logger().info(f"recording to {self.folder}: {', '.join(self._names)}, as soon as they appear")
@@ -131,9 +135,9 @@ class RecordNode(Node):
         now_s = time.monotonic()
         for silence in self._silence.look(now_s):
             self._warn_of_silence(silence, now_s)
-        if self._image not in self._heard and not self._warned and now_s - self._begun_s > NO_IMAGE_S:
-            self._warned = True
-            self._warn_of_images()
+        self._warn_of_absent(self._image, self._begun_s, (IMAGE, COMPRESSED), IMAGES_ELSEWHERE)
+        if self._image in self._heard:
+            self._warn_of_absent(self._camera_info, self._heard[self._image].since_s, (CAMERA_INFO,), OPTICS_ELSEWHERE)
         if now_s - self._reported_s > REPORT_EVERY_S:
             self._reported_s = now_s
             self.get_logger().info(self._line())
@@ -199,13 +203,14 @@ class RecordNode(Node):
     def _fail(self, error: RunError) -> None:
         self._error = self._error or error
 
-    def _warn_of_images(self) -> None:
-        found = [name for name, types in self.get_topic_names_and_types() if {IMAGE, COMPRESSED} & set(types)]
-        there = printable(", ".join(found)) or "no topic of images at all"
-        self.get_logger().warning(
-            f"{self._image}: nobody publishes images there; there is {there}."
-            " Remap `image`, or set transport: compressed"
-        )
+    def _warn_of_absent(self, name: str, since_s: float, wanted_types: Sequence[str], way_out: str) -> None:
+        """Warns once of a topic on which nobody has published for a while, with those of its types that there are."""
+        if name in self._heard or name in self._warned or time.monotonic() - since_s < ABSENT_S:
+            return
+        self._warned.add(name)
+        found = [other for other, types in self.get_topic_names_and_types() if set(wanted_types) & set(types)]
+        there = printable(", ".join(found)) or f"no topic of {wanted_types[0]} at all"
+        self.get_logger().warning(f"{name}: nobody publishes there; there is {there}. {way_out}")
 
     def _warn_of_silence(self, silence: Silence, now_s: float) -> None:
         since = time.strftime("%H:%M:%S", time.localtime(time.time() - silence.for_s))

@@ -6,6 +6,7 @@ It runs in a thread that inference cannot hang, so that a hung inference is told
 from __future__ import annotations
 
 import json
+import re
 import socket
 import time
 from dataclasses import dataclass
@@ -18,16 +19,19 @@ from std_msgs.msg import String
 
 from sac_ae_ros.core.command import GateState, Stop
 from sac_ae_ros.core.errors import printable
+from sac_ae_ros.core.frames import GAP_PERIODS
 from sac_ae_ros.core.novelty import Level
-from sac_ae_ros.nodes.drive import Drive, slow_frames
-from sac_ae_ros.nodes.graph_watch import GraphWatch, Seen
+from sac_ae_ros.nodes.drive import NOT_ACTIVE, Drive, broken_stack, slow_frames
+from sac_ae_ros.nodes.graph_watch import Seen
+from sac_ae_ros.nodes.input_watch import InputFacts
 from sac_ae_ros.nodes.inputs import Inputs, missing_images
-from sac_ae_ros.nodes.loaded_policy import COMMAND_TOPICS, LoadedPolicy
+from sac_ae_ros.nodes.loaded_policy import LoadedPolicy
 from sac_ae_ros.nodes.reloader import Reloader
 from sac_ae_ros.nodes.switches import Switches
 
 DIAGNOSTICS_EVERY_S = 1.0
 LOG_EVERY_S = 2.0
+BARRED_AFTER_S = 5.0  # so long nothing is logged of what bars arming: cameras and switches start as well
 SLOW_SHARE = 0.9  # of the policy's rate; frames that come at less are warned of
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 OK, WARN, ERROR, STALE = (
@@ -49,8 +53,21 @@ class Parts:
     reloader: Reloader | None
     switches: Switches
     rivals: str  # who else commands the robot, by the graph
+    clocks: str  # who publishes a second /clock
     obstacle: str  # what in the graph bars arming, rivals included
     held: frozenset[Stop]  # what only ~/arm clears, while there is no drive
+
+
+@dataclass(frozen=True)
+class Bars:
+    """Why the robot is not armed, or stands although it is, in words; all empty while it moves."""
+
+    lasting: str = ""  # what is behind the causes that last
+    arming: str = ""  # what `~/arm` would be refused for
+
+    def settled(self, before: Bars) -> Bars:
+        """These words, or those before where they differ in nothing but numbers."""
+        return before if _without_numbers(self) == _without_numbers(before) else self
 
 
 class Reporter:
@@ -67,17 +84,26 @@ class Reporter:
         self._said = ""
         self._diagnosed_s = 0.0
         self._level = Level.NORMAL
+        self._bars = Bars()
+        self._unheard = ""  # what keeps commands from every subscriber
+        self._unarmed_s: float | None = None  # since when; logged of at this time or later
+        self._barred = Bars()  # as logged last
 
     def tell(self, parts: Parts) -> None:
         """Called often."""
         gate = parts.drive.state if parts.drive else GateState(False, None, held=parts.held)
+        now_s = time.monotonic()
+        is_due = now_s - self._diagnosed_s >= DIAGNOSTICS_EVERY_S
+        if is_due or gate != self._told:
+            self._bars = self._look(parts, gate).settled(self._bars)
+            self._unheard = parts.loaded.unheard() if parts.loaded and parts.drive else ""
         self._log(parts, gate)
+        self._log_bars(parts, gate, now_s)
         state = json.dumps(self._state(parts, gate), sort_keys=True)
         if state != self._said:
             self._said = state
             self._state_publisher.publish(String(data=state))
-        now_s = time.monotonic()
-        if now_s - self._diagnosed_s >= DIAGNOSTICS_EVERY_S:
+        if is_due:
             self._diagnosed_s = now_s
             self._diagnostics.publish(self._diagnose(parts, gate))
 
@@ -101,6 +127,8 @@ class Reporter:
             log.error(f"stopped also by {cause.value}: {why}".removesuffix(": "))
         if gate.armed != told.armed:
             log.info("armed" if gate.armed else "disarmed")
+            if gate.armed and self._unheard:
+                log.warning(self._unheard)
         if drive is None:
             return
         if drive.trouble:
@@ -109,6 +137,32 @@ class Reporter:
         if level > self._level and reading is not None:
             log.warning(f"novelty: {reading.cause} (score {reading.score:.2f})")
         self._level = level
+
+    def _log_bars(self, parts: Parts, gate: GateState, now_s: float) -> None:
+        """Says what bars arming, a while after the start or a disarming, and again when that changes."""
+        if parts.drive is None or gate.armed:
+            self._unarmed_s, self._barred = None, Bars()
+            return
+        if self._unarmed_s is None:
+            self._unarmed_s = now_s
+        bars = Bars(arming=self._bars.arming)
+        if not bars.arming:
+            self._barred = bars
+        if now_s - self._unarmed_s < BARRED_AFTER_S or bars.settled(self._barred) is self._barred:
+            return
+        self._unarmed_s, self._barred = now_s, bars
+        self._node.get_logger().warning(f"not armed, and cannot be: {bars.arming}")
+
+    def _look(self, parts: Parts, gate: GateState) -> Bars:
+        drive = parts.drive
+        if drive is None:
+            return Bars(arming=NOT_ACTIVE)
+        if gate.armed and gate.stop is None:
+            return Bars()
+        refusal = drive.arm_refusal(parts.obstacle)
+        if refusal and parts.inputs is not None:
+            refusal = "; ".join([refusal, *missing_images(gate.causes, parts.inputs.image_watch.look())])
+        return Bars(printable(drive.explain(gate.causes)), printable(refusal))
 
     def _state(self, parts: Parts, gate: GateState) -> dict[str, Any]:
         policy = parts.loaded.policy if parts.loaded else None
@@ -123,6 +177,9 @@ class Reporter:
             "detail": self._detail,
             "latched": _names(gate.latched),
             "causes": _names(gate.causes),
+            "lasting": self._bars.lasting,
+            "barred": self._bars.arming,
+            "unheard": self._unheard,
             "needs_arm": _names(gate.held),
             "novelty": self._level.name.lower(),
             "policy": policy and {"name": policy.spec.name, "version": policy.spec.version, "sha256": policy.sha256},
@@ -135,30 +192,26 @@ class Reporter:
         array = DiagnosticArray()
         array.header.stamp = self._node.get_clock().now().to_msg()
         seen = parts.inputs.image_watch.look() if parts.inputs is not None else None
-        array.status = [self._safety(parts, gate, seen)]
+        array.status = [self._safety(parts, gate)]
         if parts.loaded is not None:
             array.status += [self._policy(parts, parts.loaded), self._command(parts.loaded, parts.rivals)]
         if parts.drive is not None and parts.inputs is not None and seen is not None:
             array.status.append(self._images(parts.drive, parts.inputs, seen))
         return array
 
-    def _safety(self, parts: Parts, gate: GateState, images: Seen | None) -> DiagnosticStatus:
+    def _safety(self, parts: Parts, gate: GateState) -> DiagnosticStatus:
         drive, params = parts.drive, parts.loaded.params if parts.loaded else None
-        why = drive.explain(gate.causes) if drive else ""
-        moving = gate.armed and gate.stop is None
-        refusal = drive.arm_refusal(parts.obstacle) if drive and not moving else ""
-        if refusal and images is not None:
-            refusal = "; ".join([refusal, *missing_images(gate.causes, images)])
+        bars = self._look(parts, gate)
         complaints: tuple[str, ...] = ()
         if drive and params:
             required = {"enable_required": params.enable_required, "e_stop_required": params.e_stop_required}
-            complaints = parts.switches.complaints(**required)
+            complaints = (*filter(None, (parts.clocks,)), *parts.switches.complaints(**required))
         if drive is None:
             level, text = OK, parts.lifecycle
         elif gate.stop is not None:
             level, text = ERROR, f"stopped: {gate.stop.value}: {self._detail}".removesuffix(": ")
-        elif refusal:
-            level, text = WARN, f"not armed, and cannot be: {refusal}"
+        elif bars.arming:
+            level, text = WARN, f"not armed, and cannot be: {bars.arming}"
         elif drive.trouble:
             level, text = ERROR, f"a stop could not be sent: {printable(drive.trouble)}"
         elif complaints:
@@ -171,8 +224,8 @@ class Reporter:
             "stop": gate.stop.value if gate.stop else "",
             "stopped by": ", ".join(_names(gate.latched)),
             "causes that last": ", ".join(_names(gate.causes)),
-            "why they last": why,
-            "why it cannot be armed": refusal,
+            "why they last": bars.lasting,
+            "why it cannot be armed": bars.arming,
             "needs ~/arm": ", ".join(_names(gate.held)),
             "complaints": "; ".join(complaints),
         }
@@ -182,14 +235,16 @@ class Reporter:
         now_s = time.monotonic()
         facts = drive.input.facts(now_s)
         why = drive.paused or drive.input.why_unused(now_s, drive.timeout_s)
-        share = facts.share
-        slowness = (slow_frames(share, drive.period_s),) if share is not None and share < SLOW_SHARE else ()
-        complaints = (*seen.complaints, *inputs.camera_complaints, *inputs.image_complaints, *slowness)
+        why = why or _silence(facts, drive.period_s)
+        slowness = _slowness(facts, drive.period_s)
+        haste = filter(None, (drive.haste,))
+        complaints = (*haste, *seen.complaints, *inputs.camera_complaints, *inputs.image_complaints, *slowness)
         level, text = OK, f"{facts.rate_hz:.1f} Hz"
         if complaints:
             level, text = WARN, complaints[0]
         if why:
-            level = STALE if facts.silent_s is None or facts.silent_s > drive.timeout_s else ERROR
+            level = STALE if facts.silent_s > drive.timeout_s else ERROR
+            level = level if facts.unused_s > drive.timeout_s else WARN
             text = f"{why}; {complaints[0]}" if complaints else why
         values = {
             "rate (Hz)": f"{facts.rate_hz:.2f}",
@@ -226,8 +281,7 @@ class Reporter:
         return self._status("policy", level, text, values)
 
     def _command(self, loaded: LoadedPolicy, rivals: str) -> DiagnosticStatus:
-        topic = COMMAND_TOPICS[loaded.params.output]
-        seen = GraphWatch(self._node, topic, loaded.command_type, commands=True).look()
+        seen = loaded.command_watch.look()
         shadow = loaded.params.output == "shadow"  # need not be listened to
         complaints = () if shadow and not seen.subscribers else seen.complaints
         level, text = (WARN, complaints[0]) if complaints else (OK, loaded.command_topic)
@@ -246,6 +300,25 @@ class Reporter:
         title = f"{self._node.get_fully_qualified_name().lstrip('/')}: {name}"
         pairs = [KeyValue(key=key, value=str(value)) for key, value in values.items()]
         return DiagnosticStatus(name=title, level=level, message=message, hardware_id=self._hardware_id, values=pairs)
+
+
+def _without_numbers(bars: Bars) -> tuple[str, str]:
+    return re.sub(r"\d+(\.\d+)?", "", bars.lasting), re.sub(r"\d+(\.\d+)?", "", bars.arming)
+
+
+def _silence(facts: InputFacts, period_s: float) -> str:
+    """That no image has come for long, though not for the watchdog's timeout; else empty."""
+    silent = facts.silent_s > GAP_PERIODS * period_s or (facts.received > 1 and not facts.rate_hz)
+    return f"no image for {facts.silent_s:.2f} s" if silent else ""
+
+
+def _slowness(facts: InputFacts, period_s: float) -> tuple[str, ...]:
+    """What is wrong with how often frames come, if anything is."""
+    if not facts.received:
+        return ()
+    if facts.share is None:
+        return (broken_stack(facts.gap_s, period_s),) if facts.used else ()
+    return (slow_frames(facts.share, period_s),) if facts.share < SLOW_SHARE else ()
 
 
 def _names(stops: frozenset[Stop]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Rivals: other nodes that command the same robot, or answer to the same `~/arm`, as the ROS graph has them."""
+"""Rivals: other nodes that command the same robot, answer to the same `~/arm`, or publish a second /clock."""
 
 from __future__ import annotations
 
@@ -56,3 +56,16 @@ class Rivals:
 
     def _is_rival(self, info: TopicEndpointInfo) -> bool:
         return full_name(info) not in {self._me, *self._allowed}
+
+
+def rival_clocks(node: Node) -> str:
+    """Names who publishes /clock, and says what to do, where `node` goes by it and there are several; else empty."""
+    if not node.get_clock().ros_time_is_active:  # type: ignore[attr-defined]
+        return ""
+    names = sorted(full_name(info) for info in node.get_publishers_info_by_topic("/clock"))
+    if len(names) < 2:
+        return ""
+    return (
+        f"expected one publisher of /clock, got {len(names)}: {', '.join(names)}: time would go back and forth; end all"
+        f" but one (a process that was killed counts for up to {KILLED_S:.0f} s)"
+    )

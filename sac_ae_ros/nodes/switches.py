@@ -39,10 +39,10 @@ LATER_S = 0.05
 class Switches:
     """A node beside policy_node, with an executor of its own; it lives as long."""
 
-    def __init__(self, node: Node, arm: Callable[[], Awaitable[str]], disarm: Callable[[], bool]) -> None:
+    def __init__(self, node: Node, arm: Callable[[], Awaitable[tuple[bool, str]]], disarm: Callable[[], bool]) -> None:
         """Begins to listen on the topics and services as `node` has them remapped.
 
-        `arm` returns why not, or nothing; `disarm` returns whether the robot was armed.
+        `arm` returns whether it did, and what to answer; `disarm` returns whether the robot was armed.
         """
         self._log = node.get_logger()
         self.e_stop = Heartbeat(Stop.E_STOP, "the emergency stop", "is pressed", settle_s=SETTLE_S, listen_s=LISTEN_S)
@@ -126,8 +126,7 @@ class Switches:
         self.e_stop.heard(not message.data)
 
     async def _on_arm(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        refusal = await self._arm()
-        response.success, response.message = not refusal, refusal or "armed"
+        response.success, response.message = await self._arm()
         return response
 
     def _on_disarm(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:

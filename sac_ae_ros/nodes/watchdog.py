@@ -45,6 +45,9 @@ class Watchdog:
         self._begun_s: float | None = None  # None while no frame is being worked on
         self._blame = Stop.STALE
         self.late_s = 0.0  # for how long no frame was used, when that was last too long
+        self._due_s = float("inf")  # when the thread means to look again
+        self._overslept_s = 0.0  # by how much it came too late for that at most, since a frame was used
+        self.paused = False  # whether that alone made the frame of `late_s` late
         self._frames_lock = threading.Lock()
         self._last_stops_until_s: float | None = None
         self._next_stop_s = 0.0
@@ -102,6 +105,7 @@ class Watchdog:
         self._look_at_frames(now_s)
         with self._frames_lock:
             self._since_s, self._blame, self._seen = now_s, Stop.STALE, True
+            self._overslept_s = 0.0
             for cause in ABOUT_FRAMES:
                 self._gate.report(cause, False)
 
@@ -132,12 +136,15 @@ class Watchdog:
             except Exception as error:  # this thread never ends: whatever is wrong, stopping is right
                 self._send_stop()
                 self.trouble, wait_s = f"a defect in the watchdog: {error}", self._period_s
-            self._wake.wait(max(wait_s, 0.001))
+            wait_s = max(wait_s, 0.001)
+            self._due_s = time.monotonic() + wait_s
+            self._wake.wait(wait_s)
             self._wake.clear()
 
     def _look(self, now_s: float) -> float:
         """Sends a stop if one is due; returns the seconds until the next look."""
-        wait_s = min(self._look_at_frames(now_s), *(beat.look(now_s) for beat in self._heartbeats), self._period_s)
+        most_s = self._period_s / 2  # so that a pause of the process is noticed
+        wait_s = min(self._look_at_frames(now_s), *(beat.look(now_s) for beat in self._heartbeats), most_s)
         stopping, left_s = self._is_stopping(now_s)
         stops = self._gate.stops
         anew, self._stops_seen = stopping and (stops != self._stops_seen or not self._was_stopping), stops
@@ -157,10 +164,13 @@ class Watchdog:
                 return self._period_s
             left_s = self._timeout_s - (now_s - since_s)
             late = left_s <= 0
+            # of the whole process: whichever thread goes on first notices
+            self._overslept_s = max(self._overslept_s, now_s - max(self._due_s, since_s))
             hung = late and begun_s is not None and now_s - begun_s > self._period_s
             cause = Stop.HUNG if hung else self._blame
             if late:  # before another cause ends, so that arming is barred all the time
-                self.late_s = now_s - since_s
+                self.late_s, overslept_s = now_s - since_s, self._overslept_s
+                self.paused = overslept_s > self._period_s / 2 and self.late_s - overslept_s < self._timeout_s
                 self._gate.report(cause, True)
             for other in ABOUT_FRAMES:
                 # a gate that is made with a cause keeps it until a frame has been used

@@ -244,6 +244,20 @@ def test_several_recordings_are_one_with_merge(tmp_path):
     assert len(facts["bags"]) == 1
 
 
+def test_a_part_of_several_recordings_is_by_their_common_log_time(tmp_path):
+    policy = write_policy(tmp_path / "policy.onnx")
+    images, *rest = by_topic()
+    recordings = mcap(tmp_path / "camera.mcap", [images]), sqlite(tmp_path / "robot", rest)
+    options = "--merge", "--policy", policy, "--start", 4, "--duration", 2, "--json"
+    facts = json.loads(sac_ae("bag-eval", *recordings, *options).stdout)
+    one = json.loads(sac_ae("bag-eval", mcap(tmp_path / "one.mcap", in_turn()), *options[1:]).stdout)
+    assert facts["recorded_s"] == pytest.approx(2, abs=0.1)
+    keys = "frames", "ticks", "restarts", "commands", "actions", "paired_by"
+    assert {key: facts[key] for key in keys} == {key: one[key] for key in keys}
+    filled = sac_ae("bag-to-replay", *recordings, *options, "--out", tmp_path / "out")
+    assert json.loads(filled.stdout)["images"] == facts["frames"]
+
+
 def test_several_recordings_are_not_played_without_it(tmp_path):
     done = sac_ae("replay", tmp_path / "a.mcap", tmp_path / "b.mcap")
     assert done.returncode == 2

@@ -102,3 +102,26 @@ def test_dropped_frames_are_counted_by_the_cameras_own_pace():
     stamps = np.array([0, 0.03, 0.06, 0.19, 0.22, 0.25])  # jitter apart, 0.09, 0.12 and 0.15 are missing
     assert dropped(stamps, pace([stamps])) == [(0.06, 3)]
     assert dropped(stamps[:1], pace([stamps[:1]])) == []
+
+
+def test_baselines_and_shares_by_hand():
+    errors = speed([0, 0.1, 0.2, 1.2], [0.5, -0.5, 0.5, 0.0], [0, 0.1, 0.2, 1.2], [0.5, 0.5, -0.5, 0.1])
+    found = {name: (each.mae, each.rmse) for name, each in errors.baselines.items()}
+    assert found["zero"] == (pytest.approx(0.4), pytest.approx(np.sqrt(0.76 / 4)))
+    assert found["mean"][0] == pytest.approx((0.35 + 0.35 + 0.65 + 0.05) / 4)  # the mean is 0.15
+    assert found["repeat"] == (pytest.approx(0.5), pytest.approx(np.sqrt(0.5)))  # 0 and 1; none over the gap
+    assert errors.of_range["mae"] == pytest.approx(errors.mae / 2)
+    assert set(errors.of_range) == {"mae", "rmse", "max", "mae_at_shift", "rmse_at_shift"}
+
+
+def test_one_pair_has_nothing_to_repeat():
+    errors = speed([0], [0.5], [0], [0.25])
+    assert (errors.baselines["repeat"].mae, errors.baselines["mean"].mae) == (None, 0)
+
+
+def test_numbers_near_the_largest_float_are_infinite_errors_without_a_complaint():
+    wide = ActionSpec("wide", "m", -1.7e308, 1.7e308)
+    stamps = np.array([0, 0.1])
+    with np.errstate(all="raise"):
+        (errors,) = compare(stamps, column(1.7e308, 0), stamps, column(-1.7e308, 0), [wide], PERIOD_S).values()
+    assert (errors.pairs, errors.max) == (2, np.inf)

@@ -1,6 +1,7 @@
 """The page of a score, opened in a real browser, and the files beside it."""
 
 import json
+import os
 import re
 
 import av
@@ -12,9 +13,11 @@ from tiny_bag import START_NS
 from tiny_policy import SPEC, write_policy
 
 from sac_ae_ros.bag.evaluate import Options
-from sac_ae_ros.bag.many import finished
-from sac_ae_ros.bag.score import Job, Outputs, score
+from sac_ae_ros.bag.many import finished, plan, score_all
+from sac_ae_ros.bag.overview import write_index
+from sac_ae_ros.bag.score import Job, Outputs, render, score
 from sac_ae_ros.core.errors import RunError
+from sac_ae_ros.core.spec import ActionSpec
 
 CAMERA_NS = 25_000_000
 GAP_NS = 1_000_000_000
@@ -137,6 +140,70 @@ def test_damage_is_told_on_the_page(tmp_path, policy):
     text = (tmp_path / "out" / "report.html").read_text()
     assert "The recording is damaged." in text
     assert f"{facts['salvaged']} messages" in text
+
+
+def test_what_is_no_damage_is_told_in_text_and_on_the_page(tmp_path, policy):
+    bag = tiny_bag.write(tmp_path / "bag", drive())
+    (bag / "metadata.yaml").unlink()
+    facts = score(Job(bag, policy, tmp_path / "out", Outputs(video=False)), Options(), with_bar=False)
+    assert (facts["remarks"], facts["salvaged"]) == (["no metadata.yaml"], 0)
+    assert "note      no metadata.yaml" in render(facts).splitlines()
+    text = (tmp_path / "out" / "report.html").read_text()
+    assert "Of the recording: no metadata.yaml" in text
+    assert "is damaged" not in text
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    ("name", "unit", "low", "high"),
+    [
+        (r"$\frac$", r"$\sqrt$", -1.0, 1.0),
+        ("速度 🚗 </script>", "m/s", -1.0, 1.0),
+        ("n" * 200, "m", -8e307, 8e307),
+        ("tiny", "m", -5e-324, 5e-324),
+    ],
+    ids=["formula", "glyphs", "wide", "narrow"],
+)
+def test_names_are_shown_letter_for_letter_and_every_range_has_a_video(tmp_path, browser, name, unit, low, high):
+    actions = (ActionSpec(name, unit, low, high), SPEC.actions[1])
+    policy = write_policy(tmp_path / "odd.onnx", spec={"actions": actions})
+    bag = tiny_bag.write(tmp_path / "bag", drive())
+    facts = score(Job(bag, policy, tmp_path / "out"), Options(), with_bar=False)
+    assert set(facts["actions"]) == {name, "angular"}
+    titles = "[...document.querySelectorAll('svg text')].map(each => each.textContent)"
+    visit = browser.visit(tmp_path / "out/report.html", script=titles)
+    assert visit.complaints == []
+    assert f"{name}, {unit}" in visit.value
+    with av.open(str(tmp_path / "out/overlay.mp4")) as container:
+        assert sum(1 for _ in container.decode(video=0)) == 50
+
+
+@pytest.mark.filterwarnings("error")
+def test_commands_from_the_least_to_the_largest_number_make_a_page(tmp_path, browser):
+    largest = np.finfo(np.float64).max
+    actions = (ActionSpec("linear", "m", -8e307, 8e307), SPEC.actions[1])
+    policy = write_policy(tmp_path / "wide.onnx", spec={"actions": actions})
+    stamps = [START_NS + i * 100_000_000 for i in range(20)]
+    messages = [(at, "/image", tiny_bag.image(at, 255 * (i // 5 % 2))) for i, at in enumerate(stamps)]
+    messages += [(at, "/cmd_vel", tiny_bag.twist(largest * (-1) ** i, 0.0)) for i, at in enumerate(stamps)]
+    score(Job(tiny_bag.write(tmp_path / "bag", messages), policy, tmp_path / "out"), Options(), with_bar=False)
+    visit = browser.visit(tmp_path / "out/report.html", script="JSON.parse(document.querySelector('#ticks').text)")
+    assert visit.complaints == []
+    assert visit.value["actions"][0]["recorded"][:2] == [largest, -largest]
+
+
+def test_file_names_that_are_no_utf_8_are_shown_escaped(tmp_path, policy, browser):
+    bag = tiny_bag.write(tmp_path / "bag", drive()).rename(tmp_path / os.fsdecode(b"dr\xffive"))
+    options = Options(duration_s=1.0)
+    score(Job(bag, policy, tmp_path / "out", Outputs(video=False)), options, with_bar=False)
+    visit = browser.visit(tmp_path / "out/report.html", script="document.querySelector('h1').textContent")
+    assert (visit.complaints, visit.value) == ([], r"tiny 1 on dr\udcffive")
+    jobs = plan([bag], [policy, policy], tmp_path / "many", Outputs(page=False, video=False))
+    write_index(score_all(jobs, options, 2), tmp_path / "many")
+    visit = browser.visit(tmp_path / "many/index.html", script="[...document.links].map(each => each.href)")
+    assert [href.rpartition("/many/")[2] for href in visit.value] == [
+        "dr%FFive-tiny/report.html", "dr%FFive-tiny-2/report.html",
+    ]  # fmt: skip
 
 
 def test_metrics_only_and_then_the_page_is_asked_for_by_force(tmp_path, policy):

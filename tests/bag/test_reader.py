@@ -257,6 +257,12 @@ def test_a_leap_of_the_log_times_is_left_out_and_told(first_ns, count, tmp_path)
         assert len(list(played.records())) == 10 + count
 
 
+def test_a_part_is_chosen_by_log_times_without_the_leap(tmp_path):
+    with Bag.open(tiny_bag.write(tmp_path / "bag", leaping(0, 3))) as bag:
+        bag.limit(0.1, 0.3)
+        assert [(record.stamp_ns - tiny_bag.START_NS) // 10**6 for record in bag.records()] == [-100, 0, 0, 100, 200]
+
+
 def test_of_a_leap_the_longer_side_stays_as_it_is(tmp_path):
     begun_ns = tiny_bag.START_NS
     late = [(2**62, "/image", tiny_bag.image(begun_ns, 9)), (2**62 + 5, "/image", tiny_bag.image(begun_ns, 9))]
@@ -265,3 +271,14 @@ def test_of_a_leap_the_longer_side_stays_as_it_is(tmp_path):
         assert [record.stamp_ns for record in bag.records()][-3:] == [begun_ns + 900_000_000] * 2 + [
             begun_ns + 900_000_005
         ]
+
+
+def test_a_part_of_a_recording_by_log_time(tmp_path):
+    with Bag.open(bags.write(tmp_path / "bag").parent) as bag:
+        bag.limit(10, 5)
+        found = [(record.stamp_ns - bags.START_NS) // 10**6 for record in bag.records(["/image"])]
+        assert found == list(range(10_000, 15_001, 100))
+        bag.limit(29.85, 0)
+        assert [record.topic for record in bag.records()] == ["/image", "/cmd_vel"]
+        with pytest.raises(BagError, match=r"--start: expected less than the 29\.9 s that were recorded, got 30"):
+            bag.limit(30, 0)

@@ -94,6 +94,15 @@ def test_doubtful_frames_are_used_and_counted(tmp_path):
     assert "3 frames are doubtful: image: grey (mono8)" in render(to_dict([tmp_path], [summary]))
 
 
+def test_rewards_and_ends_of_another_robot_are_left_alone(tmp_path):
+    theirs = [frame(1000), sent(1000, 0.6), reward(1003, 50.0), end(203, True)]
+    both = [(log_ns, f"/r1{name}", message) for log_ns, name, message in drive(4)]
+    both += [(log_ns, f"/r2{name}", message) for log_ns, name, message in theirs]
+    moments, summary = read(tmp_path, both, image_topic="/r1/image")
+    assert [moment.reward for moment in moments[1:]] == [1, 2, 3]
+    assert (summary.executed, summary.terminated, summary.rewards) == (4, 0, 4)
+
+
 @pytest.mark.parametrize("shift", [-1, 1, 30])
 def test_a_reward_may_be_recorded_a_little_before_or_after_its_picture(tmp_path, shift):
     messages = [m for i in range(4) for m in (frame(100 * i), sent(100 * i), reward(100 * i + LATE + shift, 10 + i))]

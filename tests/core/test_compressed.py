@@ -234,7 +234,11 @@ def test_any_format_is_a_picture_or_one_line(text, kind):
 @pytest.mark.parametrize(
     ("data", "text", "says"),
     [
-        (b"\0\0\0\1" + JPEG, "h264", "expected JPEG or PNG, got the format 'h264' and bytes that start with 00000001"),
+        (
+            b"\0\0\0\1" + JPEG,
+            "h264",
+            r"got a packet of a video \(h264\), which only recordings are decoded from",
+        ),
         (JPEG, "rgb8; jpeg compressed ", "expected the order of its colours in the format, such as 'rgb8; jpeg"),
         (JPEG, "rgb8; jpeg compressed gbr8", "expected the order of its colours"),
         (JPEG, "mono8; jpeg compressed mono8", "expected the order of its colours"),

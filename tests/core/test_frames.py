@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from sac_ae_ros.core.frames import Due, FrameSampler, FrameStack
+from sac_ae_ros.core.errors import PaceError
+from sac_ae_ros.core.frames import Due, FrameBudget, FrameSampler, FrameStack
 
 MS = 1_000_000
 PERIOD = 100 * MS
@@ -129,3 +130,68 @@ def test_rejected_frames_bridge_no_gap():
     assert sampler.due(FIRST_STAMP + 260 * MS) is Due.RESTART
     sampler.reject()
     assert sampler.due(FIRST_STAMP + 270 * MS) is Due.RESTART
+
+
+class Spender:
+    """A budget by a clock that the test sets, and which of the frames that were due it let pass."""
+
+    def __init__(self) -> None:
+        self.now_ns = FIRST_STAMP
+        self.budget = FrameBudget(PERIOD, lambda: self.now_ns)
+
+    def use(self, *at_ms: float) -> list[float]:
+        """Frames due at these times; returns the times of those that were used."""
+        passed = []
+        for ms in at_ms:
+            self.now_ns = FIRST_STAMP + round(ms * MS)
+            try:
+                self.budget.check()
+            except PaceError:
+                continue
+            self.budget.spend()
+            passed.append(ms)
+        return passed
+
+
+def test_a_budget_lets_four_frames_pass_at_once_and_then_eleven_a_second():
+    spender = Spender()
+    assert spender.use(*[0] * 9) == [0] * 4
+    assert spender.use(90, 91, 92) == [91], "1.1 frames per 100 ms"
+    assert len(spender.use(*np.arange(100, 10_100, 10))) in (109, 110)
+    assert spender.use(*[60_000] * 9) == [60_000] * 4, "a long pause fills it, and no more"
+
+
+def test_a_budget_never_refuses_frames_at_the_policys_own_rate():
+    times = [i * 100 + (-1) ** i * 40 for i in range(200)]
+    assert Spender().use(*times) == times
+    stalled = [*range(0, 1000, 100), 1400, 1400, 1400, 1400, *range(1500, 3000, 100)]
+    assert Spender().use(*stalled) == stalled
+
+
+def test_a_frame_that_is_not_used_costs_nothing():
+    spender = Spender()
+    for _ in range(100):
+        spender.budget.check()
+    assert spender.use(*[0] * 9) == [0] * 4
+
+
+@pytest.mark.parametrize("back_ms", [20, 50, 100, 200])
+def test_a_clock_that_goes_back_and_forth_refills_no_budget(back_ms):
+    times = [10.0 * i - back_ms * (i % 2) for i in range(1000)]
+    assert len(Spender().use(*times)) <= 4 + 110
+
+
+def test_frames_go_on_after_a_clock_went_back_for_good():
+    spender = Spender()
+    assert spender.use(0, 100, 200) == [0, 100, 200]
+    times = [ms - 5000 for ms in range(300, 3000, 100)]
+    assert spender.use(*times) == times
+
+
+def test_the_refusal_says_how_many_are_expected_and_what_to_do():
+    budget = FrameBudget(PERIOD, lambda: FIRST_STAMP)
+    for _ in range(4):
+        budget.check()
+        budget.spend()
+    with pytest.raises(PaceError, match=r"at most 11 frames a second are due, got more: .* set stamp_source: arrival"):
+        budget.check()

@@ -7,7 +7,8 @@ import pytest
 from tiny_policy import NAN_PIXEL, SPEC, expected_values, write_policy
 
 from sac_ae_ros.core.command import SafetyGate, Stop
-from sac_ae_ros.core.errors import ImageError
+from sac_ae_ros.core.errors import ImageError, PaceError
+from sac_ae_ros.core.frames import FrameBudget
 from sac_ae_ros.core.image import Image
 from sac_ae_ros.core.novelty import NoveltyGuard, NoveltyLimits
 from sac_ae_ros.core.pipeline import ImageToCommand, Watching
@@ -147,3 +148,37 @@ def test_an_inference_that_took_too_long_can_stop_before_its_command_passes(tmp_
     rig = Rig(write_policy(tmp_path / "tiny.onnx"), Watching(before_command=lambda: rig.gate.report(Stop.HUNG, True)))
     assert not rig.see(100, 0).sent
     assert not rig.sent
+
+
+def test_stamps_that_go_round_make_no_more_commands_than_time_passes(tmp_path):
+    now_ns, refused = 0, 0
+    budget = FrameBudget(100 * MS, lambda: now_ns)
+    rig = Rig(write_policy(tmp_path / "tiny.onnx"), Watching(budget=budget))
+    for i in range(300):  # 3 s of a 100 Hz camera
+        now_ns = i * 10 * MS
+        try:
+            rig.see(100, 10 * i + (-240, -140, -40, 70)[i % 4])
+        except PaceError:
+            refused += 1
+    assert 30 <= len(rig.sent) <= 4 + 33
+    assert refused > 30
+
+
+def test_a_frame_that_is_refused_for_its_pace_leaves_its_tick_to_the_next_one(tmp_path):
+    now_ns = 0
+    rig = Rig(write_policy(tmp_path / "tiny.onnx"), Watching(budget=FrameBudget(100 * MS, lambda: now_ns)))
+    for ms in (0, 100, 200, 300):
+        rig.see(100, ms)
+    with pytest.raises(PaceError):
+        rig.see(140, 400)
+    now_ns = 100 * MS
+    assert rig.see(140, 433) is not None
+    assert np.allclose(rig.sent[-1], expected_values(120), atol=1e-6)
+
+
+def test_frames_that_cannot_be_decoded_use_up_no_budget(tmp_path):
+    rig = Rig(write_policy(tmp_path / "tiny.onnx"), Watching(budget=FrameBudget(100 * MS, lambda: 0)))
+    for _ in range(20):
+        with pytest.raises(ImageError, match="expected 192 bytes"):
+            rig.see(0, 0, data=b"short")
+    assert rig.see(100, 0) is not None

@@ -39,6 +39,7 @@ RECORD_ARGUMENTS = {
     "out", "image_topic", "transport", "camera_info_topic", "command_topic", "enable_topic", "e_stop_topic",
     "joint_states_topic", "policy_node", "topics", "keep_free_mb", "namespace", "log_level",
 }  # fmt: skip
+LAUNCH_FILES = ["policy.launch.py", "sim.launch.py", "record.launch.py", "replay.launch.py"]
 UNTIL_S = 40.0
 SETTLED_S = 1.0  # launch (3.4) may forget a SIGINT that comes while it handles the node's latest events
 
@@ -68,7 +69,7 @@ def mentioned(name: str) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("name", ["policy.launch.py", "sim.launch.py", "record.launch.py", "replay.launch.py"])
+@pytest.mark.parametrize("name", [*LAUNCH_FILES, "arguments.py"])
 def test_launch_files_import_nothing_of_ours(name: str) -> None:
     roots = {
         module.partition(".")[0]
@@ -90,7 +91,7 @@ def test_the_promised_arguments_are_declared() -> None:
 
 def test_every_declared_argument_is_used_and_described() -> None:
     robots = declared("policy.launch.py")
-    for name in ("policy.launch.py", "sim.launch.py", "record.launch.py", "replay.launch.py"):
+    for name in LAUNCH_FILES:
         passed_on = robots if name == "sim.launch.py" else set()
         unused = {each for each in declared(name) if mentioned(name).count(each) < 2}
         assert not unused - passed_on, f"{name} declares but never uses {unused}"
@@ -115,7 +116,7 @@ def test_shipped_parameters_leave_the_policy_to_the_launch_file() -> None:
     assert not re.search(r"^\s*policy:", (ROOT / "config/policy.yaml").read_text(), re.MULTILINE)
 
 
-@pytest.mark.parametrize("name", ["policy.launch.py", "sim.launch.py", "record.launch.py", "replay.launch.py"])
+@pytest.mark.parametrize("name", LAUNCH_FILES)
 def test_every_node_is_told_whose_launch_it_belongs_to(name: str) -> None:
     actions = [*calls(name, "Node"), *calls(name, "LifecycleNode")]
     assert actions
@@ -123,6 +124,14 @@ def test_every_node_is_told_whose_launch_it_belongs_to(name: str) -> None:
         told = {keyword.arg: ast.unparse(keyword.value) for keyword in action.keywords}
         assert told["additional_env"] == "END_WITH_LAUNCH"
     assert LAUNCH_PID in mentioned(name)
+
+
+def test_every_launch_file_takes_declared_arguments_only() -> None:
+    assert {file.name for file in (ROOT / "launch").glob("*.launch.py")} == set(LAUNCH_FILES)
+    for name in LAUNCH_FILES:
+        (function,) = (each for each in tree(name).body if getattr(each, "name", "") == "generate_launch_description")
+        (returned,) = (each for each in ast.walk(function) if isinstance(each, ast.Return))
+        assert ast.unparse(returned).startswith("return declared_only(__file__, ")
 
 
 @pytest.mark.parametrize(
@@ -189,12 +198,12 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 @pytest.fixture
 def launch(environment: dict[str, str], tmp_path: Path) -> Iterator[object]:
-    """Starts a launch file of the package; ends it after the test."""
+    """Starts a launch file, one of the package unless told otherwise; ends it after the test."""
     started = []
 
-    def start(name: str, *arguments: str, **env: str) -> Launch:
+    def start(name: str, *arguments: str, package: bool = True, **env: str) -> Launch:
         process = subprocess.Popen(
-            ["ros2", "launch", "sac_ae_ros", name, *arguments],
+            ["ros2", "launch", *(["sac_ae_ros"] if package else []), name, *arguments],
             cwd=tmp_path,
             env={**environment, **env},
             stdout=subprocess.PIPE,
@@ -259,6 +268,53 @@ def test_a_policy_that_cannot_be_loaded_ends_the_launch(launch) -> None:
     run = launch("policy.launch.py", "policy:=/nowhere.onnx", **own())
     run.wait_for("/nowhere.onnx", "policy_node could not be started")
     assert run.process.wait(UNTIL_S) == 1
+
+
+@needs_launch
+@pytest.mark.parametrize(
+    ("name", "arguments", "told"),
+    [
+        ("policy.launch.py", ("ouput:=shadow", "zzz:=1"), "got 'ouput' (did you mean 'output'?), 'zzz';"),
+        ("sim.launch.py", ("ouput:=shadow",), "got 'ouput' (did you mean 'output'?);"),
+        ("record.launch.py", ("imagetopic:=/a",), "got 'imagetopic' (did you mean 'image_topic'?);"),
+        ("replay.launch.py", ("bagg:=/a",), "got 'bagg' (did you mean 'bag'?);"),
+    ],
+)
+@pytest.mark.parametrize("by_path", [False, True])
+def test_a_misspelt_argument_ends_the_launch_before_any_node(
+    environment, launch, name: str, arguments: tuple[str, ...], told: str, by_path: bool
+) -> None:
+    if by_path:
+        name = str(Path(environment["AMENT_PREFIX_PATH"].split(os.pathsep)[0], "share", "sac_ae_ros", "launch", name))
+    run = launch(name, *arguments, package=not by_path, **own())
+    assert run.process.wait(UNTIL_S) == 1
+    run.end()
+    printed = "".join(run.printed)
+    assert f"expected names that {Path(name).name} declares, {told}" in printed
+    assert "process started" not in printed
+
+
+@needs_launch
+def test_what_launch_itself_reads_is_no_unknown_argument(launch, tmp_path: Path) -> None:
+    policy = write_policy(tmp_path / "tiny.onnx")
+    run = launch("policy.launch.py", f"policy:={policy}", "launch-prefix:=env", "sigterm_timeout:=9", **own())
+    run.wait_for("active and not armed")
+
+
+@needs_launch
+def test_a_launch_file_that_includes_ours_keeps_its_own_arguments(launch, tmp_path: Path) -> None:
+    policy = write_policy(tmp_path / "tiny.onnx")
+    file = tmp_path / "policy.launch.py"  # even by that name
+    file.write_text(
+        "from launch import LaunchDescription\n"
+        "from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription\n"
+        "from launch_ros.substitutions import FindPackageShare\n"
+        "def generate_launch_description():\n"
+        "    ours = [FindPackageShare('sac_ae_ros'), '/launch/policy.launch.py']\n"
+        "    return LaunchDescription([DeclareLaunchArgument('ouput'), IncludeLaunchDescription(ours)])\n"
+    )
+    run = launch(str(file), f"policy:={policy}", "ouput:=x", package=False, **own())
+    run.wait_for("active and not armed")
 
 
 @needs_launch

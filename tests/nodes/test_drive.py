@@ -17,7 +17,7 @@ from sac_ae_ros.core.policy import OnnxPolicy
 from sac_ae_ros.core.shaping import CommandShaper
 from sac_ae_ros.nodes.drive import CROSSED_S, LISTEN_S, RELEASED_S, Drive, Links, make_gate
 from sac_ae_ros.nodes.heartbeat import Heartbeat
-from sac_ae_ros.nodes.input_watch import FEWEST_TICKS
+from sac_ae_ros.nodes.input_watch import FEWEST_TICKS, InputWatch
 from sac_ae_ros.nodes.policy_params import ImageParams, PolicyParams
 
 TIMEOUT_S = 2.5 * SPEC.control_period_s
@@ -32,7 +32,9 @@ class Rig:
         rest = lambda: np.zeros(2)  # noqa: E731
         self.e_stop = Heartbeat(Stop.E_STOP, "the button", "is pressed", listen_s=0.0)
         self.obstacle = ""
-        links = Links(self.sent.append, lambda _: self.sent.append(None), self.e_stop, lambda: self.obstacle)
+        self.stamp_ns = 0  # of the newest frame, by which time passes for the frame budget
+        stop, obstacle = lambda _: self.sent.append(None), lambda: self.obstacle
+        links = Links(self.sent.append, stop, self.e_stop, obstacle, clock_ns=lambda: self.stamp_ns)
         self.drive = Drive(policy, params, make_gate(policy, params, rest), links)
         self.seen = 0
 
@@ -40,7 +42,7 @@ class Rig:
         """Frames, dated so far apart."""
         for _ in range(frames):
             self.seen += 1
-            stamp_ns = round(self.seen * every_s * 1e9)
+            stamp_ns = self.stamp_ns = round(self.seen * every_s * 1e9)
             pixels = bytes([140 + self.seen % 2]) * 192  # a camera has noise
             step = self.drive.process(dataclasses.replace(IMAGE, data=pixels), stamp_ns)
             self.drive.input.used(time.monotonic(), 0.0, stamp_ns)
@@ -300,6 +302,70 @@ def test_a_command_that_comes_too_late_is_not_sent_even_if_the_whole_process_sle
     assert not armed.see().sent
     assert armed.drive.state.stop is Stop.HUNG
     assert armed.drive.explain([Stop.HUNG]).startswith("no frame was used for 0.3")
+
+
+@pytest.mark.parametrize("rig", [ANY_RATE], indirect=True)
+def test_a_camera_that_is_too_slow_is_not_called_a_pause(armed):
+    for _ in range(2):
+        time.sleep(TIMEOUT_S + 0.5 * SPEC.control_period_s)
+        armed.drive.input.received(time.monotonic(), 1 + armed.seen)
+        armed.see()
+    assert armed.drive.state.stop is Stop.STALE
+    assert "images came too slowly, 0.3" in armed.drive.explain([Stop.STALE])
+
+
+def test_an_inference_that_took_too_long_and_came_back_is_not_called_a_pause(armed, policy, monkeypatch):
+    slow(policy, monkeypatch, TIMEOUT_S + SPEC.control_period_s)
+    armed.see()
+    assert armed.drive.state.stop is Stop.HUNG
+    assert armed.drive.explain([Stop.HUNG]).endswith(": its inference took longer than the policy's period")
+
+
+def test_silence_and_disuse_count_from_activation_and_a_stack_that_breaks_says_why():
+    watch = InputWatch(0.1)
+    start_s = time.monotonic()
+    facts = watch.facts(start_s + 3.0)
+    assert facts.silent_s == facts.unused_s == pytest.approx(3.0, abs=0.1)
+    for count in range(4):  # 10 Hz, then 2.5 Hz
+        at_s = start_s + 0.1 * count
+        watch.received(at_s, round(0.1 * count * 1e9) + 1)
+        watch.used(at_s, 0.0, round(0.1 * count * 1e9) + 1)
+    assert watch.facts(at_s).share == pytest.approx(1.0)
+    watch.received(at_s + 0.4, round(0.7e9) + 1)
+    watch.used(at_s + 0.4, 0.0, round(0.7e9) + 1)
+    assert watch.facts(at_s + 0.4).share is None
+    assert watch.facts(at_s + 0.4).gap_s == pytest.approx(0.4)
+    assert watch.why_unused(at_s + 0.7, 0.25) == "no image for 0.30 s"
+    watch.received(at_s + 0.5, round(0.75e9) + 1)
+    assert watch.why_unused(at_s + 0.7, 0.25) == "no image for 0.20 s, and none was used for 0.30 s"
+    watch.received(at_s + 0.68, round(0.55e9) + 1)
+    assert watch.why_unused(at_s + 0.7, 0.25) == "image stamps went back by 0.20 s, none was used for 0.30 s"
+
+
+def test_what_made_a_used_frame_late_is_told_by_what_images_showed():
+    watch = InputWatch(0.1)
+    start_s = time.monotonic()
+    for at_s, stamp_s, age_s in ((0.0, 5.0, 0.0), (0.1, 5.1, 0.0), (0.2, 5.2, 0.3)):
+        watch.received(start_s + at_s, round(stamp_s * 1e9))
+        watch.used(start_s + at_s, age_s, round(stamp_s * 1e9))
+    assert watch.why_late(start_s + 0.2, 0.3) == "the frame used last was 0.30 s old"
+    watch.refused(start_s + 0.25, "expected another")
+    assert watch.why_late(start_s + 0.3, 0.3) == "expected another"
+    watch.received(start_s + 0.3, round(5.0 * 1e9))
+    assert watch.why_late(start_s + 0.3, 0.3) == "image stamps went back by 0.20 s"
+
+
+@pytest.mark.parametrize(
+    ("timeout_s", "says"),
+    [(None, "listening for another 0.9 s for one that was pressed before the start"), (1.0, "nothing heard yet")],
+)
+def test_an_emergency_stop_that_is_only_listened_for_is_told_so(timeout_s, says, policy):
+    gate = make_gate(policy, PolicyParams(), lambda: np.zeros(2))
+    beat = Heartbeat(Stop.E_STOP, "the emergency stop", "is pressed", listen_s=1.0)
+    start_s = time.monotonic()
+    beat.attach(gate, timeout_s)
+    assert beat.text(start_s + 0.1) == f"the emergency stop: {says}"
+    assert beat.text(start_s + 1.1) == "the emergency stop: nothing heard yet"
 
 
 def test_a_pause_between_the_last_look_and_sending_lets_nothing_out(armed, monkeypatch):

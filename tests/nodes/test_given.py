@@ -127,11 +127,58 @@ def test_a_value_of_another_type_ends_the_start_and_says_what_to_write(shared_ne
     assert told in refusal(shared_network, module, "-p", given)
 
 
+def test_a_word_that_yaml_takes_for_a_bool_is_asked_for_in_quotes(shared_network):
+    told = "camera_info.check: expected a string, got a bool, true; write the word that was meant in quotes"
+    assert told in refusal(shared_network, "policy_node", "-p", "camera_info.check:=on")
+
+
 def test_a_list_of_several_types_ends_the_start(shared_network):
     done = start(shared_network, "policy_node", "-p", "limits.low:=[1, 2.5]")
     assert done.returncode == 2
     last = done.stderr.splitlines()[-1]  # rcl writes a line of its own before
     assert "expected a list with items of one type, such as [1.0, 2.5] instead of [1, 2.5]" in last
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("# mine\n/**:\n  threads: 1\n", ", line 3: expected the key ros__parameters between a node's name and its"),
+        ("threads: 1\n", ", line 1: expected the key ros__parameters between"),
+        ("a:\n  ros__parameters:\n    b: 1\nmine:\n  c: {d: [1]}\n", ", line 5: expected the key ros__parameters"),
+        ("/**:\n  ros__parameters:\n\tthreads: 1\n", "; indent with spaces, not with tabs"),
+        ("/**:\n  ros__parameters: {threads: 1\n", ", line 3: expected parameters as YAML, got one where "),
+        (
+            "/**:\n  ros__parameters:\n    limits:\n      low: [1, 0.8]\n",
+            ", line 4: low: expected items of one type, got integers beside floats; write 1.0 for 1",
+        ),
+    ],
+    ids=["no level", "flat", "another section", "tab", "brace", "mixed"],
+)
+def test_a_file_that_rcl_cannot_read_is_refused_in_words_of_ours(shared_network, tmp_path, text, told):
+    file = tmp_path / "robot.yaml"
+    file.write_text(text)
+    line = refusal(shared_network, "policy_node", "--params-file", file)
+    assert line.startswith(f"error: {file}")
+    assert told in line
+
+
+def test_what_looks_mixed_but_is_not_is_left_to_ros(shared_network, tmp_path):
+    file = tmp_path / "robot.yaml"
+    file.write_text("other:\n/**:\n  ros__parameters:\n    limits: {low: [1e0, 0.5]}\n")
+    process = start(shared_network, "policy_node", "--params-file", file, "-p", "no_such:=1")
+    assert "expected items of one type" not in process.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("image_topic", "'image_topic' (a topic: with launch image_topic:=TOPIC, else -r image:=TOPIC)"),
+        ("cmd_vel", "'cmd_vel' (a topic: with launch command_topic:=TOPIC, else -r cmd_vel:=TOPIC)"),
+        ("namespace", "'namespace' (a launch argument: without launch -r __ns:=/NAMESPACE)"),
+    ],
+)
+def test_launch_arguments_and_topics_are_told_from_parameters(shared_network, name, told):
+    assert told in refusal(shared_network, "policy_node", "-p", f"{name}:=/a")
 
 
 def test_all_wrong_types_of_a_file_are_named(shared_network, tmp_path):
@@ -213,6 +260,14 @@ def test_the_simulation_s_file_reaches_a_node_of_any_name(shared_network):
     arguments = ("--params-file", CONFIG / "sim_robot.yaml", "-p", "episode_seed:=3")
     found = started(shared_network, "rover", "sim_robot_node", *arguments, names=["renderer", "episode_seed"])
     assert found == ["fast", 3]
+
+
+@pytest.mark.parametrize("word", ["off", "'off'"])
+def test_off_needs_no_quotes_where_it_is_a_choice(shared_network, tmp_path, word):
+    file = tmp_path / "robot.yaml"
+    file.write_text(f"/**:\n  ros__parameters:\n    camera_info: {{check: {word}}}\n")
+    name, found = f"eye_{len(word)}", ["camera_info.check"]
+    assert started(shared_network, name, "policy_node", "--params-file", file, names=found) == ["off"]
 
 
 def test_a_list_as_launch_writes_it_reaches_the_node(shared_network, tmp_path):

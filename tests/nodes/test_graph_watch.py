@@ -141,6 +141,12 @@ def test_a_publisher_of_another_type_is_named_with_both_types(shared_network, ot
     )
 
 
+def test_a_video_is_told_what_makes_images_of_it(shared_network):
+    """Its messages come in no wheel, so nobody can publish them here."""
+    watch = GraphWatch(shared_network.node, "video", IMAGE, EVERYTHING)
+    assert "image_transport's republish" in watch._way_out("ffmpeg_image_transport_msgs/msg/FFMPEGPacket")
+
+
 def test_a_remap_that_is_suggested_works(shared_network, other):
     """The odd one of them: a rule from a full name to a full name."""
     rule = "/tested/a/compressed:=/tested/a"

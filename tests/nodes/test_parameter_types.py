@@ -25,7 +25,11 @@ Type = Parameter.Type
         (Type.BOOL, 2, "write one such as true"),
         (Type.BOOL, "On", "write true without quotes"),
         (Type.BOOL, "maybe", "write one such as true"),
-        (Type.STRING, False, """write "false" with its quotes, on a command line -p 'name:="false"'"""),
+        (
+            Type.STRING,
+            False,
+            """write the word that was meant in quotes, "off", "no" or "false", on a command line -p 'name:="off"'""",
+        ),
         (Type.STRING, ["a", "b"], 'write one such as "text"'),
         (Type.DOUBLE_ARRAY, 1, "write [1.0]"),
         (Type.DOUBLE_ARRAY, [1, 2], "write [1.0, 2.0]"),

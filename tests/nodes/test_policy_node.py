@@ -16,10 +16,14 @@ from sensor_msgs.msg import CompressedImage, Image, JointState
 from std_msgs.msg import Bool, Float64
 from tiny_policy import NAN_PIXEL, SLOW_PIXEL, expected_values, write_policy
 
+from sac_ae_ros.nodes.convert import from_ns, to_ns
+
 PERIOD_S = 0.1
 MAX_AGE_S = 2.5 * PERIOD_S
 SLACK_S = 0.3  # what two busy cores may add to any time
 DEFAULTS = {
+    "watchdog_timeout_s": 0.0,
+    "max_age_s": 0.0,
     "command__type": "geometry_msgs/msg/Twist",
     "command__fields": ["linear.x", "angular.z"],
     "command__stop": "",
@@ -213,6 +217,65 @@ def test_a_camera_slower_than_the_policy_is_told_and_not_armed(robot):
     slow.close()
 
 
+def images_told(diagnostics) -> list[tuple[bytes, str]]:
+    statuses = [status for _, array in list(diagnostics) for status in array.status if status.name.endswith(": images")]
+    return [(status.level, status.message) for status in statuses]
+
+
+def test_images_are_never_ok_while_none_comes(robot):
+    diagnostics = robot.network.hear(DiagnosticArray, "/diagnostics")
+    robot.activate(watchdog_timeout_s=2.0)
+    robot.network.until(lambda: DiagnosticStatus.STALE in dict(images_told(diagnostics)), 10, "STALE")
+    told = images_told(diagnostics)
+    assert [level for level, _ in told] == sorted(level for level, _ in told), "WARN first, then STALE"
+    assert {level for level, _ in told} == {DiagnosticStatus.WARN, DiagnosticStatus.STALE}
+    assert all(text.startswith("no image has come yet") for _, text in told)
+
+
+def test_a_camera_that_becomes_too_slow_for_the_stack_is_named_as_the_cause(robot):
+    robot.drive()
+    diagnostics = robot.network.hear(DiagnosticArray, "/diagnostics")
+    robot.camera._period_s = 1 / 3.7
+    robot.network.until(lambda: "stopped: stale" in robot.process.log[robot._log_from :], 5, "a stop")
+    time.sleep(1.5)
+    count = len(images_told(diagnostics))
+    robot.network.until(lambda: len(images_told(diagnostics)) > count + 3, 10, "diagnostics")
+    robot.camera._period_s = 1 / 30
+    told = images_told(diagnostics)[count:]
+    assert DiagnosticStatus.OK not in dict(told)
+    assert any("frames come too slowly for the policy's stack" in text for _, text in told)
+    (line,) = [line for line in robot.new_log().splitlines() if "stopped: stale" in line]
+    assert "paused" not in line
+    assert "images came too slowly" in line or "no image for" in line
+
+
+def test_stamps_that_go_back_are_named_as_the_cause(robot):
+    newest_ns = []
+
+    def walk_back(image):
+        newest_ns.append(newest_ns[-1] - 80_000_000 if newest_ns else to_ns(image.header.stamp))
+        image.header.stamp = from_ns(newest_ns[-1])
+
+    robot.activate(max_age_s=30.0)
+    with robot.camera.running():
+        robot.network.arm()
+        robot.camera.change = walk_back
+        robot.network.until(lambda: "stopped: stale" in robot.process.log[robot._log_from :], 5, "a stop")
+    log = robot.new_log()
+    assert "stopped: stale: image stamps went back by 0.08 s, none was used for 0." in log
+    assert "paused" not in log
+
+
+def test_what_is_not_active_says_that_it_cannot_be_armed(robot):
+    diagnostics = robot.network.hear(DiagnosticArray, "/diagnostics")
+    robot.network.until(lambda: diagnostics, 10, "diagnostics")
+    (safety,) = diagnostics[-1][1].status
+    refused = robot.network.trigger("policy_node/arm").message
+    assert safety.level == DiagnosticStatus.OK
+    values = {pair.key: pair.value for pair in safety.values}
+    assert refused == f"arm refused: {values['why it cannot be armed']}"
+
+
 def test_nan_stops_at_once_and_needs_arming(robot):
     robot.drive()
     robot.camera.pixel = NAN_PIXEL
@@ -312,6 +375,28 @@ def test_old_stamps_are_refused_unless_arrival_counts(robot):
         assert robot.network.change(DEACTIVATE, CLEANUP)
         robot.activate(arm_on_activate=True, stamp_source="arrival")
         robot.network.until(lambda: robot.moves_since(start_s), 10, "commands")
+
+
+@pytest.mark.parametrize(
+    ("late_s", "says", "never"),
+    [
+        (1.0, "frames come late (transport, or a busy machine): lighten the load, or raise max_age_s", "stamp_source"),
+        (10.0, "a simulation or a recording start the node with use_sim_time:=true; else synchronise", "come late"),
+        (-10.0, "synchronise the camera host's clock (chrony, PTP) or set stamp_source: arrival", "use_sim_time"),
+    ],
+)
+def test_the_advice_follows_from_how_far_a_stamp_is_off(robot, late_s, says, never):
+    def move(image):
+        image.header.stamp = from_ns(to_ns(image.header.stamp) - round(late_s * 1e9))
+
+    robot.activate()
+    robot.camera.change = move
+    robot.new_log()
+    with robot.camera.running():
+        robot.network.until(lambda: "frame not used" in robot.process.log[robot._log_from :], 10, "a hint")
+    log = robot.new_log()
+    assert says in log
+    assert never not in log
 
 
 def test_where_arrival_counts_no_reason_is_about_stamps(robot):
@@ -471,8 +556,13 @@ def test_parameters_are_described_checked_and_locked_while_configured(robot):
     assert robot.network.set("policy_node", policy="other.onnx")
     robot.activate()
     assert "clean it up first" in robot.network.set("policy_node", max_age_s=1.0)
-    assert robot.network.change(DEACTIVATE, CLEANUP)
+    assert "restart it with use_sim_time:=true" in robot.network.set("policy_node", use_sim_time=True)
+    assert robot.network.change(DEACTIVATE)
+    assert "restart it with use_sim_time:=true" in robot.network.set("policy_node", use_sim_time=True)
+    assert robot.network.change(CLEANUP)
     assert not robot.network.set("policy_node", max_age_s=0.0)
+    assert not robot.network.set("policy_node", use_sim_time=True)
+    assert not robot.network.set("policy_node", use_sim_time=False)
 
 
 def test_the_robots_own_limits_hold(robot):

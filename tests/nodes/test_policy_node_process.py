@@ -1,5 +1,6 @@
 """policy_node as a process: how it starts, refuses and ends, and command types other than Twist."""
 
+import json
 import os
 import signal
 import subprocess
@@ -19,12 +20,14 @@ from rclpy.signals import SignalHandlerOptions
 from ros_network import ACTIVATE, CONFIGURE, OWN, ROOT, Camera, domain_id
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CompressedImage, Image, JointState
-from std_msgs.msg import Float64MultiArray
+from std_msgs.msg import Float64MultiArray, Int16, String
 from tiny_policy import SLOW_PIXEL, expected_values, write_policy
 
 from sac_ae_ros.nodes import loaded_policy, policy_node
+from sac_ae_ros.nodes.arming import LATCHED
 from sac_ae_ros.nodes.convert import from_ns
 from sac_ae_ros.nodes.drive import Drive
+from sac_ae_ros.nodes.policy_node import MANAGED_WITHIN_S
 from sac_ae_ros.nodes.process import EndRequest
 
 
@@ -92,6 +95,54 @@ def test_a_node_that_cannot_start_by_itself_ends(network, tmp_path):
 def test_a_node_that_waits_for_its_lifecycle_says_so(network):
     process = network.start("policy_node", {})
     network.until(lambda: "unconfigured: configure and activate it" in process.log, 20, "a hint")
+
+
+def test_a_node_that_is_configured_in_time_does_not_ask_for_it(network, policy):
+    process = network.start("policy_node", {"policy": str(policy)})
+    assert network.change(CONFIGURE)
+    time.sleep(MANAGED_WITHIN_S + 1)
+    assert "unconfigured" not in process.log
+
+
+def test_an_unarmed_node_logs_what_bars_arming_and_again_when_that_changes(network, policy):
+    process = network.start("policy_node", {"policy": str(policy), "image.freeze_timeout_s": 0.0})
+    states = network.hear(String, "policy_node/state", qos=LATCHED)
+    assert network.change(CONFIGURE, ACTIVATE)
+    barred = "not armed, and cannot be: "
+    network.until(lambda: barred in process.log, 20, "the reason")
+    assert "nobody publishes /tested/image" in process.log
+    time.sleep(1.0)
+    assert process.log.count(barred) == 1, "only its numbers have changed"
+    assert "nobody publishes /tested/image" in json.loads(states[-1][1].data)["barred"]
+    camera = Camera(network)
+    with camera.running():
+        network.node.create_publisher(Int16, "e_stop", 1)
+        network.until(lambda: process.log.count(barred) == 2, 20, "another reason")
+    assert "expected only publishers of std_msgs/msg/Bool on e_stop" in process.log
+
+
+def test_arming_warns_where_nobody_takes_the_commands(network, policy):
+    process = network.start("policy_node", {"policy": str(policy), "image.freeze_timeout_s": 0.0})
+    states = network.hear(String, "policy_node/state", qos=LATCHED)
+    stamped = network.node.create_subscription(TwistStamped, "cmd_vel", lambda _: None, 1)
+    assert network.change(CONFIGURE, ACTIVATE)
+    with Camera(network).running():
+        answer = network.until(lambda: (a := network.trigger("policy_node/arm")).success and a, 10, "arming")
+        warning = "/tested/cmd_vel: /tested/test takes geometry_msgs/msg/TwistStamped, this node publishes"
+        assert answer.message.startswith(f"armed; {warning}")
+        network.until(lambda: json.loads(states[-1][1].data)["armed"], 10, "~/state")
+        assert json.loads(states[-1][1].data)["unheard"].startswith(warning)
+        assert warning in process.log
+        network.node.destroy_subscription(stamped)
+        network.until(lambda: network.trigger("policy_node/arm").message == "armed", 10, "an answer without warning")
+        network.until(lambda: not json.loads(states[-1][1].data)["unheard"], 10, "~/state without warning")
+
+
+def test_a_press_of_enable_is_named_where_it_arms(network, policy):
+    process = network.start("policy_node", {"policy": str(policy), "enable_required": True})
+    assert network.change(CONFIGURE, ACTIVATE)
+    line = "active and not armed: call ~/arm, or release and press enable\n"
+    network.until(lambda: line in process.log, 10, "that line")
 
 
 def test_a_missing_policy_is_explained(network):
@@ -191,6 +242,23 @@ def test_a_paused_clock_cannot_silence_the_watchdog(network, policy):
         network.until(lambda: len([t for t in commands.since(paused_s) if t == Twist()]) > 2, 3, "stops")
     assert "call ~/arm" in process.log
     assert "press enable" not in process.log, "this node has no deadman"
+
+
+def test_stamps_that_are_not_of_clock_point_to_its_publisher_and_leave_the_age_check_on(network, policy):
+    clock = network.node.create_publisher(Clock, "/clock", 1)
+    process = network.start("policy_node", {"policy": str(policy), "use_sim_time": True})
+    assert network.change(CONFIGURE, ACTIVATE)
+    network.until(clock.get_subscription_count, 10, "the node on /clock")
+    camera = Camera(network)
+
+    def stamp(image) -> None:
+        clock.publish(Clock(clock=from_ns(1_000_000_000_000 + time.monotonic_ns())))
+        image.header.stamp = from_ns(1_000_000_000_000 + time.monotonic_ns() - 10_000_000_000)
+
+    camera.change = stamp
+    with camera.running():
+        network.until(lambda: "the stamps are not of this /clock: see who publishes it" in process.log, 10, "advice")
+    assert "stamp_source" not in process.log
 
 
 def test_twist_stamped(network, policy):

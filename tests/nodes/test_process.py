@@ -245,3 +245,12 @@ def test_signals_during_the_end_of_the_process_do_not_change_its_code(slow_node)
         process.send_signal(signal.SIGINT)
         time.sleep(0.002)
     assert process.wait(1) == 0
+
+
+@pytest.mark.parametrize("number", ["233", "-1"])
+def test_a_domain_that_cannot_be_is_one_line(tmp_path, number):
+    env = {**os.environ, "ROS_DOMAIN_ID": number}
+    words = command("policy_node")
+    done = subprocess.run(words, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"error: ROS_DOMAIN_ID: expected 0 to 232, got '{number}'\n"

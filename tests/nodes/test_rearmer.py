@@ -165,6 +165,34 @@ def test_a_refusal_is_followed_by_another_try_only_while_the_stop_lasts(network)
     assert len(calls) == tries
 
 
+def test_a_state_that_no_policy_node_wrote_is_ignored(network):
+    calls: list[str] = []
+    state = network.node.create_publisher(String, "policy_node/state", LATCHED)
+
+    def refuse(_: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        calls.append("arm")
+        response.message = "arm refused: \x1b[2J" + "x" * 10**5
+        return response
+
+    network.node.create_service(Trigger, "policy_node/arm", refuse)
+    rearmer = network.start("rearmer", {"domain_id": network.domain_id})
+    for text in ("[]", "{}", "x", '{"armed": NaN}', "[" * 5000, json.dumps({**STOPPED, "latched": None})):
+        state.publish(String(data=text))
+        network.until(lambda: "expected a policy node's JSON" in rearmer.log, 15, "a complaint")
+        time.sleep(0.2)
+    for key, value in (("disarms", "x"), ("armed", "false"), ("causes", "stale")):
+        state.publish(String(data=json.dumps({**STOPPED, key: value})))
+        time.sleep(0.2)
+    time.sleep(QUIET_S)
+    assert not calls
+    assert rearmer.popen.poll() is None
+    state.publish(String(data=json.dumps(STOPPED)))
+    network.until(lambda: "not armed anew yet" in rearmer.log, 10, "a try")
+    assert "Traceback" not in rearmer.log
+    assert "\x1b[2J" not in rearmer.log
+    assert all(len(line) < 3000 for line in rearmer.log.splitlines())
+
+
 @pytest.mark.parametrize(
     ("changes", "may"),
     [

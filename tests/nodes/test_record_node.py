@@ -160,9 +160,9 @@ def test_no_images_are_told_with_those_that_there_are(network, tmp_path):
     other = Camera(network, topic="front/image_raw")
     node = begin(network, tmp_path / "drive")
     with other.running():
-        network.until(
-            lambda: "nobody publishes images there; there is /tested/front/image_raw" in node.log, 20, node.log
-        )
+        told = "/tested/image: nobody publishes there; there is /tested/front/image_raw. Remap `image` (--image-topic)"
+        network.until(lambda: told in node.log, 20, "a warning")
+        assert "set transport: compressed (--compressed)" in node.log
     node.popen.send_signal(signal.SIGINT)
     assert node.wait(20) == 1
     assert "nothing was recorded" in node.log
@@ -220,6 +220,39 @@ def test_the_command_line_records_what_it_is_asked_for(network, tmp_path):
     assert process.wait(20) == 0
     with Bag.open(tmp_path / "2024") as bag:
         assert {topic.name: topic.messages for topic in bag.topics.values()} == {"/base/cmd": 1, "/tested/more": 1}
+
+
+@pytest.mark.parametrize("has_info", [True, False])
+def test_camera_info_stands_beside_the_topic_of_all_transports(network, tmp_path, has_info):
+    images = network.node.create_publisher(CompressedImage, "/camera/image_raw/compressed", 10)
+    infos = network.node.create_publisher(CameraInfo, "/camera/camera_info" if has_info else "/lens/camera_info", 10)
+    arguments = ["--image-topic", "/camera/image_raw/compressed", "--out", str(tmp_path / "2024")]
+    with (tmp_path / "log").open("wb") as log:
+        command = [sys.executable, "-m", "sac_ae_ros.cli", "record", *arguments]
+        process = subprocess.Popen(command, env=network.env, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT)
+    expected = (
+        "recording /camera/camera_info ("
+        if has_info
+        else "/camera/camera_info: nobody publishes there; there is /lens/camera_info. Remap `camera_info`"
+    )
+    told = ("recording /camera/image_raw/compressed (", expected)
+    network.until(lambda: all(each in (tmp_path / "log").read_text() for each in told), 30, "both topics")
+    network.until(images.get_subscription_count, 10, "the recorder")
+    images.publish(CompressedImage(format="jpeg", data=b"12"))
+    arrived(images, infos)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(20) == 0
+
+
+def test_a_rule_of_the_users_own_wins_over_those_of_the_options(network, tmp_path):
+    with (tmp_path / "log").open("wb") as log:
+        arguments = ["--remap", "camera_info:=/lens/info", "--out", str(tmp_path / "2024")]
+        command = [sys.executable, "-m", "sac_ae_ros.cli", "record", *arguments]
+        process = subprocess.Popen(command, env=network.env, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT)
+    network.until(lambda: "as soon as they appear" in (tmp_path / "log").read_text(), 20, "the start")
+    process.send_signal(signal.SIGINT)
+    process.wait(20)
+    assert "/lens/info" in (tmp_path / "log").read_text()
 
 
 KINDS = [CameraInfo, Empty, Float64MultiArray, Image, Imu, JointState, JointTrajectory, Odometry, Twist]

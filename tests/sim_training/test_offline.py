@@ -271,18 +271,9 @@ def test_hostile_facts_of_a_folder_are_refused(change, says, folder):
     assert len(str(refused.value)) < 600
 
 
-def test_deep_facts_a_pipe_and_arrays_that_claim_more_than_they_hold_are_refused(folder):
-    whole = (folder / offline.FACTS).read_bytes()
-    (folder / offline.FACTS).write_text("[" * 100_000)
-    with pytest.raises(RunError, match="holds no recorded transitions"):
-        StoredReplay(folder)
-    (folder / offline.FACTS).write_bytes(whole)
-    (folder / offline.FRAMES).unlink()
-    os.mkfifo(folder / offline.FRAMES)
-    with pytest.raises(RunError, match="it is no file"):
-        StoredReplay(folder)
+def test_arrays_that_claim_more_than_they_hold_are_refused(folder):
     np.savez_compressed(folder / offline.ARRAYS, action=np.zeros(1 << 24, np.float32))
-    with pytest.raises(RunError, match="it claims to inflate"):
+    with pytest.raises(RunError, match="not compressed, it claims"):
         StoredReplay(folder)
     for count in (10**10, 10**17, 10**30):
         header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({count},), }}".ljust(117) + "\n"
@@ -292,10 +283,12 @@ def test_deep_facts_a_pipe_and_arrays_that_claim_more_than_they_hold_are_refused
             StoredReplay(folder)
 
 
-def test_a_checkpoint_outside_of_the_runs_folder_is_refused(tmp_path):
+@pytest.mark.parametrize("name", ["checkpoints", "checkpoints/replaced"])
+def test_a_checkpoint_outside_of_the_runs_folder_is_refused(tmp_path, name):
     outside = checkpoint.save(tmp_path / "other", 100, {"step": 1}, {})
     assert checkpoint.load(tmp_path / "other", "cpu")[0] == {"step": 1}
-    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
-    (tmp_path / "run" / "checkpoints" / "000000200").symlink_to(outside)
-    with pytest.raises(RunError, match=r"000000200 leads to .*/other/.*, outside of the run's folder"):
+    link = tmp_path / "run" / name
+    link.parent.mkdir(parents=True)
+    link.symlink_to(outside.parent if name == "checkpoints" else outside)
+    with pytest.raises(RunError, match=r"leads to .*/other/.*, outside of the run's folder"):
         checkpoint.load(tmp_path / "run", "cpu")

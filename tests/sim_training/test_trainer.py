@@ -3,6 +3,7 @@
 import contextlib
 import io
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -36,7 +37,7 @@ def whole(tmp_path_factory):
     return run_dir, everything(trainer)
 
 
-def test_a_run_leaves_what_a_user_looks_for(whole):
+def test_a_run_leaves_what_a_user_looks_for(whole, tmp_path):
     run_dir, _ = whole
     names = {path.name for path in run_dir.iterdir()}
     expected = {".lock", "config.yaml", "train.csv", "eval.csv", "tensorboard", "best.pt", "checkpoints", "replay"}
@@ -67,6 +68,11 @@ def test_a_run_leaves_what_a_user_looks_for(whole):
     learning_curve(run_dir, run_dir / "curve.png")
     assert (run_dir / "curve.png").stat().st_size > 5000
     (run_dir / "curve.png").unlink()
+    odd = tmp_path / r"$\frac$"  # a name, not a formula
+    odd.mkdir()
+    for name in ("train.csv", "eval.csv"):
+        shutil.copy(run_dir / name, odd)
+    learning_curve(odd, odd / "curve.png")
 
 
 @pytest.mark.parametrize(
