@@ -15,9 +15,9 @@ CLOCKS = (CLOCK, "clock")  # ROS 1 recordings may leave out the slash
 CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
 COMPRESSED = "/compressed"
 # What moves nothing: a policy node hears these, a robot does not. By type, or by the last part of the name and type.
-# Not every JointState: many an arm takes it as a command.
+# No JointState: many an arm takes it as a command, and a policy node stops an arm at the `joint_states` it hears.
 HEARD_TYPES = (*IMAGE_TYPES, CAMERA_INFO)
-HEARD_NAMES = {"joint_states": "sensor_msgs/msg/JointState", EPISODE_END: BOOL, "reward": "std_msgs/msg/Float64"}
+HEARD_NAMES = {EPISODE_END: BOOL, "reward": "std_msgs/msg/Float64"}
 BELOW = "/recorded"
 OUT_OF_ORDER_NS = 10_000_000_000  # recorders write messages later than others by less
 ROUND_GAP_NS = 1_000_000_000  # enough for stacks to start anew, and less than a jump that stops policy_node

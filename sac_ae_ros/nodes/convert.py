@@ -13,9 +13,11 @@ from sensor_msgs.msg import CompressedImage as CompressedImageMsg
 from sensor_msgs.msg import Image as ImageMsg
 from std_msgs.msg import Header
 
-from sac_ae_ros.core.errors import ImageError
+from sac_ae_ros.core.errors import ImageError, printable
 from sac_ae_ros.core.image import CompressedImage, Image
 from sac_ae_ros.core.optics import Intrinsics
+
+LONGEST_FRAME_ID = 256
 
 
 def to_image(message: ImageMsg | CompressedImageMsg) -> Image | CompressedImage:
@@ -32,6 +34,14 @@ def from_rgb(rgb: NDArray[np.uint8], header: Header) -> ImageMsg:
     message = ImageMsg(header=header, height=height, width=width, encoding="rgb8", step=3 * width)
     message.data = array.array("B", rgb.tobytes())  # an ndarray would be copied number by number
     return message
+
+
+def forward_header(header: Header) -> Header:
+    """A foreign header for a message of our own: its stamp, and `frame_id` escaped as `printable` does.
+
+    A `frame_id` of more than 256 characters is cut, and ends in "...".
+    """
+    return Header(stamp=header.stamp, frame_id=printable(header.frame_id, LONGEST_FRAME_ID))
 
 
 def to_intrinsics(message: CameraInfo) -> Intrinsics:

@@ -24,6 +24,8 @@ from sac_ae_ros.nodes.watchdog import Watchdog
 RELEASED_S = 0.08
 # Arming that is asked for so soon after disarming may have been sent before it.
 CROSSED_S = 0.2
+# Who else commands the robot, and what an emergency stop said before this node's start, takes a while to be known.
+LISTEN_S = 1.0
 # Frames that were due too often are told of for so long.
 HASTE_S = 2.0
 REFUSED = "arm refused: "
@@ -70,7 +72,7 @@ def make_gate(
 
     `rest` gives what a stop sends, `held` is what only ~/arm may clear. Arming is barred until a frame has been used.
     What an emergency stop said before this node's start may still be under way: it bars arming until it was listened
-    for, but not a simulation that arms itself.
+    for; a robot that arms itself waits for that in `Drive`.
 
     Raises:
         ConfigError: the limits don't fit the policy.
@@ -171,6 +173,8 @@ class Drive:
         self._disarmed_s = -CROSSED_S
         self.trouble_at_start = ""  # why it did not arm by itself
         self._arms_itself = params.arm_on_activate  # at the first used frame, unless disarmed before
+        listen_s = LISTEN_S if params.output == "command" else 0.0
+        self._listen_until_s = time.monotonic() + listen_s  # before that it does not arm by itself
         self._arming = threading.Lock()  # between whoever arms and whoever disarms
         self._clock = ""  # what was last wrong with it
         self._released_s: float | None = None  # since when enable has said false
@@ -185,7 +189,7 @@ class Drive:
 
     @property
     def arms_itself(self) -> bool:
-        """Whether the first used frame is going to arm it."""
+        """Whether a used frame is going to arm it."""
         return self._arms_itself
 
     @property
@@ -361,8 +365,10 @@ class Drive:
         return f"no frame was used for {self._watchdog.late_s:.2f} s: {why}".removesuffix(": ")
 
     def _on_inferred(self) -> None:
-        """Arms at the first frame that is used in time, if it is to do so by itself."""
+        """Arms at the first frame that is used in time after it has listened, if it is to do so by itself."""
         if not self._watchdog.frame_inferred() or not self._arms_itself:
+            return
+        if time.monotonic() < self._listen_until_s:
             return
         obstacle = self._links.obstacle()
         with self._arming:

@@ -19,7 +19,7 @@ from sac_ae_ros.core.frames import GAP_PERIODS
 from sac_ae_ros.core.pipeline import Step
 from sac_ae_ros.core.policy import OnnxPolicy
 from sac_ae_ros.core.trial import Probes
-from sac_ae_ros.nodes.convert import to_ns
+from sac_ae_ros.nodes.convert import forward_header, to_ns
 from sac_ae_ros.nodes.drive import Drive, Links, first_causes, make_gate, make_guard, make_view
 from sac_ae_ros.nodes.fields import type_name
 from sac_ae_ros.nodes.graph_watch import GraphWatch
@@ -113,7 +113,8 @@ class LoadedPolicy:
     def publish(self, step: Step, header: Header) -> None:
         """Publishes what became of a frame: the command that was really sent, and novelty where it was measured."""
         if step.sent and step.values is not None:
-            self._executed.publish(JointState(header=header, name=self._names, position=step.values.tolist()))
+            executed = JointState(header=forward_header(header), name=self._names, position=step.values.tolist())
+            self._executed.publish(executed)
         if step.reading is not None:
             self._novelty.publish(Float64(data=step.reading.score))
 

@@ -9,7 +9,7 @@ from std_msgs.msg import Header
 from sac_ae_ros.core.errors import ImageError
 from sac_ae_ros.core.image import decode
 from sac_ae_ros.core.optics import Intrinsics
-from sac_ae_ros.nodes.convert import from_ns, from_rgb, to_image, to_intrinsics, to_ns
+from sac_ae_ros.nodes.convert import forward_header, from_ns, from_rgb, to_image, to_intrinsics, to_ns
 
 
 def test_an_image_survives_the_round_trip():
@@ -22,6 +22,23 @@ def test_an_image_survives_the_round_trip():
 def test_both_image_messages_are_taken():
     assert to_image(Image(height=1, width=2, encoding="mono8", step=2, is_bigendian=1)).is_bigendian is True
     assert bytes(to_image(CompressedImage(data=b"\xff\xd8")).data) == b"\xff\xd8"
+
+
+@pytest.mark.parametrize(
+    ("frame_id", "expected"),
+    [
+        ("lens", "lens"),
+        ("", ""),
+        ("öptik/links", "öptik/links"),
+        ("x" * 256, "x" * 256),
+        ("x" * 10**6, "x" * 256 + "..."),
+        ("\x1b[31mlens\n\0\u202e", "\\x1b[31mlens\\n\\x00\\u202e"),
+        ("\x1b" * 10**6, ("\\x1b" * 64) + "..."),
+    ],
+)
+def test_a_forwarded_header_keeps_its_stamp_and_a_short_printable_frame(frame_id, expected):
+    stamp = Time(sec=3, nanosec=5)
+    assert forward_header(Header(stamp=stamp, frame_id=frame_id)) == Header(stamp=stamp, frame_id=expected)
 
 
 @pytest.mark.parametrize("stamp_ns", [0, 1, 999_999_999, 1_000_000_000, 1_763_800_000_123_456_789])

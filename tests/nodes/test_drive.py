@@ -15,7 +15,7 @@ from sac_ae_ros.core.image import Image
 from sac_ae_ros.core.pipeline import Step
 from sac_ae_ros.core.policy import OnnxPolicy
 from sac_ae_ros.core.shaping import CommandShaper
-from sac_ae_ros.nodes.drive import CROSSED_S, RELEASED_S, Drive, Links, make_gate
+from sac_ae_ros.nodes.drive import CROSSED_S, LISTEN_S, RELEASED_S, Drive, Links, make_gate
 from sac_ae_ros.nodes.heartbeat import Heartbeat
 from sac_ae_ros.nodes.input_watch import FEWEST_TICKS, InputWatch
 from sac_ae_ros.nodes.policy_params import ImageParams, PolicyParams
@@ -82,6 +82,7 @@ def slow(policy: OnnxPolicy, monkeypatch: pytest.MonkeyPatch, seconds: float) ->
 
 
 ITSELF = PolicyParams(arm_on_activate=True)
+ITSELF_IN_SHADOW = PolicyParams(arm_on_activate=True, output="shadow")
 
 
 def test_nothing_arms_before_a_frame_was_used(rig):
@@ -107,7 +108,16 @@ def test_a_frame_that_was_used_too_long_ago_arms_nothing(rig):
 
 
 @pytest.mark.parametrize("rig", [ITSELF], indirect=True)
-def test_what_arms_by_itself_does_so_at_the_first_frame_and_never_again(rig):
+def test_what_arms_by_itself_listens_first(rig):
+    assert not rig.see(3).sent
+    assert rig.drive.arms_itself
+    time.sleep(LISTEN_S)
+    rig.see(3)
+    assert rig.drive.state.armed
+
+
+@pytest.mark.parametrize("rig", [ITSELF_IN_SHADOW], indirect=True)
+def test_what_arms_by_itself_in_shadow_does_so_at_the_first_frame_and_never_again(rig):
     assert not rig.drive.state.armed
     assert rig.see().sent, "the very frame that arms"
     rig.drive.disarm()
@@ -117,12 +127,14 @@ def test_what_arms_by_itself_does_so_at_the_first_frame_and_never_again(rig):
 @pytest.mark.parametrize("rig", [ITSELF], indirect=True)
 def test_disarming_before_the_first_frame_keeps_it_from_arming_by_itself(rig):
     assert not rig.drive.disarm()
+    time.sleep(LISTEN_S)
     assert not rig.see(3).sent
     assert not rig.drive.state.armed
 
 
 @pytest.mark.parametrize("rig", [ITSELF], indirect=True)
 def test_an_obstacle_keeps_it_from_arming_by_itself_and_is_told(rig):
+    time.sleep(LISTEN_S)
     rig.obstacle = "expected no other node"
     assert not rig.see().sent
     rig.obstacle = ""

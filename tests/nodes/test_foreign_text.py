@@ -5,11 +5,27 @@ import json
 import pytest
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import Twist
-from ros_network import ACTIVATE, CONFIGURE, Camera
+from rclpy.serialization import serialize_message
+from ros_network import ACTIVATE, CONFIGURE, Camera, Network
+from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import String
 from tiny_policy import write_policy
 
 FORGED = "\x1b[31mbgr8\n[FATAL] [1.0] [policy_node]: forged\r\u2028\u202e"
+
+
+class ForeignCamera(Camera):
+    """A camera whose `frame_id` is these bytes."""
+
+    def __init__(self, network: Network, frame_id: bytes) -> None:
+        super().__init__(network)
+        self._frame_id = frame_id
+
+    def publish(self) -> Image:
+        image, room = self.message(), "@" * len(self._frame_id)
+        image.header.frame_id = room
+        self._publisher.publish(serialize_message(image).replace(room.encode(), self._frame_id))
+        return image
 
 
 def plain(text: str) -> None:
@@ -48,3 +64,27 @@ def test_what_messages_say_is_logged_escaped(network, tmp_path):
         for status in array.status:
             plain(status.message)
     assert "\\x1b[31mbgr8" in process.log
+
+
+@pytest.mark.real_time
+@pytest.mark.parametrize(
+    ("frame_id", "expected"),
+    [
+        (FORGED.encode(), FORGED.encode("unicode_escape").decode()),
+        (b"x" * 10**6, "x" * 256 + "..."),
+        (b"lens\xff\xfe", "lens\ufffd\ufffd"),
+    ],
+    ids=["control characters", "1 MB", "not UTF-8"],
+)
+def test_a_foreign_frame_id_goes_on_short_and_escaped(network, tmp_path, frame_id, expected):
+    params = {"policy": str(write_policy(tmp_path / "it.onnx")), "image": {"freeze_timeout_s": 0.0}}
+    process = network.start("policy_node", {**params, "max_age_s": 1.0, "watchdog_timeout_s": 2.0})
+    executed = network.hear(JointState, "policy_node/executed")
+    camera = ForeignCamera(network, frame_id)
+    assert network.change(CONFIGURE, ACTIVATE)
+    with camera.running():
+        network.arm()
+        network.until(lambda: executed, 10, "commands")
+    assert process.popen.poll() is None, process.log
+    assert {message.header.frame_id for _, message in list(executed)} == {expected}
+    assert all(message.header.stamp.sec > 0 for _, message in list(executed))

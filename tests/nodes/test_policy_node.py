@@ -17,6 +17,7 @@ from std_msgs.msg import Bool, Float64
 from tiny_policy import NAN_PIXEL, SLOW_PIXEL, expected_values, write_policy
 
 from sac_ae_ros.nodes.convert import from_ns, to_ns
+from sac_ae_ros.nodes.drive import LISTEN_S
 
 PERIOD_S = 0.1
 MAX_AGE_S = 2.5 * PERIOD_S
@@ -60,6 +61,11 @@ class Robot:
         self.camera.stop()
         transitions = {"active": (DEACTIVATE, CLEANUP), "inactive": (CLEANUP,), "unconfigured": ()}
         assert self.network.change(*transitions[self.network.state()])
+
+    def activate_to_arm(self, **params: object) -> None:
+        """Active, and the next frame arms."""
+        self.activate(arm_on_activate=True, **params)
+        time.sleep(LISTEN_S)
 
     def drive(self) -> None:
         """Active, armed, and moving."""
@@ -158,7 +164,7 @@ def test_disarming_before_the_first_frame_keeps_it_from_arming_by_itself(robot):
     assert robot.network.trigger("policy_node/disarm").success
     start_s = time.monotonic()
     with robot.camera.running():
-        time.sleep(1.0)
+        time.sleep(LISTEN_S + 0.5)
         assert not robot.commands.since(start_s)
         robot.network.arm()
 
@@ -414,7 +420,7 @@ def test_where_arrival_counts_no_reason_is_about_stamps(robot):
 
 def test_the_stack_restarts_at_an_episodes_end(robot):
     ends = robot.network.node.create_publisher(Bool, "episode_end", 10)
-    robot.activate(arm_on_activate=True)
+    robot.activate_to_arm()
     robot.network.meet("policy_node")
     robot.network.until(lambda: ends.get_subscription_count(), 10, "the subscription")
     robot.network.until(lambda: robot.camera._publisher.get_subscription_count(), 10, "the subscription")
@@ -446,7 +452,7 @@ def test_a_mapping_that_does_not_fit_the_message_fails_configure_in_one_line(rob
 def action_for(robot: Robot, message: Image | CompressedImage, topic: str, **params: object) -> np.ndarray:
     """What the node executes for that one image."""
     publisher = robot.network.node.create_publisher(type(message), topic, 1)
-    robot.activate(arm_on_activate=True, **params)
+    robot.activate_to_arm(**params)
     robot.network.meet("policy_node")
     robot.network.until(lambda: publisher.get_subscription_count(), 10, "the subscription")
     message.header.stamp = robot.network.node.get_clock().now().to_msg()

@@ -1,6 +1,8 @@
 """Two nodes on one robot: neither is armed, and one that appears later is told, or stops it. Over real processes."""
 
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,8 +18,27 @@ from std_msgs.msg import Bool, Int8, String
 from std_srvs.srv import Trigger
 from tiny_policy import write_policy
 
+from sac_ae_ros.nodes.drive import LISTEN_S
 from sac_ae_ros.nodes.graph_watch import KILLED_S
 
+NEIGHBOUR = """
+import sys, rclpy
+from geometry_msgs.msg import Twist
+from rclpy.qos import DurabilityPolicy, QoSProfile
+from std_msgs.msg import Bool, Int8
+rclpy.init()
+node = rclpy.create_node("neighbour", namespace="/tested")
+latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+if sys.argv[1] == "rival":
+    publisher = node.create_publisher(Twist, "cmd_vel", 1)
+elif sys.argv[1] == "pressed":
+    publisher = node.create_publisher(Bool, "e_stop", latched)
+    publisher.publish(Bool(data=True))
+else:
+    publisher = node.create_publisher(Int8, "e_stop", 1)
+print("there", flush=True)
+rclpy.spin(node)
+"""
 LIVELY = {"image": {"freeze_timeout_s": 0.0}}
 
 
@@ -194,3 +215,31 @@ def test_a_second_deadman_stops_the_robot_whatever_both_say(network, policy):
         stopped_s = time.monotonic()
         pressed()
         assert all(each == Twist() for each in commands.since(stopped_s))
+
+
+@pytest.mark.parametrize(
+    ("neighbour", "says"),
+    [
+        ("rival", "/tested/neighbour (geometry_msgs/msg/Twist)"),
+        ("pressed", "the emergency stop is pressed"),
+        ("of another type", "/tested/neighbour (std_msgs/msg/Int8), which nobody hears"),
+    ],
+)
+def test_what_arms_by_itself_does_not_beside_what_was_there_first(network, policy, neighbour, says):
+    commands = network.hear(Twist, "cmd_vel")
+    command = [sys.executable, "-c", NEIGHBOUR, neighbour]
+    with (
+        subprocess.Popen(command, env=network.env, stdout=subprocess.PIPE, text=True) as other,
+        Camera(network).running(),
+    ):
+        try:
+            assert other.stdout is not None
+            assert other.stdout.readline() == "there\n"
+            own = {"policy": str(policy), **LIVELY, "arm_on_activate": True, "autostart": True}
+            node = network.start("policy_node", own)
+            network.until(lambda: "not armed by itself" in node.log, 20, "a refusal")
+            assert says in node.log
+            time.sleep(LISTEN_S)
+            assert all(each == Twist() for _, each in list(commands))
+        finally:
+            kill(other.pid)
