@@ -205,12 +205,17 @@ class HotSwap:
             self._closed = True
             if self._job is not None:
                 self._decide(self._job, self._failed(self._job, "the node was cleaned up meanwhile"))
-            threads = [thread for thread in (self._supervisor, self._worker) if thread is not None]
+            supervisor = self._supervisor
         deadline = time.monotonic() + timeout_s
-        for thread in threads:
-            if thread is not threading.current_thread():
-                thread.join(max(deadline - time.monotonic(), 0.0))
-        return self._worker is None or not self._worker.is_alive()
+        self._join(supervisor, deadline)
+        worker = self._worker  # which the supervisor may have begun meanwhile
+        self._join(worker, deadline)
+        return worker is None or not worker.is_alive()
+
+    @staticmethod
+    def _join(thread: threading.Thread | None, deadline: float) -> None:
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(max(deadline - time.monotonic(), 0.0))
 
     def _supervise(self, job: _Job) -> None:
         """Waits for a worker, but not for ever: an inference that hangs cannot be ended, only left behind."""
