@@ -271,6 +271,10 @@ class Drive:
         """Hears measured positions, once those of every joint are known."""
         self._joints.heard(all_fresh)
 
+    def doubt_joints(self, why: str) -> None:
+        """Takes measured positions for missing while there is a reason not to believe them; an empty one ends that."""
+        self._joints.doubt(why)
+
     def heard_camera(self, fits: bool, why: str = "") -> None:
         """Hears camera_info, where one that contradicts the policy, or `why`, keeps the robot from moving."""
         self._camera.heard(fits, why)

@@ -25,6 +25,7 @@ BEST_EFFORT = ReliabilityPolicy.BEST_EFFORT
 # Matches every publisher.
 NEWEST = QoSProfile(depth=1, reliability=BEST_EFFORT)
 MATCH_EVERY_S = 1.0
+JOINTS_EVERY_S = 0.5
 CAMERA_INFO = "camera_info: "
 MOST_TOLD = 20  # different doubts, since their texts come from outside
 
@@ -46,8 +47,10 @@ class Inputs:
         self._told: set[str] = set()
         self._judged: CameraInfo | None = None
         self._subscriptions: list[Any] = []
+        self._timers: list[Any] = []
         if loaded.joints is not None:
             self._subscribe(JointState, "joint_states", self._on_joints, QoSProfile(depth=10, reliability=BEST_EFFORT))
+            self._repeat(JOINTS_EVERY_S, self._judge_joints)
         if params.camera_info.check != "off":
             self._subscribe(CameraInfo, "camera_info", self._on_camera_info, NEWEST)
         # before the images, so that an episode's end is heard before the next episode's first frame
@@ -61,9 +64,8 @@ class Inputs:
         self._qos = NEWEST
         self._images = node.create_subscription(self._type, self._topic, on_image, self._qos)
         self.image_watch = self._image_watch()
-        self._timer = None
         if params.image.reliability == "match":
-            self._timer = node.create_timer(MATCH_EVERY_S, self._match, clock=Clock(clock_type=ClockType.STEADY_TIME))
+            self._repeat(MATCH_EVERY_S, self._match)
 
     def judge_image(self, complaints: tuple[str, ...]) -> None:
         """Takes what is doubtful about the pixels of the frame used last; each doubt is logged once."""
@@ -75,13 +77,17 @@ class Inputs:
 
     def close(self) -> None:
         """Hears nothing any more."""
-        if self._timer is not None:
-            self._node.destroy_timer(self._timer)
+        for timer in self._timers:
+            self._node.destroy_timer(timer)
         for subscription in (*self._subscriptions, self._images):
             self._node.destroy_subscription(subscription)
 
-    def _subscribe(self, kind: type, topic: str, callback: Callable[[Any], None], qos: QoSProfile) -> None:
+    def _subscribe(self, kind: type, topic: str, callback: Callable[..., None], qos: QoSProfile) -> None:
         self._subscriptions.append(self._node.create_subscription(kind, topic, callback, qos))
+
+    def _repeat(self, every_s: float, callback: Callable[[], None]) -> None:
+        clock = Clock(clock_type=ClockType.STEADY_TIME)
+        self._timers.append(self._node.create_timer(every_s, callback, clock=clock))
 
     def _image_watch(self) -> GraphWatch:
         name = "CompressedImage" if self._compressed else "Image"
@@ -98,12 +104,19 @@ class Inputs:
         self.image_watch = self._image_watch()
         self._node.get_logger().info(f"image: now subscribed {reliability.name.lower()}, as its publishers publish")
 
-    def _on_joints(self, message: JointState) -> None:
+    def _on_joints(self, message: JointState, info: dict[str, Any]) -> None:
         joints = self._loaded.joints
         if joints is not None:
-            joints.heard(message)
+            joints.heard(message, info["publication_sequence_number"])
+            self._judge_joints()
             if joints.positions is not None:
                 self._drive.heard_joints(not joints.late(time.monotonic()))
+
+    def _judge_joints(self) -> None:
+        """Tells whether two publishers tell of a joint; once they are silent, that is what is wrong."""
+        joints = self._loaded.joints
+        if joints is not None:
+            self._drive.doubt_joints(joints.contradiction(time.monotonic()))
 
     def _on_camera_info(self, message: CameraInfo) -> None:
         if self._judged is not None and _same_optics(self._judged, message):

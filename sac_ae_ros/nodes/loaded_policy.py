@@ -24,7 +24,8 @@ from sac_ae_ros.nodes.drive import Drive, Links, first_causes, make_gate, make_g
 from sac_ae_ros.nodes.fields import type_name
 from sac_ae_ros.nodes.graph_watch import GraphWatch
 from sac_ae_ros.nodes.heartbeat import Heartbeat
-from sac_ae_ros.nodes.mapping import CommandMapping, HeldJoints, stop_policy
+from sac_ae_ros.nodes.joints import HeldJoints
+from sac_ae_ros.nodes.mapping import CommandMapping, stop_policy
 from sac_ae_ros.nodes.policy_params import PolicyParams
 from sac_ae_ros.nodes.rivals import Rivals
 

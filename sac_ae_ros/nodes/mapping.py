@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import threading
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +11,6 @@ import numpy as np
 from builtin_interfaces.msg import Time
 from numpy.typing import NDArray
 from rclpy.serialization import deserialize_message, serialize_message
-from sensor_msgs.msg import JointState
 
 from sac_ae_ros.core.errors import ConfigError
 from sac_ae_ros.nodes.command_params import CommandParams
@@ -168,35 +165,3 @@ def _check_held(params: CommandParams, actions: int) -> None:
             f"command.stop: hold_measured sends measured positions, but {moving} take no positions;"
             " expected zero or custom"
         )
-
-
-class HeldJoints:
-    """The newest measured positions of some joints, from sensor_msgs/JointState; any thread may call."""
-
-    def __init__(self, joints: Sequence[str], timeout_s: float) -> None:
-        """`joints`: their names, in the actions' order; late when one was silent for `timeout_s`."""
-        self._places = {joint: i for i, joint in enumerate(joints)}
-        self._timeout_s = timeout_s
-        self._lock = threading.Lock()
-        self._positions = np.full(len(joints), np.nan)
-        self._heard_s = np.full(len(joints), -np.inf)  # steady clock
-
-    def heard(self, message: JointState) -> None:
-        """Takes the finite positions of the joints that count; the message may have others, or only some."""
-        now_s = time.monotonic()
-        with self._lock:
-            for name, position in zip(message.name, message.position, strict=False):
-                place = self._places.get(name)
-                if place is not None and np.isfinite(position):
-                    self._positions[place], self._heard_s[place] = position, now_s
-
-    @property
-    def positions(self) -> NDArray[np.float64] | None:
-        """The newest position of each joint, float64 [A]; None before all were heard."""
-        with self._lock:
-            return None if np.isnan(self._positions).any() else self._positions.copy()
-
-    def late(self, now_s: float) -> bool:
-        """Whether a joint was never heard, or not within the timeout; `now_s` as of time.monotonic."""
-        with self._lock:
-            return bool(now_s - self._heard_s.min() > self._timeout_s)

@@ -12,7 +12,8 @@ from rclpy.signals import SignalHandlerOptions
 
 from sac_ae_ros.nodes.command_params import CommandParams
 from sac_ae_ros.nodes.fields import message_class
-from sac_ae_ros.nodes.mapping import CommandMapping, HeldJoints, stop_policy
+from sac_ae_ros.nodes.joints import HeldJoints
+from sac_ae_ros.nodes.mapping import CommandMapping, stop_policy
 from sac_ae_ros.nodes.params import declare, read
 from sac_ae_ros.nodes.policy_params import PolicyParams
 

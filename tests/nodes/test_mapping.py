@@ -1,8 +1,6 @@
 """The mapping of actions to the fields of a command message, and what a stop is."""
 
 import re
-import threading
-import time
 
 import numpy as np
 import pytest
@@ -11,13 +9,12 @@ from geometry_msgs.msg import Twist, TwistWithCovariance
 from hypothesis import given
 from hypothesis import strategies as st
 from rclpy.serialization import deserialize_message, serialize_message
-from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from sac_ae_ros.core.errors import ConfigError
 from sac_ae_ros.nodes.command_params import CommandParams
-from sac_ae_ros.nodes.mapping import CommandMapping, HeldJoints, StopPolicy, stop_policy
+from sac_ae_ros.nodes.mapping import CommandMapping, StopPolicy, stop_policy
 
 TWIST = "geometry_msgs/msg/Twist"
 ARRAY = "std_msgs/msg/Float64MultiArray"
@@ -392,62 +389,3 @@ def test_what_a_stop_sends(params, stop):
 def test_a_stop_that_says_too_little_or_too_much_is_refused(params, says):
     with pytest.raises(ConfigError, match=says):
         stop_policy(params, 2)
-
-
-def joints(**positions: float) -> JointState:
-    return JointState(name=list(positions), position=list(positions.values()))
-
-
-def test_held_joints_put_together_what_several_publishers_say():
-    held = HeldJoints(("x", "y"), 0.5)
-    assert held.positions is None
-    assert held.late(time.monotonic())
-    held.heard(joints(wheel=9.0, y=2.0))
-    assert held.positions is None
-    assert held.late(time.monotonic())
-    held.heard(joints(x=1.0, hand=3.0))
-    assert held.positions.tolist() == [1.0, 2.0]
-    assert not held.late(time.monotonic())
-    assert held.late(time.monotonic() + 0.6)
-
-
-def test_held_joints_take_no_nonsense():
-    held = HeldJoints(("x", "y"), 0.5)
-    held.heard(joints(y=2.0, x=1.0))
-    held.heard(joints(x=np.nan, y=np.inf))
-    held.heard(JointState(name=["x", "y"]))  # velocities only, say
-    assert held.positions.tolist() == [1.0, 2.0]
-    mine = held.positions
-    mine[0] = 5.0
-    assert held.positions.tolist() == [1.0, 2.0]
-
-
-def test_one_silent_joint_makes_all_late():
-    held = HeldJoints(("x", "y"), 0.05)
-    held.heard(joints(x=1.0, y=2.0))
-    time.sleep(0.06)
-    held.heard(joints(x=1.5))
-    assert held.late(time.monotonic())
-    held.heard(joints(y=2.5))
-    assert not held.late(time.monotonic())
-
-
-def test_positions_of_one_message_stay_together():
-    held = HeldJoints(("x", "y"), 1.0)
-    held.heard(joints(x=0.0, y=0.0))
-    stop = threading.Event()
-
-    def speak() -> None:
-        value = 0.0
-        while not stop.is_set():
-            value += 1.0
-            held.heard(joints(x=value, y=value))
-
-    thread = threading.Thread(target=speak)
-    thread.start()
-    try:
-        pairs = [held.positions for _ in range(2000)]
-    finally:
-        stop.set()
-        thread.join()
-    assert all(x == y for x, y in pairs)

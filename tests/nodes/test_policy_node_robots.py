@@ -171,6 +171,53 @@ def test_silent_joint_states_stop_an_arm(network, tmp_path):
         assert not network.trigger("policy_node/arm").success
 
 
+@pytest.mark.parametrize("messages_before", [0, 1000])
+def test_two_publishers_of_a_joint_stop_an_arm_where_the_first_measured_it(network, tmp_path, messages_before):
+    actions = tuple(ActionSpec(name, "rad", -1.0, 1.0) for name in JOINTS)
+    start(network, tmp_path, spec={"actions": actions}, command=ARM)
+    read, sent, arm = state(network), network.hear(JointTrajectory, "cmd_vel"), Arm(network)
+    hand = network.neighbour("hand").create_publisher(JointState, "joint_states", 10)
+    network.until(arm.publisher.get_subscription_count, 10, "the subscription")
+    network.until(hand.get_subscription_count, 10, "the hand's subscription")
+    for _ in range(messages_before):
+        hand.publish(JointState(name=["finger"], position=[5.0]))
+    speaking, astray = threading.Event(), threading.Event()
+
+    def speak() -> None:
+        while speaking.is_set():
+            arm.say(0.1, 0.2)
+            other = ["shoulder", "finger"] if astray.is_set() else ["finger"]
+            hand.publish(JointState(name=other, position=[-0.8, 5.0][-len(other) :]))
+            time.sleep(0.02)
+
+    speaking.set()
+    speaker = threading.Thread(target=speak)
+    speaker.start()
+    try:
+        with Camera(network).running():
+            network.arm()
+            network.until(lambda: len(sent) > 2, 10, "commands")
+            time.sleep(0.5)
+            assert read()["stop"] is None, "each joint has one publisher"
+            astray.set()
+            network.until(lambda: read()["stop"] == "joints", 3, "a stop")
+            assert "joint_states: expected one publisher of joint 'shoulder', got two" in read()["detail"]
+            begun_s = time.monotonic()
+            time.sleep(0.5)
+            stops = [message.points[0].positions.tolist() for message in sent.since(begun_s)]
+            assert len(stops) > 2
+            assert np.allclose(stops, [[0.1, 0.2]] * len(stops)), "where the first says that it is"
+            refused = network.trigger("policy_node/arm")
+            assert not refused.success
+            assert "one publisher of joint 'shoulder'" in refused.message
+            astray.clear()
+            network.arm()
+            assert time.monotonic() - begun_s > 2.0
+    finally:
+        speaking.clear()
+        speaker.join()
+
+
 def camera_info(focal_px: float) -> CameraInfo:
     return CameraInfo(height=8, width=8, k=[focal_px, 0.0, 4.0, 0.0, focal_px, 4.0, 0.0, 0.0, 1.0])
 
