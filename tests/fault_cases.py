@@ -412,6 +412,15 @@ CASES: dict[str, Case] = {
         ARM,
         alone=True,
     ),
+    "joints told twice": Case(
+        fault_control.joints_told_twice,
+        "`command.stop: hold_measured`, a second node publishes the same joints",
+        0.0,
+        "joints",
+        ("safety", "stopped: joints … one publisher of joint"),
+        ARM,
+        alone=True,
+    ),
     "deactivated": Case(
         fault_control.deactivated,
         "while armed; stops for 0.5 s, then silence",

@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -230,6 +231,29 @@ def deactivated(case: Case, rig: Rig) -> Outcome:
         moved=moved,
         resumed_s=rig.moves(cleared_s)[0] - cleared_s,
     )
+
+
+def joints_told_twice(case: Case, network: Network, folder: Path) -> Outcome:
+    """A second node tells of the joints of an arm, from another place."""
+
+    def told(*positions: float) -> Callable[[], JointState]:
+        return lambda: JointState(name=["lift", "turn"], position=positions)
+
+    command = {"type": "std_msgs/msg/Float64MultiArray", "fields": ["data[0]", "data[1]"]}
+    command |= {"stop": "hold_measured", "joints": ["lift", "turn"]}
+    held = Float64MultiArray(data=[0.25, 0.5])
+    with closing(Rig(network, folder, nimble=True, stop=held, command=command)) as rig:
+        first, second = (
+            rig.opened(Repeated(node, JointState, "joint_states", told(*at), rate_hz=20.0, qos=10))
+            for node, at in ((network.node, (0.25, 0.5)), (network.neighbour("replay_node"), (-0.4, 0.1)))
+        )
+        rig.activate()
+        first.start()
+        rig.lens.start()
+        rig.rearm()
+        since_s = time.monotonic()
+        second.start()
+        return observe(case, rig, since_s, end=second.silence)
 
 
 def joints_silent(case: Case, network: Network, folder: Path) -> Outcome:
