@@ -24,8 +24,9 @@ from sac_ae_ros.nodes.watchdog import Watchdog
 RELEASED_S = 0.08
 # Arming that is asked for so soon after disarming may have been sent before it.
 CROSSED_S = 0.2
-# Who else commands the robot, and what an emergency stop said before this node's start, takes a while to be known.
-LISTEN_S = 1.0
+# Who else commands the robot, and what an emergency stop said before this node's start, takes a while to be known:
+# where a packet is lost, DDS repeats it with its next heartbeat, after 3 s.
+LISTEN_S = 4.0
 # Frames that were due too often are told of for so long.
 HASTE_S = 2.0
 REFUSED = "arm refused: "

@@ -27,7 +27,7 @@ from sac_ae_ros.nodes import process
 from sac_ae_ros.nodes.bridge import CvBridge
 from sac_ae_ros.nodes.clock_watch import ClockWatch
 from sac_ae_ros.nodes.convert import to_image, to_ns
-from sac_ae_ros.nodes.drive import NOT_ACTIVE, REFUSED, Drive
+from sac_ae_ros.nodes.drive import LISTEN_S, NOT_ACTIVE, REFUSED, Drive
 from sac_ae_ros.nodes.inputs import Inputs, missing_images
 from sac_ae_ros.nodes.loaded_policy import LoadedPolicy
 from sac_ae_ros.nodes.params import declare, read
@@ -131,9 +131,11 @@ class PolicyNode(LifecycleNode):
         )
         self._inputs = Inputs(self, loaded, drive, self._on_image, self._on_episode_end)
         self._switches.connect(drive)
-        where = "" if loaded.params.output == "command" else f"; commands go to {loaded.command_topic} only"
+        commands = loaded.params.output == "command"
+        where = "" if commands else f"; commands go to {loaded.command_topic} only"
         way = "call ~/arm, or release and press enable" if loaded.params.enable_required else "call ~/arm"
-        armed = "arms at the first frame" if drive.arms_itself else f"not armed: {way}"
+        first = f"the first frame after {LISTEN_S:g} s" if commands else "the first frame"
+        armed = f"arms at {first}" if drive.arms_itself else f"not armed: {way}"
         self.get_logger().info(f"active and {armed}{where}")
 
     @_transition

@@ -17,7 +17,7 @@ from std_msgs.msg import Bool
 from std_srvs.srv import Trigger
 
 from sac_ae_ros.core.command import Stop
-from sac_ae_ros.nodes.drive import LISTEN_S, Drive
+from sac_ae_ros.nodes.drive import Drive
 from sac_ae_ros.nodes.graph_watch import KILLED_S, GraphWatch, Seen
 from sac_ae_ros.nodes.heartbeat import Heartbeat
 
@@ -32,6 +32,8 @@ SAID_ONCE = (
     QoSProfile(depth=100, reliability=RELIABLE),
     QoSProfile(depth=100, reliability=BEST_EFFORT),
 )
+# What an emergency stop said before this node's start takes a while to be discovered and to arrive.
+LISTEN_S = 1.0
 SETTLE_S = 0.25
 LATER_S = 0.05
 

@@ -62,11 +62,6 @@ class Robot:
         transitions = {"active": (DEACTIVATE, CLEANUP), "inactive": (CLEANUP,), "unconfigured": ()}
         assert self.network.change(*transitions[self.network.state()])
 
-    def activate_to_arm(self, **params: object) -> None:
-        """Active, and the next frame arms."""
-        self.activate(arm_on_activate=True, **params)
-        time.sleep(LISTEN_S)
-
     def drive(self) -> None:
         """Active, armed, and moving."""
         self.activate()
@@ -420,7 +415,8 @@ def test_where_arrival_counts_no_reason_is_about_stamps(robot):
 
 def test_the_stack_restarts_at_an_episodes_end(robot):
     ends = robot.network.node.create_publisher(Bool, "episode_end", 10)
-    robot.activate_to_arm()
+    robot.activate(arm_on_activate=True)
+    time.sleep(LISTEN_S)
     robot.network.meet("policy_node")
     robot.network.until(lambda: ends.get_subscription_count(), 10, "the subscription")
     robot.network.until(lambda: robot.camera._publisher.get_subscription_count(), 10, "the subscription")
@@ -450,18 +446,23 @@ def test_a_mapping_that_does_not_fit_the_message_fails_configure_in_one_line(rob
 
 
 def action_for(robot: Robot, message: Image | CompressedImage, topic: str, **params: object) -> np.ndarray:
-    """What the node executes for that one image."""
+    """What the node executes for that image."""
     publisher = robot.network.node.create_publisher(type(message), topic, 1)
-    robot.activate_to_arm(**params)
+    robot.activate(**params)
     robot.network.meet("policy_node")
     robot.network.until(lambda: publisher.get_subscription_count(), 10, "the subscription")
-    message.header.stamp = robot.network.node.get_clock().now().to_msg()
     start_s = time.monotonic()
-    publisher.publish(message)
-    executed = robot.network.until(lambda: robot.executed.since(start_s), 10, "a command")[0]
+
+    def executed() -> list[JointState]:
+        message.header.stamp = robot.network.node.get_clock().now().to_msg()
+        publisher.publish(message)
+        robot.network.trigger("policy_node/arm")
+        return robot.executed.since(start_s)
+
+    position = robot.network.until(executed, 10, "a command")[0].position
     robot.network.node.destroy_publisher(publisher)
     robot.to_unconfigured()
-    return np.array(executed.position)
+    return np.array(position)
 
 
 RED, BLUE = 135, 90

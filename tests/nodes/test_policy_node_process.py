@@ -180,7 +180,9 @@ def test_a_parameter_of_the_wrong_type_ends_the_process_in_one_line(network):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_while_armed_sends_stops_and_ends_cleanly(network, policy, number):
-    process = network.start("policy_node", {"policy": str(policy), "arm_on_activate": True})
+    process = network.start(
+        "policy_node", {"policy": str(policy), "image.freeze_timeout_s": 0.0, "arm_on_activate": True}
+    )
     commands = network.hear(Twist, "cmd_vel")
     assert network.change(CONFIGURE, ACTIVATE)
     with Camera(network).running():
@@ -197,7 +199,9 @@ def test_a_signal_while_armed_sends_stops_and_ends_cleanly(network, policy, numb
 
 
 def test_a_signal_is_taken_while_inference_hangs(network, policy):
-    process = network.start("policy_node", {"policy": str(policy), "arm_on_activate": True})
+    process = network.start(
+        "policy_node", {"policy": str(policy), "image.freeze_timeout_s": 0.0, "arm_on_activate": True}
+    )
     commands = network.hear(Twist, "cmd_vel")
     assert network.change(CONFIGURE, ACTIVATE)
     camera = Camera(network)
@@ -217,7 +221,7 @@ def test_a_signal_is_taken_while_inference_hangs(network, policy):
 
 def test_a_paused_clock_cannot_silence_the_watchdog(network, policy):
     clock = network.node.create_publisher(Clock, "/clock", 1)
-    params = {"policy": str(policy), "arm_on_activate": True, "use_sim_time": True}
+    params = {"policy": str(policy), "image.freeze_timeout_s": 0.0, "arm_on_activate": True, "use_sim_time": True}
     process = network.start("policy_node", params)
     commands = network.hear(Twist, "cmd_vel")
     assert network.change(CONFIGURE, ACTIVATE)
@@ -268,7 +272,7 @@ def test_twist_stamped(network, policy):
         "fields": ["twist.linear.x", "twist.angular.z"],
         "frame_id": "wheels",
     }
-    params = {"policy": str(policy), "arm_on_activate": True, "command": command}
+    params = {"policy": str(policy), "image.freeze_timeout_s": 0.0, "arm_on_activate": True, "command": command}
     network.start("policy_node", params, remaps=("cmd_vel:=wheels/command", "image:=front/image"))
     assert network.change(CONFIGURE, ACTIVATE)
     with Camera(network, topic="front/image").running():
@@ -308,7 +312,7 @@ def test_images_of_another_transport_are_named_where_arming_is_refused(network, 
 def test_float64_multi_array_must_say_what_a_stop_is(network, policy):
     commands = network.hear(Float64MultiArray, "cmd_vel")
     command = {"type": "std_msgs/msg/Float64MultiArray", "fields": ["data[1]", "data[0]"]}
-    params = {"policy": str(policy), "arm_on_activate": True, "command": command}
+    params = {"policy": str(policy), "image.freeze_timeout_s": 0.0, "arm_on_activate": True, "command": command}
     process = network.start("policy_node", params)
     assert not network.change(CONFIGURE)
     assert "command.stop: expected zero, custom or hold_measured" in process.log
@@ -339,6 +343,7 @@ def armed_node(monkeypatch, policy) -> Iterator[policy_node.PolicyNode]:
     for name, value in OWN.items():
         monkeypatch.setenv(name, value)
     arguments = ["--ros-args", "-p", f"policy:={policy}", "-p", "arm_on_activate:=true"]
+    arguments += ["-p", "image.freeze_timeout_s:=0.0"]
     rclpy.init(args=arguments, domain_id=domain_id(), signal_handler_options=SignalHandlerOptions.NO)
     node = policy_node.PolicyNode()
     assert node.trigger_configure() is TransitionCallbackReturn.SUCCESS
@@ -380,6 +385,7 @@ def test_a_node_that_ends_cannot_be_activated(monkeypatch, policy, when):
     for name, value in OWN.items():
         monkeypatch.setenv(name, value)
     arguments = ["--ros-args", "-p", f"policy:={policy}", "-p", "arm_on_activate:=true"]
+    arguments += ["-p", "image.freeze_timeout_s:=0.0"]
     rclpy.init(args=arguments, domain_id=domain_id(), signal_handler_options=SignalHandlerOptions.NO)
     node, drives = policy_node.PolicyNode(), []
     try:

@@ -136,7 +136,11 @@ def driving(network: Network, launched: Callable[..., Launched], words: list[str
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_an_armed_node_whose_launch_is_killed_sends_its_stops_and_ends(network, launched, policy, number):
-    node, commands = driving(network, launched, command("policy_node", f"policy:={policy}", "arm_on_activate:=true"))
+    node, commands = driving(
+        network,
+        launched,
+        command("policy_node", f"policy:={policy}", "arm_on_activate:=true", "image.freeze_timeout_s:=0.0"),
+    )
     with Camera(network).running():
         network.until(lambda: len(commands) > 3, 10, "commands")
         ended_s = node.end_launch(number)
@@ -175,7 +179,7 @@ def test_every_node_ends_with_its_launch(network, launched, tmp_path, node, read
 
 
 def test_a_node_that_no_launch_file_started_outlives_its_parent(network, launched, policy):
-    words = command("policy_node", f"policy:={policy}", "arm_on_activate:=true")
+    words = command("policy_node", f"policy:={policy}", "arm_on_activate:=true", "image.freeze_timeout_s:=0.0")
     node, commands = driving(network, launched, words, variable="ANYTHING_ELSE")
     with Camera(network).running():
         network.until(lambda: len(commands) > 3, 10, "commands")

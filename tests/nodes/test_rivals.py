@@ -18,7 +18,6 @@ from std_msgs.msg import Bool, Int8, String
 from std_srvs.srv import Trigger
 from tiny_policy import write_policy
 
-from sac_ae_ros.nodes.drive import LISTEN_S
 from sac_ae_ros.nodes.graph_watch import KILLED_S
 
 NEIGHBOUR = """
@@ -238,8 +237,9 @@ def test_what_arms_by_itself_does_not_beside_what_was_there_first(network, polic
             own = {"policy": str(policy), **LIVELY, "arm_on_activate": True, "autostart": True}
             node = network.start("policy_node", own)
             network.until(lambda: "not armed by itself" in node.log, 20, "a refusal")
+            assert "active and arms at the first frame after 4 s" in node.log
             assert says in node.log
-            time.sleep(LISTEN_S)
+            time.sleep(1.0)
             assert all(each == Twist() for _, each in list(commands))
         finally:
             kill(other.pid)
