@@ -173,7 +173,7 @@ class Drive:
         self.disarms = 0
         self._disarmed_s = -CROSSED_S
         self.trouble_at_start = ""  # why it did not arm by itself
-        self._arms_itself = params.arm_on_activate  # at the first used frame, unless disarmed before
+        self._arms_itself = params.arm_on_activate  # at a used frame, unless disarmed before
         listen_s = LISTEN_S if params.output == "command" else 0.0
         self._listen_until_s = time.monotonic() + listen_s  # before that it does not arm by itself
         self._arming = threading.Lock()  # between whoever arms and whoever disarms

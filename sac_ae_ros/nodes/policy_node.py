@@ -108,7 +108,7 @@ class PolicyNode(LifecycleNode):
 
     @_transition
     def on_activate(self, _: LifecycleState) -> None:
-        """Starts inference; with arm_on_activate the first used frame arms."""
+        """Starts inference; with arm_on_activate a used frame arms."""
         loaded = self._ready()
         with self._idle_lock:
             drive = self._drive = loaded.drive(self._switches.e_stop, self._find_obstacle, self._held)
