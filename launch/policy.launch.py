@@ -63,7 +63,9 @@ def generate_launch_description() -> LaunchDescription:
         DeclareLaunchArgument("autostart", default_value="true", description="configure and activate the node"),
         DeclareLaunchArgument("use_respawn", default_value="false", description="start the node anew when it dies"),
         DeclareLaunchArgument(
-            "arm_on_activate", default_value="false", description="arm unasked after 4 s (shadow: at the first frame): for simulation only"
+            "arm_on_activate",
+            default_value="false",
+            description="arm unasked after 4 s (shadow: at the first frame): for simulation only",
         ),
         DeclareLaunchArgument("log_level", default_value="info", description="debug, info, warn or error"),
     ]

@@ -165,7 +165,8 @@ class PolicyParams:
         high=HOUR_S,
     )
     arm_on_activate: bool = parameter(
-        False, "arm unasked at the first frame used after 4 s (shadow: at once), unless disarmed before: for simulation only"
+        False,
+        "arm unasked at the first frame used after 4 s (shadow: at once), unless disarmed before: for simulation only",
     )
     enable_required: bool = parameter(
         False, "move only while `enable` (Bool) is true and keeps coming; false, then true also arms"
