@@ -222,6 +222,7 @@ def test_after_a_node_that_was_armed_others_are_looked_for_as_long_as_discovery_
         assert all("disarm" in each.asked for each in found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [("state",), ("state", "--json"), ("arm",)])
 def test_another_node_that_shows_late_is_refused(network, tmp_path, words):
     started(network, tmp_path)
@@ -234,6 +235,7 @@ def test_another_node_that_shows_late_is_refused(network, tmp_path, words):
     assert "arm" not in twin.asked
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("verb", ["arm", "state"])
 def test_another_publisher_of_the_state_is_refused(network, tmp_path, verb):
     started(network, tmp_path)
@@ -243,6 +245,7 @@ def test_another_publisher_of_the_state_is_refused(network, tmp_path, verb):
     assert f"publishes {NAME}/state, found 2" in err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("state", ["", json.dumps({**STATE, "armed": False}), "[]"])
 def test_an_arming_that_the_state_does_not_show_is_taken_back(network, state):
     node = Impostor(network, "other", state)
@@ -252,6 +255,7 @@ def test_an_arming_that_the_state_does_not_show_is_taken_back(network, state):
     assert node.asked == ["arm", "disarm"]
 
 
+@pytest.mark.slow
 def test_an_arming_beside_a_publisher_that_shows_after_it_is_taken_back(network):
     node = Impostor(network, "other", json.dumps({**STATE, "armed": False}))
     node.on_arm = lambda: time.sleep(1.0)
@@ -287,6 +291,7 @@ def test_an_arming_of_which_nobody_could_be_told_is_taken_back(network, target):
     assert node.asked == ["arm", "disarm"]
 
 
+@pytest.mark.slow
 def test_other_outputs_that_cannot_be_written_to_are_no_refusals(network):
     node = Impostor(network, "other", json.dumps(STATE))
     node.message = "disarmed"
