@@ -83,6 +83,7 @@ def started(network: Network, tmp_path: Path, *transitions: int, **params):
     return process
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [("arm",), ("disarm",), ("state",), ("disarm", "--all")])
 def test_where_no_policy_node_is_one_line_says_so(network, words):
     code, out, err = sac_ae(network, *words, "--timeout", "1")
@@ -119,6 +120,7 @@ def test_a_node_is_armed_looked_at_and_disarmed(network, tmp_path):
     assert json.loads(sac_ae(network, "state", NAME, "--json")[1])["armed"] is False
 
 
+@pytest.mark.slow
 def test_a_wrong_name_is_told_with_the_right_one(network, tmp_path):
     started(network, tmp_path)
     code, out, err = sac_ae(network, "disarm", "--timeout", "2")
@@ -150,6 +152,7 @@ def test_two_nodes_of_one_name_are_not_armed_but_both_disarmed(network, tmp_path
         network.until(lambda: set().union(*(heard("disarms", n) for n in range(1, 20))) == {"command", "shadow"})
 
 
+@pytest.mark.slow
 def test_only_policy_nodes_are_all(network, tmp_path):
     """A drone's driver may offer ~/arm and ~/disarm as well."""
     called = []
@@ -185,6 +188,7 @@ def test_an_arming_that_is_not_answered_is_taken_back(network, hung):
     assert hung == ["arm", "disarm"]
 
 
+@pytest.mark.slow
 def test_an_arming_that_is_interrupted_is_taken_back(network, hung):
     command = [sys.executable, "-m", "sac_ae_ros.cli", "arm", f"{NAMESPACE}/hung", "--timeout", "60"]
     with subprocess.Popen(command, cwd=ROOT, env=network.env, stderr=subprocess.PIPE, text=True) as arming:
@@ -195,6 +199,7 @@ def test_an_arming_that_is_interrupted_is_taken_back(network, hung):
     assert hung == ["arm", "disarm"]
 
 
+@pytest.mark.slow
 def test_a_node_that_shows_late_is_disarmed_too_if_the_first_was_not_armed(network, tmp_path):
     """DDS may lose the word of a node: it may be the one that drives."""
     started(network, tmp_path)
@@ -208,6 +213,7 @@ def test_a_node_that_shows_late_is_disarmed_too_if_the_first_was_not_armed(netwo
     assert "disarm" in twin.asked
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("twins", [0, 1])
 def test_after_a_node_that_was_armed_others_are_looked_for_as_long_as_discovery_takes(network, tmp_path, twins):
     started(network, tmp_path, CONFIGURE, ACTIVATE)
@@ -268,6 +274,7 @@ def test_an_arming_beside_a_publisher_that_shows_after_it_is_taken_back(network)
     assert "disarm" in node.asked
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", ["/dev/full", "a reader that has gone"])
 def test_an_arming_of_which_nobody_could_be_told_is_taken_back(network, target):
     node = Impostor(network, "other", json.dumps(STATE))
@@ -320,6 +327,7 @@ NAMES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_a_name_that_no_node_can_have_is_one_line(network, name):
     for verb in ("arm", "disarm", "state"):
@@ -329,6 +337,7 @@ def test_a_name_that_no_node_can_have_is_one_line(network, name):
         assert err.isprintable()
 
 
+@pytest.mark.slow
 def test_answers_are_printed_up_to_a_length(network):
     node = Impostor(network, "other")
     node.message = "x\x1b" * 10**6
@@ -338,6 +347,7 @@ def test_answers_are_printed_up_to_a_length(network):
     assert out.isprintable()
 
 
+@pytest.mark.slow
 def test_a_state_that_is_none_is_one_line(network):
     node = Impostor(network, "other", "{")
     for text in ("[]", json.dumps({**STATE, "armed": "false"}), json.dumps({**STATE, "detail": "x" * 10**6})):
