@@ -78,6 +78,7 @@ def hold(stamps_s: Floats, recorded_stamps_s: Floats, recorded: Floats, longest_
     return held
 
 
+@np.errstate(over="ignore", invalid="ignore")  # numbers near the largest float64 give infinite errors
 def compare(
     stamps_s: Floats,
     policy: Floats,
@@ -98,19 +99,6 @@ def compare(
         period_s: the policy period.
         max_shift_s: how far the two are shifted against each other, either way.
     """
-    with np.errstate(over="ignore", invalid="ignore"):  # numbers near the largest float64 give infinite errors
-        return _compare(stamps_s, policy, recorded_stamps_s, recorded, actions, period_s, max_shift_s)
-
-
-def _compare(
-    stamps_s: Floats,
-    policy: Floats,
-    recorded_stamps_s: Floats,
-    recorded: Floats,
-    actions: Sequence[ActionSpec],
-    period_s: float,
-    max_shift_s: float,
-) -> dict[str, ActionErrors]:
     longest_s = GAP_PERIODS * period_s
     held = hold(stamps_s, recorded_stamps_s, recorded, longest_s)
     steps = int(max_shift_s / period_s * SHIFTS_PER_PERIOD + 1e-9)
