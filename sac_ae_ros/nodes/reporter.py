@@ -95,7 +95,8 @@ class Reporter:
         now_s = time.monotonic()
         is_due = now_s - self._diagnosed_s >= DIAGNOSTICS_EVERY_S
         if is_due or gate != self._told:
-            self._bars = self._look(parts, gate).settled(self._bars)
+            bars = self._look(parts, gate)
+            self._bars = bars.settled(self._bars)
             self._unheard = parts.loaded.unheard() if parts.loaded and parts.drive else ""
         self._log(parts, gate)
         self._log_bars(parts, gate, now_s)
@@ -105,7 +106,7 @@ class Reporter:
             self._state_publisher.publish(String(data=state))
         if is_due:
             self._diagnosed_s = now_s
-            self._diagnostics.publish(self._diagnose(parts, gate))
+            self._diagnostics.publish(self._diagnose(parts, gate, bars))
 
     def _log(self, parts: Parts, gate: GateState) -> None:
         log, told, drive = self._node.get_logger(), self._told, parts.drive
@@ -188,20 +189,19 @@ class Reporter:
             "reload": outcome and {"ok": outcome.ok, "version": outcome.version, "text": outcome.text},
         }
 
-    def _diagnose(self, parts: Parts, gate: GateState) -> DiagnosticArray:
+    def _diagnose(self, parts: Parts, gate: GateState, bars: Bars) -> DiagnosticArray:
         array = DiagnosticArray()
         array.header.stamp = self._node.get_clock().now().to_msg()
         seen = parts.inputs.image_watch.look() if parts.inputs is not None else None
-        array.status = [self._safety(parts, gate)]
+        array.status = [self._safety(parts, gate, bars)]
         if parts.loaded is not None:
             array.status += [self._policy(parts, parts.loaded), self._command(parts.loaded, parts.rivals)]
         if parts.drive is not None and parts.inputs is not None and seen is not None:
             array.status.append(self._images(parts.drive, parts.inputs, seen))
         return array
 
-    def _safety(self, parts: Parts, gate: GateState) -> DiagnosticStatus:
+    def _safety(self, parts: Parts, gate: GateState, bars: Bars) -> DiagnosticStatus:
         drive, params = parts.drive, parts.loaded.params if parts.loaded else None
-        bars = self._look(parts, gate)
         complaints: tuple[str, ...] = ()
         if drive and params:
             required = {"enable_required": params.enable_required, "e_stop_required": params.e_stop_required}
