@@ -5,8 +5,8 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 # Passed through: PIP_ARGS to pip, POLICY (a .onnx file) and ARGS to the command, PYTHON chooses the interpreter,
-# JOBS says how many files of tests run at once (auto: one a core; 0: one, in this process). Those of nodes come last, two
-# at a time, since they wait for each other's answers most of the time but not for a busy machine.
+# JOBS says how many files of tests run at once (auto: one a core; 0: one, in this process). Those of nodes come last, three
+# at a time: they wait for each other's answers most of the time, which a busy machine would delay.
 PIP_ARGS ?=
 POLICY ?=
 ARGS ?=
@@ -111,7 +111,7 @@ test: lint browser ## Run the linters and every test but the slow ones
 	    if [ $$own != 5 ] && { [ $$code = 5 ] || [ $$code = 0 ]; }; then code=$$own; fi
 	}
 	run -m 'not slow and not real_time' -n $(JOBS) --maxprocesses 4 --dist loadfile
-	run -m 'not slow and real_time' -n $(JOBS) --maxprocesses 2 --dist loadfile
+	run -m 'not slow and real_time' -n $(if $(filter auto,$(JOBS)),3,$(JOBS)) --maxprocesses 3 --dist loadfile
 	exit $$code
 
 .PHONY: test-slow
