@@ -81,11 +81,18 @@ class LoadedPolicy:
         """Its name, such as geometry_msgs/msg/Twist."""
         return type_name(self.command_class)
 
-    def drive(self, e_stop: Heartbeat, obstacle: Callable[[], str], held: Iterable[Stop]) -> Drive:
-        """A fresh activation, disarmed; `held` is what the one before left for ~/arm to clear."""
+    def drive(
+        self, e_stop: Heartbeat, obstacle: Callable[[], str], held: Iterable[Stop], listen_until_s: float
+    ) -> Drive:
+        """A fresh activation, disarmed.
+
+        `held` is what the one before left for ~/arm to clear. Before `listen_until_s`, by time.monotonic(), nothing
+        arms what commands a robot.
+        """
         simulated = self._node.get_clock().ros_time_is_active  # type: ignore[attr-defined]
         clock_ns = (lambda: self._now().nanoseconds) if simulated else time.monotonic_ns
-        links = Links(self.send, self.send_stop, e_stop, obstacle, self.probes, clock_ns)
+        listen_until_s = listen_until_s if self.params.output == "command" else 0.0
+        links = Links(self.send, self.send_stop, e_stop, obstacle, self.probes, clock_ns, listen_until_s)
         return Drive(self.policy, self.params, self._gate(held), links)
 
     def unheard(self) -> str:

@@ -27,7 +27,7 @@ from sac_ae_ros.nodes import process
 from sac_ae_ros.nodes.bridge import CvBridge
 from sac_ae_ros.nodes.clock_watch import ClockWatch
 from sac_ae_ros.nodes.convert import to_image, to_ns
-from sac_ae_ros.nodes.drive import LISTEN_S, NOT_ACTIVE, REFUSED, Drive
+from sac_ae_ros.nodes.drive import NOT_ACTIVE, REFUSED, Drive
 from sac_ae_ros.nodes.inputs import Inputs, missing_images
 from sac_ae_ros.nodes.loaded_policy import LoadedPolicy
 from sac_ae_ros.nodes.params import declare, read
@@ -111,7 +111,9 @@ class PolicyNode(LifecycleNode):
         """Starts inference; with arm_on_activate a used frame arms."""
         loaded = self._ready()
         with self._idle_lock:
-            drive = self._drive = loaded.drive(self._switches.e_stop, self._find_obstacle, self._held)
+            switches = self._switches
+            drive = loaded.drive(switches.e_stop, self._find_obstacle, self._held, switches.listen_until_s)
+            self._drive = drive
             self._graph_s = 0.0
             if self._keeps_disarmed:
                 drive.disarm()
@@ -134,8 +136,9 @@ class PolicyNode(LifecycleNode):
         commands = loaded.params.output == "command"
         where = "" if commands else f"; commands go to {loaded.command_topic} only"
         way = "call ~/arm, or release and press enable" if loaded.params.enable_required else "call ~/arm"
-        first = f"the first frame after {LISTEN_S:g} s" if commands else "the first frame"
-        armed = f"arms at {first}" if drive.arms_itself else f"not armed: {way}"
+        left_s = drive.listening_s
+        soon, later = (f", in {left_s:.1f} s", f" after {left_s:.1f} s") if left_s else ("", "")
+        armed = f"arms at the first frame{later}" if drive.arms_itself else f"not armed: {way}{soon}"
         self.get_logger().info(f"active and {armed}{where}")
 
     @_transition
@@ -361,17 +364,13 @@ class PolicyNode(LifecycleNode):
                 return False
         return drive.disarm()
 
-    async def _arm(self) -> tuple[bool, str]:
+    def _arm(self) -> tuple[bool, str]:
         """Arms; returns whether it did, and what to answer: why not, or what keeps the commands from the robot."""
         drive, loaded = self._drive, self._loaded
         if drive is None or loaded is None:
             return False, f"{REFUSED}{NOT_ACTIVE}"
-        disarms = drive.disarms
-        await self._switches.listen_for_e_stop()
-        if self._drive is not drive:
-            return False, "arm refused: the node was deactivated meanwhile; call ~/arm again"
         try:
-            drive.arm(disarms)
+            drive.arm()
         except SacAeError as error:
             inputs = self._inputs
             missing = () if inputs is None else missing_images(drive.state.causes, inputs.image_watch.look())

@@ -19,7 +19,9 @@ from std_msgs.msg import String
 from std_srvs.srv import Trigger
 from tiny_policy import write_policy
 
-from sac_ae_ros.nodes.arming import DISCOVERY_S, LATCHED, render
+from sac_ae_ros.nodes.arming import LATCHED, render
+from sac_ae_ros.nodes.graph_watch import DISCOVERY_S
+from sac_ae_ros.nodes.policy_state import LISTENS
 
 NAME = f"{NAMESPACE}/policy_node"
 LOOKING = "looking for other nodes of this name, for "
@@ -54,6 +56,7 @@ class Impostor:
         self.asked: list[str] = []
         self.on_arm = lambda: None
         self.message = ""
+        self.refusals: list[str] = []  # what it answers to `~/arm` first
         self._node, self._name = network.node, name
         for service in ("arm", "disarm", "reload", "rollback"):
             network.node.create_service(Trigger, f"{name}/{service}", self._answering(service))
@@ -69,6 +72,9 @@ class Impostor:
             self.asked.append(service)
             if service == "arm":
                 self.on_arm()
+                if self.refusals:
+                    response.message = self.refusals.pop(0)
+                    return response
             response.success, response.message = True, self.message or f"{service}ed"
             return response
 
@@ -179,6 +185,18 @@ def hung(network) -> list[str]:
     for name, callback in (("arm", on_arm), ("disarm", on_disarm)):
         network.node.create_service(Trigger, f"hung/{name}", callback, callback_group=ReentrantCallbackGroup())
     return asked
+
+
+def test_a_node_that_still_listens_for_others_is_asked_again(network):
+    node = Impostor(network, "other", json.dumps(STATE))
+    listens = f"arm refused: the node {LISTENS} 0.4 s more"
+    node.refusals = [listens, listens]
+    assert sac_ae(network, "arm", f"{NAMESPACE}/other") == (
+        0,
+        f"{NAMESPACE}/other: armed",
+        f"{NAMESPACE}/other: not yet, asking again: {listens}",
+    )
+    assert node.asked == ["arm"] * 3
 
 
 def test_an_arming_that_is_not_answered_is_taken_back(network, hung):
