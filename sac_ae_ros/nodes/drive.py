@@ -155,7 +155,7 @@ class Drive:
             budget=FrameBudget(policy.spec.control_period_ns, links.clock_ns),
         )
         self._pipeline = ImageToCommand(policy, gate, links.send, watching)
-        self.input = InputWatch(period_s)
+        self.input = InputWatch(period_s, lambda: links.clock_ns() * 1e-9)
         self._enable = Heartbeat(Stop.ENABLE, "the enable switch", "is off")
         self._camera = Heartbeat(Stop.CAMERA, "camera_info", "contradicts the policy")
         self._joints = Heartbeat(Stop.JOINTS, "joint_states", "lack a joint")
@@ -172,7 +172,7 @@ class Drive:
         self.trouble_at_start = ""  # why it did not arm by itself
         self._arms_itself = params.arm_on_activate  # at a used frame, unless disarmed before
         self._arming = threading.Lock()  # between whoever arms and whoever disarms
-        self._clock = ""  # what was last wrong with it
+        self._clock = self._clock_stop = ""  # what was last wrong with it, and what was when that stopped the robot
         self._released_s: float | None = None  # since when enable has said false
         self.timeout_s = timeout_s(params, period_s)
         self._beats = (self._enable, links.e_stop, self._camera, self._joints, self.rivals)
@@ -227,7 +227,7 @@ class Drive:
         is_clock = isinstance(error, StampError)
         self._watchdog.blame(Stop.CLOCK if is_clock else Stop.STALE)
         if is_clock:
-            self._clock = str(error)
+            self._blame_clock(str(error))
         if isinstance(error, PaceError):
             self._haste = time.monotonic(), str(error)
         self.input.refused(time.monotonic(), str(error))
@@ -282,7 +282,7 @@ class Drive:
 
     def clock_jumped(self, by_s: float) -> None:
         """Stops the robot: nobody knows how old the frames are. The cause is over at once, the latch is not."""
-        self._clock = f"the clock jumped by {by_s:+.3g} s"
+        self._blame_clock(f"the clock jumped by {by_s:+.3g} s")
         self._gate.report(Stop.CLOCK, True)
         self._gate.report(Stop.CLOCK, False)
 
@@ -290,7 +290,7 @@ class Drive:
         """Puts late frames down to the clock while it stands still; 0: it goes on."""
         self.paused = f"the clock has stood still for {for_s:.2f} s; see who publishes /clock" if for_s else ""
         if for_s:
-            self._clock = self.paused
+            self._blame_clock(self.paused)
             self._watchdog.blame(Stop.CLOCK)
 
     def arm(self) -> None:
@@ -301,7 +301,6 @@ class Drive:
                 an obstacle or may not have everybody yet, or the robot was disarmed since.
         """
         self._arm(self._gate.arm)
-        self._clock = ""
 
     def arm_refusal(self, obstacle: str) -> str:
         """Why `arm` would be refused at this moment, beside that `obstacle` in the ROS graph; empty if it would not.
@@ -336,8 +335,12 @@ class Drive:
         self._watchdog.end()
 
     def explain(self, causes: Iterable[Stop]) -> str:
-        """What is behind these causes, in words."""
+        """What is behind these causes at this moment, in words."""
         return "; ".join(filter(None, (self._explain(cause) for cause in sorted(causes))))
+
+    def why_stopped(self, cause: Stop) -> str:
+        """What was behind this cause when it stopped the robot, in words; ask soon after it has."""
+        return self._clock_stop if cause is Stop.CLOCK and self._clock_stop else self._explain(cause)
 
     def _explain(self, cause: Stop) -> str:
         now_s = time.monotonic()
@@ -358,6 +361,12 @@ class Drive:
             late = self.input.why_late(now_s, self._watchdog.late_s)
             return self.input.why_unused(now_s, self.timeout_s) or self._lateness(late)
         return ""
+
+    def _blame_clock(self, why: str) -> None:
+        """Says what is wrong with the clock; what stopped the robot is the first that was."""
+        self._clock = why
+        if Stop.CLOCK not in self._gate.state.latched:
+            self._clock_stop = why
 
     def _lateness(self, known: str) -> str:
         """What made a frame late that has been used since: a pause of this process, or what else is `known`."""

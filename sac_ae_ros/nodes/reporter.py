@@ -114,7 +114,7 @@ class Reporter:
         if drive is None:
             self._detail, self._level = "", Level.NORMAL
         elif gate.stop is not None and gate.stop is not told.stop:
-            self._detail = printable(drive.explain([gate.stop]))
+            self._detail = printable(drive.why_stopped(gate.stop))
             way = "" if gate.held else " or release and press enable"
             reason = f"{gate.stop.value}: {self._detail}" if self._detail else gate.stop.value
             log.error(f"stopped: {reason}; call ~/arm{way} once the cause has ended")
@@ -124,7 +124,7 @@ class Reporter:
             log.error(f"not armed by itself: {printable(drive.trouble_at_start)}; call ~/arm")
             drive.trouble_at_start = ""
         for cause in sorted(gate.latched - told.latched - {gate.stop}):
-            why = printable(drive.explain([cause])) if drive else ""
+            why = printable(drive.why_stopped(cause)) if drive else ""
             log.error(f"stopped also by {cause.value}: {why}".removesuffix(": "))
         if gate.armed != told.armed:
             log.info("armed" if gate.armed else "disarmed")
@@ -308,8 +308,8 @@ def _without_numbers(bars: Bars) -> tuple[str, str]:
 
 def _silence(facts: InputFacts, period_s: float) -> str:
     """That no image has come for long, though not for the watchdog's timeout; else empty."""
-    silent = facts.silent_s > GAP_PERIODS * period_s or (facts.received > 1 and not facts.rate_hz)
-    return f"no image for {facts.silent_s:.2f} s" if silent else ""
+    silent = facts.quiet_s > GAP_PERIODS * period_s or (facts.received > 1 and not facts.rate_hz)
+    return f"no image for {facts.quiet_s:.2f} s" if silent else ""
 
 
 def _slowness(facts: InputFacts, period_s: float) -> tuple[str, ...]:

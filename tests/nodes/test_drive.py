@@ -12,7 +12,7 @@ import pytest
 from tiny_policy import SPEC, write_policy
 
 from sac_ae_ros.core.command import Stop
-from sac_ae_ros.core.errors import ArmError, ImageError
+from sac_ae_ros.core.errors import ArmError, ImageError, StampError
 from sac_ae_ros.core.image import Image
 from sac_ae_ros.core.pipeline import Step
 from sac_ae_ros.core.policy import OnnxPolicy
@@ -319,6 +319,36 @@ def test_a_command_that_comes_too_late_is_not_sent_even_if_the_whole_process_sle
     assert not armed.see().sent
     assert armed.drive.state.stop is Stop.HUNG
     assert armed.drive.explain([Stop.HUNG]).startswith("no frame was used for 0.3")
+
+
+def test_what_is_wrong_with_the_clock_later_does_not_hide_what_stopped_the_robot(armed):
+    armed.drive.clock_jumped(-10.0)
+    armed.drive.refuse(StampError("expected a stamp at most 0.1 s ahead, got one of 10.000 s"))
+    armed.drive.clock_paused(0.5)
+    assert armed.drive.state.stop is Stop.CLOCK
+    assert armed.drive.why_stopped(Stop.CLOCK) == "the clock jumped by -10 s"
+    assert "stood still for 0.50 s" in armed.drive.explain([Stop.CLOCK]), "what lasts"
+    armed.drive.clock_paused(0.0)
+    armed.see(FEWEST_TICKS)
+    armed.drive.arm()
+    armed.drive.clock_jumped(20.0)
+    assert armed.drive.why_stopped(Stop.CLOCK) == "the clock jumped by +20 s"
+
+
+def test_a_camera_is_judged_by_its_own_time():
+    passed_s = 100.0
+    watch = InputWatch(0.1, lambda: passed_s)
+    start_s = time.monotonic()
+    for count in range(4):  # 20 Hz in a simulation at a tenth of real time
+        passed_s = 100.0 + 0.05 * count
+        watch.received(start_s + 0.5 * count, count)
+    facts = watch.facts(start_s + 1.9)
+    assert facts.rate_hz == pytest.approx(20.0)
+    assert facts.quiet_s == 0.0
+    assert facts.silent_s == pytest.approx(0.4)
+    passed_s = 5.0  # set back, as by a new simulation
+    watch.received(start_s + 2.0, 4)
+    assert watch.facts(start_s + 2.0).quiet_s == 0.0
 
 
 @pytest.mark.parametrize("rig", [ANY_RATE], indirect=True)
