@@ -22,7 +22,7 @@ from sac_ae_ros.core.trial import Probes
 from sac_ae_ros.nodes.convert import forward_header, to_ns
 from sac_ae_ros.nodes.drive import Drive, Links, first_causes, make_gate, make_guard, make_view
 from sac_ae_ros.nodes.fields import type_name
-from sac_ae_ros.nodes.graph_watch import GraphWatch
+from sac_ae_ros.nodes.graph_watch import GraphWatch, Seen
 from sac_ae_ros.nodes.heartbeat import Heartbeat
 from sac_ae_ros.nodes.joints import HeldJoints
 from sac_ae_ros.nodes.mapping import CommandMapping, stop_policy
@@ -95,9 +95,8 @@ class LoadedPolicy:
         links = Links(self.send, self.send_stop, e_stop, obstacle, self.probes, clock_ns, listen_until_s)
         return Drive(self.policy, self.params, self._gate(held), links)
 
-    def unheard(self) -> str:
-        """Why no subscriber gets the commands, where all of them take another type; empty otherwise."""
-        seen = self.command_watch.look()
+    def unheard(self, seen: Seen) -> str:
+        """Why no subscriber that is `seen` gets the commands, where all of them take another type; empty otherwise."""
         types = {each.type for each in seen.subscribers}
         return seen.complaints[0] if types and self.command_type not in types else ""
 

@@ -28,6 +28,7 @@ from sac_ae_ros.nodes.bridge import CvBridge
 from sac_ae_ros.nodes.clock_watch import ClockWatch
 from sac_ae_ros.nodes.convert import to_image, to_ns
 from sac_ae_ros.nodes.drive import NOT_ACTIVE, REFUSED, Drive
+from sac_ae_ros.nodes.graph_watch import Seen
 from sac_ae_ros.nodes.inputs import Inputs, missing_images
 from sac_ae_ros.nodes.loaded_policy import LoadedPolicy
 from sac_ae_ros.nodes.params import declare, read
@@ -85,6 +86,7 @@ class PolicyNode(LifecycleNode):
         self._keeps_disarmed = False  # disarmed while inactive: the next activation does not arm by itself
         self._graph_s = 0.0  # when it was looked at last
         self._hint_s: float | None = None  # when to say that nobody configures it
+        self._commands: Seen | None = None  # who is on the topic of commands, as looked at last
         self._rivals = ""
         self._clocks = ""  # that several nodes publish /clock
         self._obstacle = ""  # to arming, in the graph
@@ -103,6 +105,7 @@ class PolicyNode(LifecycleNode):
         """Loads and checks the policy, the limits and the command mapping."""
         params = read(self, PolicyParams)
         self._loaded = LoadedPolicy(self, params)
+        self._commands, self._graph_s = None, 0.0
         if params.policy_dir:
             self._reloader = Reloader(self, self._loaded, self._swap_if_idle)
 
@@ -202,17 +205,18 @@ class PolicyNode(LifecycleNode):
         """Looks at the clock and reports; called often, from a thread that inference cannot hang."""
         if self._switches.defect:
             raise RuntimeError(f"nobody hears e_stop any more: {self._switches.defect}")
-        drive, clock_watch = self._drive, self._clock_watch
+        drive, clock_watch, loaded = self._drive, self._clock_watch, self._loaded
         if drive is not None and clock_watch is not None:
             self._look_at_clock(drive, clock_watch)
-        if drive is not None and time.monotonic() - self._graph_s > GRAPH_EVERY_S:
-            self._look_at_graph(drive)
+        if loaded is not None and time.monotonic() - self._graph_s > GRAPH_EVERY_S:
+            self._look_at_graph(loaded, drive)
         lifecycle = self._state_machine.current_state[1]
         self._hint(lifecycle)
         self._reporter.tell(
             Parts(
                 lifecycle=lifecycle,
-                loaded=self._loaded,
+                loaded=loaded,
+                commands=self._commands if loaded is not None else None,
                 drive=drive,
                 inputs=self._inputs,
                 reloader=self._reloader,
@@ -234,20 +238,20 @@ class PolicyNode(LifecycleNode):
             self._hint_s = None
             self.get_logger().info("unconfigured: configure and activate it, or start it with -p autostart:=true")
 
-    def _look_at_graph(self, drive: Drive) -> None:
+    def _look_at_graph(self, loaded: LoadedPolicy, drive: Drive | None) -> None:
         """Looks for what the graph alone tells: switches that cannot be believed, and others that command the robot."""
-        loaded = self._loaded
-        if loaded is None:
+        self._graph_s = time.monotonic()
+        self._commands = loaded.command_watch.look()
+        if drive is None:
             return
         doubts = self._switches.look(enable_required=loaded.params.enable_required)
-        rivals, clocks = loaded.rivals.look(), rival_clocks(self)
+        rivals, clocks = loaded.rivals.look(self._commands.publishers), rival_clocks(self)
         for found, told in ((rivals, self._rivals), (clocks, self._clocks)):
             if found and found != told:
                 self.get_logger().warning(found)
         self._rivals, self._clocks, self._obstacle = rivals, clocks, doubts or rivals or clocks
         if loaded.params.command.other_publishers == "stop":
             drive.rivals.doubt(self._rivals)
-        self._graph_s = time.monotonic()
 
     def _look_at_clock(self, drive: Drive, watch: ClockWatch) -> None:
         now_s = time.monotonic()
@@ -354,7 +358,7 @@ class PolicyNode(LifecycleNode):
         if loaded is None:
             return ""
         doubts = self._switches.look(enable_required=loaded.params.enable_required)
-        return doubts or loaded.rivals.look() or rival_clocks(self)
+        return doubts or loaded.rivals.look(loaded.command_watch.look().publishers) or rival_clocks(self)
 
     def _disarm(self) -> bool:
         with self._idle_lock:  # an activation either sees this, or has made a drive to disarm
@@ -375,7 +379,7 @@ class PolicyNode(LifecycleNode):
             inputs = self._inputs
             missing = () if inputs is None else missing_images(drive.state.causes, inputs.image_watch.look())
             return False, "; ".join([str(error), *missing])
-        return True, "; ".join(filter(None, ["armed", loaded.unheard()]))
+        return True, "; ".join(filter(None, ["armed", loaded.unheard(loaded.command_watch.look())]))
 
     async def _on_reload(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         if self._reloader is None:
