@@ -247,8 +247,9 @@ class Network:
 
     def listened(self, policy_node: Process) -> None:
         """Waits until a policy node that was activated just now has listened for others, as its log has it."""
-        left = self.until(lambda: re.search(r" active and .* (\d\.\d) s", policy_node.log), 10, "its activation")
-        time.sleep(float(left[1]) + 0.1)
+        line = self.until(lambda: re.search(r" active and .*\n", policy_node.log), 10, "its activation")[0]
+        left = re.search(r" (\d\.\d) s", line)
+        time.sleep(float(left[1]) + 0.1 if left else 0.0)
 
     def arm(self) -> None:
         """Arms policy_node as soon as it has used the frames that this asks for."""

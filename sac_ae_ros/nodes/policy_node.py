@@ -397,10 +397,11 @@ class PolicyNode(LifecycleNode):
 def _spin(executor: SingleThreadedExecutor, node: PolicyNode, end: process.EndRequest) -> None:
     code = 1
     try:
-        executor.spin()
-        code = 0
-    except Exception:
-        node.get_logger().fatal(f"a defect ends this node: {traceback.format_exc()}")
+        defect = process.spin(executor)
+        if defect:
+            node.get_logger().fatal(f"a defect ends this node: {defect}")
+        else:
+            code = 0
     finally:
         end.give(code)
 
@@ -418,9 +419,9 @@ def _use(node: PolicyNode, end: process.EndRequest) -> int:
             node.tell()
     finally:
         node.end_for_good()
-    executor.shutdown(timeout_sec=1.0)
-    spinning.join(timeout=1.0)
-    node.end_drive()  # of an activate that was under way
+        executor.shutdown(timeout_sec=1.0)
+        spinning.join(timeout=1.0)
+        node.end_drive()  # of an activate that was under way
     if spinning.is_alive() or not node.give_up_reload():
         node.get_logger().error("inference hangs: ending without it")
         time.sleep(0.1)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-import traceback
 from collections.abc import Callable
 
 from rclpy.event_handler import SubscriptionEventCallbacks
@@ -15,6 +14,7 @@ from std_msgs.msg import Bool
 from std_srvs.srv import Trigger
 
 from sac_ae_ros.core.command import Stop
+from sac_ae_ros.nodes import process
 from sac_ae_ros.nodes.drive import Drive
 from sac_ae_ros.nodes.graph_watch import DISCOVERY_S, KILLED_S, GraphWatch, Seen
 from sac_ae_ros.nodes.heartbeat import Heartbeat
@@ -128,11 +128,10 @@ class Switches:
             self._log.info(outcome)
 
     def _spin(self) -> None:
-        try:
-            self._executor.spin()
-        except Exception:
+        defect = process.spin(self._executor)
+        if defect:
             self.e_stop.heard(False)  # nobody hears it any more
-            self.defect = traceback.format_exc()
+            self.defect = defect
 
 
 def _unheard(name: str, seen: Seen) -> str:
