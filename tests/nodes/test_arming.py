@@ -147,15 +147,15 @@ def test_two_nodes_of_one_name_are_not_armed_but_both_disarmed(network, tmp_path
             known = [json.loads(message.data) for _, message in list(states)]
             return {each["output"] for each in known if each[key] == value}
 
-        network.until(lambda: heard("lifecycle", "active") == {"command", "shadow"})
-        code, out, err = sac_ae(network, "arm", NAME)
+        network.until(lambda: heard("lifecycle", "active") == {"command", "shadow"}, 30, "~/state of both")
+        code, out, err = sac_ae(network, "arm", NAME, "--timeout", "15")
         assert code == 2, err
         assert (out, "found 2" in err) == ("", True)
-        code, out, err = sac_ae(network, "disarm", NAME)
+        code, out, err = sac_ae(network, "disarm", NAME, "--timeout", "15")
         assert code == 2, err
         assert "2 nodes have this name" in err
-        network.until(lambda: heard("armed", True) <= {"command"})
-        network.until(lambda: set().union(*(heard("disarms", n) for n in range(1, 20))) == {"command", "shadow"})
+        assert heard("armed", True) <= {"command"}
+        network.until(lambda: set().union(*(heard("disarms", n) for n in range(1, 20))) == {"command", "shadow"}, 30)
 
 
 @pytest.mark.slow
