@@ -67,8 +67,12 @@ class Robot:
         self.activate()
         self.camera.start()
         start_s = time.monotonic()
-        self.network.until(lambda: self.network.trigger("policy_node/arm").success, 10, "arming")
-        self.network.until(lambda: self.moves_since(start_s), 10, "commands")
+
+        def moves() -> list[Twist]:
+            self.network.trigger("policy_node/arm")  # again where a busy machine has stopped it meanwhile
+            return self.moves_since(start_s)
+
+        self.network.until(moves, 15, "commands")
 
     def moves_since(self, start_s: float) -> list[Twist]:
         return [twist for twist in self.commands.since(start_s) if not is_stop(twist)]
@@ -85,7 +89,8 @@ def is_stop(twist: Twist) -> bool:
 def node(shared_network: Network, tmp_path_factory: pytest.TempPathFactory) -> Robot:
     policy = write_policy(tmp_path_factory.mktemp("policy") / "tiny.onnx", nan=True, slow=60, channel=0)  # sees red
     robot = Robot(shared_network, shared_network.start("policy_node", {"policy": str(policy)}))
-    robot.drive()  # so that it has listened for others
+    robot.activate()
+    robot.network.listened(robot.process)
     robot.to_unconfigured()
     return robot
 
