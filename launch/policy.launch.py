@@ -65,7 +65,7 @@ def generate_launch_description() -> LaunchDescription:
         DeclareLaunchArgument(
             "arm_on_activate",
             default_value="false",
-            description="arm unasked after 4 s (shadow: at the first frame): for simulation only",
+            description="arm unasked 4 s after the start (shadow: at the first frame): for simulation only",
         ),
         DeclareLaunchArgument("log_level", default_value="info", description="debug, info, warn or error"),
     ]

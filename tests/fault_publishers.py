@@ -133,10 +133,13 @@ class SimClock(Repeated):
     def __init__(self, node: Node) -> None:
         super().__init__(node, Clock, "/clock", lambda: Clock(clock=self.now()), rate_hz=CLOCK_HZ, qos=1)
         self.offset_s = 1000.0 - time.monotonic()
+        self.rate = 1.0  # simulated seconds in one
+        self._start_s = time.monotonic()
         self._paused_s: float | None = None
 
     def now(self, lag_s: float = 0.0) -> Any:
         time_s = time.monotonic() if self._paused_s is None else self._paused_s
+        time_s = self._start_s + self.rate * (time_s - self._start_s)
         return from_ns(round((time_s + self.offset_s - lag_s) * 1e9))
 
     def jump(self, by_s: float) -> float:

@@ -130,7 +130,7 @@ class Rig:
 
     def arm(self) -> str:
         """Empty, or why not."""
-        answer = self.network.trigger("policy_node/arm")
+        answer = self.network.ask_to_arm()
         return "" if answer.success else answer.message
 
     def rearm(self) -> None:

@@ -33,6 +33,9 @@ from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import Image
 from std_srvs.srv import Trigger
 
+from sac_ae_ros.nodes.graph_watch import DISCOVERY_S
+from sac_ae_ros.nodes.policy_state import LISTENS
+
 ROOT = Path(__file__).resolve().parents[1]
 NAMESPACE = "/tested"
 OWN = {
@@ -230,6 +233,23 @@ class Network:
 
     def trigger(self, name: str) -> Trigger.Response:
         return self.call(Trigger, name, Trigger.Request())
+
+    def ask_to_arm(self) -> Trigger.Response:
+        """What `~/arm` answers once policy_node has listened for others, which it does for a while after its start."""
+        answers: list[Trigger.Response] = []
+
+        def listened() -> bool:
+            answers.append(self.trigger("policy_node/arm"))
+            return LISTENS not in answers[-1].message
+
+        self.until(listened, DISCOVERY_S + 1.0, "the end of listening")
+        return answers[-1]
+
+    def listened(self, policy_node: Process) -> None:
+        """Waits until a policy node that was activated just now has listened for others, as its log has it."""
+        line = self.until(lambda: re.search(r" active and .*\n", policy_node.log), 10, "its activation")[0]
+        left = re.search(r" (\d\.\d) s", line)
+        time.sleep(float(left[1]) + 0.1 if left else 0.0)
 
     def arm(self) -> None:
         """Arms policy_node as soon as it has used the frames that this asks for."""

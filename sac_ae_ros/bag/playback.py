@@ -17,7 +17,9 @@ COMPRESSED = "/compressed"
 # What moves nothing: a policy node hears these, a robot does not. By type, or by the last part of the name and type.
 # No JointState: many an arm takes it as a command, and a policy node stops an arm at the `joint_states` it hears.
 HEARD_TYPES = (*IMAGE_TYPES, CAMERA_INFO)
-HEARD_NAMES = {EPISODE_END: BOOL, "reward": "std_msgs/msg/Float64"}
+# These belong to the images that are played along: beside a live camera an episode's end restarts the frame stack, and
+# lets a version of the policy take over, in the middle of a drive.
+HEARD_WITH_IMAGES = {EPISODE_END: BOOL, "reward": "std_msgs/msg/Float64"}
 BELOW = "/recorded"
 OUT_OF_ORDER_NS = 10_000_000_000  # recorders write messages later than others by less
 ROUND_GAP_NS = 1_000_000_000  # enough for stacks to start anew, and less than a jump that stops policy_node
@@ -64,7 +66,8 @@ class Playback:
         if not self.topics or bag.start_ns is None or bag.end_ns is None:
             raise BagError("bag: expected messages to play, there are none")
         moved = _moved(self.topics, self.images, image_topic) if image_topic else {}
-        self.names = {t.name: moved.get(t.name) or name_of(t, as_recorded) for t in self.topics.values()}
+        images = bool(self.images)
+        self.names = {t.name: moved.get(t.name) or name_of(t, as_recorded, images) for t in self.topics.values()}
         self.start_ns = bag.start_ns + round(start_s * 1e9)
         self.end_ns = min(self.start_ns + round(duration_s * 1e9), bag.end_ns) if duration_s else bag.end_ns
         if self.start_ns > bag.end_ns:
@@ -134,11 +137,14 @@ class PlayedClock:
         self._now_ns = max(to_ns + self.shift_ns, self._now_ns or 0)
 
 
-def name_of(topic: Topic, as_recorded: bool) -> str:
-    """Where a recorded topic is published: under its own name only if nothing obeys it, or if that is wanted."""
+def name_of(topic: Topic, as_recorded: bool, with_images: bool) -> str:
+    """Where a recorded topic is published: under its own name only if nothing obeys it, or if that is wanted.
+
+    `with_images`: images are played as well.
+    """
     name = _absolute(topic.name)
-    heard = topic.type in HEARD_TYPES or HEARD_NAMES.get(name.rpartition("/")[2]) == topic.type
-    return name if heard or as_recorded else BELOW + name
+    belongs = with_images and HEARD_WITH_IMAGES.get(name.rpartition("/")[2]) == topic.type
+    return name if topic.type in HEARD_TYPES or belongs or as_recorded else BELOW + name
 
 
 def is_clock(record: Record) -> bool:

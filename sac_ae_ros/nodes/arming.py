@@ -23,18 +23,16 @@ from std_srvs.srv import Trigger
 
 from sac_ae_ros.core.errors import ConfigError, RunError, printable, quote
 from sac_ae_ros.nodes import process
-from sac_ae_ros.nodes.graph_watch import KILLED_S
-from sac_ae_ros.nodes.policy_state import parse_state
+from sac_ae_ros.nodes.graph_watch import DISCOVERY_S, KILLED_S
+from sac_ae_ros.nodes.policy_state import LISTENS, parse_state
 
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 TRIGGER = "std_srvs/srv/Trigger"
 # A node that offers all of these is a policy node. Others, a drone's driver for one, must not be disarmed by `--all`.
 OFFERED = ("arm", "disarm", "reload", "rollback")
-# So long it may take until every node is known, others of the same name included: DDS repeats a lost word after 3 s.
-DISCOVERY_S = 4.0
 REPEAT_S = 0.2  # a request to a node that does not know this one yet may be lost
 LAST_WORD_S = 1.0
-ANSWER_S = 3.0  # ~/arm may wait until the node has listened for e_stop for a second
+ANSWER_S = 3.0
 CONFIRM_S = 2.0  # ~/state tells of an arming much sooner
 DISARMED = "disarmed"  # what ~/disarm answers if the node was armed
 REFUSED, NOT_DONE, INTERRUPTED = 1, 2, 130  # exit codes
@@ -133,6 +131,27 @@ class _Operator:
             f" killed counts for up to {KILLED_S:.0f} s)"
         )
 
+    def ask_to_arm(self, name: str, client: Client) -> Trigger.Response:
+        """The answer of a node to `~/arm`, once it has listened for others if it was started just now.
+
+        Raises:
+            RunError: there is none.
+            KeyboardInterrupt: a signal came first.
+        """
+        listened_s = time.monotonic() + DISCOVERY_S + REPEAT_S
+        told = False
+        while True:
+            future = client.call_async(Trigger.Request())
+            if not self.wait(future.done, max(self.until_s, time.monotonic() + ANSWER_S)):
+                raise RunError(f"{name}: no answer to ~/arm in time")
+            answer = future.result()
+            if answer.success or LISTENS not in answer.message or time.monotonic() > listened_s:
+                return answer
+            if not told:
+                _complain(f"{name}: not yet, asking again: {answer.message}")
+                told = True
+            self.wait(lambda: False, time.monotonic() + REPEAT_S)
+
     def confirm(self, name: str, states: deque[str]) -> None:
         """Waits until `~/state`, too, says that the node is armed: any node may answer for it.
 
@@ -223,6 +242,8 @@ class _Disarming:
 def arm(name: str, timeout_s: float) -> int:
     """Arms the node of this name, and prints its answer; it is disarmed again unless all went well.
 
+    A node that has just been started is asked again until it has listened for others, whatever `timeout_s` is.
+
     Args:
         name: of the policy node; relative to the root namespace unless it begins with a slash.
         timeout_s: how long it may take until it is found and has answered, s.
@@ -240,13 +261,11 @@ def arm(name: str, timeout_s: float) -> int:
         states: deque[str] = deque(maxlen=1)
         policy = PolicyClient(operator.node, full_name, lambda message: states.append(message.data))
         operator.expect_one(full_name, policy.arm.service_is_ready)
-        future = policy.arm.call_async(Trigger.Request())
         try:
-            if not operator.wait(future.done, max(operator.until_s, time.monotonic() + ANSWER_S)):
-                raise RunError(f"{full_name}: no answer to ~/arm in time")
-            if future.result().success:
+            answer = operator.ask_to_arm(full_name, policy.arm)
+            if answer.success:
                 operator.confirm(full_name, states)
-            code = _tell(full_name, future.result())
+            code = _tell(full_name, answer)
             if code == 0 and not operator.end.delivered():
                 raise RunError(f"{full_name}: it was armed, but stdout could not be written to")
             return code

@@ -91,10 +91,12 @@ def _children(request: Request, spec: PolicySpec) -> Iterator[list[Child]]:
 def _parameters(request: Request, spec: PolicySpec) -> dict[str, Any]:
     """The nodes' parameters: the camera's ratio as in training, the command type that the units suggest."""
     enlarged = math.ceil(PICTURE_WIDTH_PX / spec.camera.source_width)  # so that a person can watch the recording
-    command: dict[str, Any] = {}
+    heard: dict[str, Any] = {}
+    sent: dict[str, Any] = {}
     if [action.unit for action in spec.actions] != ["m/s", "rad/s"]:
         fields = [f"data[{i}]" for i in range(len(spec.actions))]
-        command = {"command": {"type": "std_msgs/msg/Float64MultiArray", "fields": fields, "stop": "zero"}}
+        message = {"type": "std_msgs/msg/Float64MultiArray", "fields": fields}
+        heard, sent = {"command": message}, {"command": {**message, "stop": "zero"}}
     sim = {
         "task": request.task,
         "image_height": spec.camera.source_height * enlarged,
@@ -111,7 +113,7 @@ def _parameters(request: Request, spec: PolicySpec) -> dict[str, Any]:
         "max_future_s": 2 * CARRIED_BACK_NS * 1e-9,  # at an episode's end an image may come before /clock
         "watchdog_timeout_s": max(WATCHDOG_TIMEOUT_S, 5 * spec.control_period_s / request.real_time_factor),
     }
-    nodes = {"sim_robot_node": {**sim, **command}, "policy_node": {**policy, **command}}
+    nodes = {"sim_robot_node": {**sim, **heard}, "policy_node": {**policy, **sent}}
     return {f"{NAMESPACE}/{name}": {"ros__parameters": values} for name, values in nodes.items()}
 
 

@@ -16,8 +16,8 @@ FIELDS = {
 
 
 @dataclass(frozen=True)
-class CommandParams:
-    """The group `command`: which message carries the command, and where in it each action goes."""
+class HeardCommandParams:
+    """The group `command` of a node that obeys: which message carries the command, and where in it each action goes."""
 
     type: str = parameter("geometry_msgs/msg/Twist", "type of the command message, any installed one")
     fields: tuple[str, ...] = parameter(
@@ -28,6 +28,17 @@ class CommandParams:
     constants: tuple[str, ...] = parameter(
         (), "fields that never change, each as field=value in YAML: joint_names=[shoulder, elbow], drive.jerk=0.5"
     )
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """`fields`, or where they are unset the usual ones of the type; none for a type that has no usual ones."""
+        return self.fields or FIELDS.get(self.type.replace("/msg/", "/"), ())
+
+
+@dataclass(frozen=True)
+class CommandParams(HeardCommandParams):
+    """The group `command` of a node that sends them: also what a stop is."""
+
     stop_constants: tuple[str, ...] = parameter(
         (),
         "what those of `constants` are in a stop that are velocities or efforts, each as field=value; unset: zero",
@@ -46,8 +57,3 @@ class CommandParams:
     joint_timeout_s: float = parameter(
         0.5, "with stop: hold_measured, joint_states silent for this long stop the robot, s", low=0.01, high=HOUR_S
     )
-
-    @property
-    def places(self) -> tuple[str, ...]:
-        """`fields`, or where they are unset the usual ones of the type; none for a type that has no usual ones."""
-        return self.fields or FIELDS.get(self.type.replace("/msg/", "/"), ())

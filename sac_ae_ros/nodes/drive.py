@@ -18,15 +18,13 @@ from sac_ae_ros.core.trial import Probes
 from sac_ae_ros.nodes.heartbeat import Heartbeat
 from sac_ae_ros.nodes.input_watch import FEWEST_TICKS, InputWatch
 from sac_ae_ros.nodes.policy_params import PolicyParams
+from sac_ae_ros.nodes.policy_state import LISTENS
 from sac_ae_ros.nodes.watchdog import Watchdog
 
 # `enable` must have said false for so long before true counts as an edge: a loose contact arms nothing.
 RELEASED_S = 0.08
 # Arming that is asked for so soon after disarming may have been sent before it.
 CROSSED_S = 0.2
-# Who else commands the robot, and what an emergency stop said before this node's start, takes a while to be known:
-# where a packet is lost, DDS repeats it with its next heartbeat, after 3 s.
-LISTEN_S = 4.0
 # Frames that were due too often are told of for so long.
 HASTE_S = 2.0
 REFUSED = "arm refused: "
@@ -39,7 +37,8 @@ class Links:
 
     send, stop: where commands and stops go. e_stop: the emergency stop, which outlives the drive. obstacle: why the
     robot must not be armed, as far as the ROS graph tells, or nothing; called before every arming. probes: where recent
-    frames are kept for judging newer policies. clock_ns: the time that passes for the robot.
+    frames are kept for judging newer policies. clock_ns: the time that passes for the robot. listen_until_s: until
+    then, by the steady clock, nothing arms: who else commands the robot, or presses e_stop, may not be known yet.
     """
 
     send: Callable[[Values], None]
@@ -48,6 +47,7 @@ class Links:
     obstacle: Callable[[], str] = lambda: ""
     probes: Probes | None = None
     clock_ns: Callable[[], int] = time.monotonic_ns
+    listen_until_s: float = 0.0
 
 
 def timeout_s(params: PolicyParams, period_s: float) -> float:
@@ -72,8 +72,6 @@ def make_gate(
     """A disarmed gate with the policy's limits and the robot's own.
 
     `rest` gives what a stop sends, `held` is what only ~/arm may clear. Arming is barred until a frame has been used.
-    What an emergency stop said before this node's start may still be under way: it bars arming until it was listened
-    for; a robot that arms itself waits for that in `Drive`.
 
     Raises:
         ConfigError: the limits don't fit the policy.
@@ -81,7 +79,6 @@ def make_gate(
     limits = Limits(**asdict(params.limits))
     spec = policy.spec
     measured = params.command.stop == "hold_measured"
-    causes = {Stop.STALE, *first_causes(params), *(() if params.arm_on_activate else (Stop.E_STOP,))}
     return SafetyGate(
         spec.actions,
         spec.control_period_s,
@@ -89,7 +86,7 @@ def make_gate(
         rest=rest,
         measured=measured,
         has_edge=params.enable_required,
-        causes=causes,
+        causes={Stop.STALE, *first_causes(params)},
         held=held,
     )
 
@@ -158,11 +155,11 @@ class Drive:
             budget=FrameBudget(policy.spec.control_period_ns, links.clock_ns),
         )
         self._pipeline = ImageToCommand(policy, gate, links.send, watching)
-        self.input = InputWatch(period_s)
+        self.input = InputWatch(period_s, lambda: links.clock_ns() * 1e-9)
         self._enable = Heartbeat(Stop.ENABLE, "the enable switch", "is off")
         self._camera = Heartbeat(Stop.CAMERA, "camera_info", "contradicts the policy")
         self._joints = Heartbeat(Stop.JOINTS, "joint_states", "lack a joint")
-        self.rivals = Heartbeat(Stop.RIVAL, "the command topic", "is shared", listen_s=0.0)
+        self.rivals = Heartbeat(Stop.RIVAL, "the command topic", "is shared", presumed=True)
         self._enable.attach(gate, params.enable_timeout_s)
         self._camera.attach(gate, None)
         self._joints.attach(gate, params.command.joint_timeout_s)
@@ -174,10 +171,8 @@ class Drive:
         self._disarmed_s = -CROSSED_S
         self.trouble_at_start = ""  # why it did not arm by itself
         self._arms_itself = params.arm_on_activate  # at a used frame, unless disarmed before
-        listen_s = LISTEN_S if params.output == "command" else 0.0
-        self._listen_until_s = time.monotonic() + listen_s  # before that it does not arm by itself
         self._arming = threading.Lock()  # between whoever arms and whoever disarms
-        self._clock = ""  # what was last wrong with it
+        self._clock = self._clock_stop = ""  # what was last wrong with it, and what was when that stopped the robot
         self._released_s: float | None = None  # since when enable has said false
         self.timeout_s = timeout_s(params, period_s)
         self._beats = (self._enable, links.e_stop, self._camera, self._joints, self.rivals)
@@ -192,6 +187,11 @@ class Drive:
     def arms_itself(self) -> bool:
         """Whether a used frame is going to arm it."""
         return self._arms_itself
+
+    @property
+    def listening_s(self) -> float:
+        """How much longer nothing may arm it, since others may not be known yet; 0 if they are."""
+        return max(self._links.listen_until_s - time.monotonic(), 0.0)
 
     @property
     def trouble(self) -> str | None:
@@ -227,7 +227,7 @@ class Drive:
         is_clock = isinstance(error, StampError)
         self._watchdog.blame(Stop.CLOCK if is_clock else Stop.STALE)
         if is_clock:
-            self._clock = str(error)
+            self._blame_clock(str(error))
         if isinstance(error, PaceError):
             self._haste = time.monotonic(), str(error)
         self.input.refused(time.monotonic(), str(error))
@@ -258,7 +258,7 @@ class Drive:
         if not edge or self._is_moving():
             return ""
         try:
-            self._arm(self._gate.arm_by_edge, self.disarms)
+            self._arm(self._gate.arm_by_edge)
         except ArmError as error:
             return str(error)
         return "armed by enable"
@@ -282,7 +282,7 @@ class Drive:
 
     def clock_jumped(self, by_s: float) -> None:
         """Stops the robot: nobody knows how old the frames are. The cause is over at once, the latch is not."""
-        self._clock = f"the clock jumped by {by_s:+.3g} s"
+        self._blame_clock(f"the clock jumped by {by_s:+.3g} s")
         self._gate.report(Stop.CLOCK, True)
         self._gate.report(Stop.CLOCK, False)
 
@@ -290,21 +290,17 @@ class Drive:
         """Puts late frames down to the clock while it stands still; 0: it goes on."""
         self.paused = f"the clock has stood still for {for_s:.2f} s; see who publishes /clock" if for_s else ""
         if for_s:
-            self._clock = self.paused
+            self._blame_clock(self.paused)
             self._watchdog.blame(Stop.CLOCK)
 
-    def arm(self, disarms: int | None = None) -> None:
+    def arm(self) -> None:
         """Lets commands pass.
-
-        `disarms`: what that was when arming was asked for, if it takes a while; None: asked for now.
 
         Raises:
             ArmError: no frame has been used yet, frames come too slowly, the cause of a stop lasts, the ROS graph has
-                an obstacle, or the robot was disarmed since.
+                an obstacle or may not have everybody yet, or the robot was disarmed since.
         """
-        disarms = self.disarms if disarms is None else disarms
-        self._arm(self._gate.arm, disarms)
-        self._clock = ""
+        self._arm(self._gate.arm)
 
     def arm_refusal(self, obstacle: str) -> str:
         """Why `arm` would be refused at this moment, beside that `obstacle` in the ROS graph; empty if it would not.
@@ -339,8 +335,12 @@ class Drive:
         self._watchdog.end()
 
     def explain(self, causes: Iterable[Stop]) -> str:
-        """What is behind these causes, in words."""
+        """What is behind these causes at this moment, in words."""
         return "; ".join(filter(None, (self._explain(cause) for cause in sorted(causes))))
+
+    def why_stopped(self, cause: Stop) -> str:
+        """What was behind this cause when it stopped the robot, in words; ask soon after it has."""
+        return self._clock_stop if cause is Stop.CLOCK and self._clock_stop else self._explain(cause)
 
     def _explain(self, cause: Stop) -> str:
         now_s = time.monotonic()
@@ -362,6 +362,12 @@ class Drive:
             return self.input.why_unused(now_s, self.timeout_s) or self._lateness(late)
         return ""
 
+    def _blame_clock(self, why: str) -> None:
+        """Says what is wrong with the clock; what stopped the robot is the first that was."""
+        self._clock = why
+        if Stop.CLOCK not in self._gate.state.latched:
+            self._clock_stop = why
+
     def _lateness(self, known: str) -> str:
         """What made a frame late that has been used since: a pause of this process, or what else is `known`."""
         if not self._watchdog.late_s:
@@ -373,7 +379,7 @@ class Drive:
         """Arms at the first frame that is used in time after it has listened, if it is to do so by itself."""
         if not self._watchdog.frame_inferred() or not self._arms_itself:
             return
-        if time.monotonic() < self._listen_until_s:
+        if self.listening_s:
             return
         obstacle = self._links.obstacle()
         with self._arming:
@@ -390,7 +396,8 @@ class Drive:
         asked, self._arms_itself = self._arms_itself, False
         return asked
 
-    def _arm(self, arm: Callable[[], None], disarms: int) -> None:
+    def _arm(self, arm: Callable[[], None]) -> None:
+        disarms = self.disarms
         obstacle = self._links.obstacle()
         with self._arming:
             if disarms != self.disarms:
@@ -414,6 +421,9 @@ class Drive:
         slowness = self._slowness()
         if slowness:
             raise ArmError(f"{REFUSED}{slowness}")
+        left_s = self.listening_s
+        if left_s:  # last, since it is over by itself
+            raise ArmError(f"{REFUSED}the node {LISTENS} {left_s:.1f} s more; try again then")
 
     def _with_reasons(self, error: ArmError) -> str:
         why = self.explain(self.state.causes)

@@ -21,6 +21,9 @@ BOOL = "std_msgs/msg/Bool"
 COMPRESSIONS = ("compressed", "compressedDepth")
 TRANSPORTS = (("raw", "", IMAGE), *((name, f"/{name}", COMPRESSED) for name in COMPRESSIONS))
 KILLED_S = 20.0  # so long the graph goes on to have a process that was killed
+# So long after its start a process may not know every node yet, nor what an emergency stop said before: where a packet
+# is lost, DDS repeats it with its next heartbeat, after 3 s.
+DISCOVERY_S = 4.0
 PARTICIPANT_BYTES = 12  # of a DDS endpoint's id
 UNNAMED = "an unnamed node"
 SUGGESTED = 3

@@ -16,17 +16,17 @@ class Heartbeat:
     Before it is first heard it lets the gate's own causes stand: a gate that must wait for it is made with its cause.
     """
 
-    def __init__(self, cause: Stop, title: str, bad: str, *, settle_s: float = 0.0, listen_s: float = NEVER_S) -> None:
+    def __init__(self, cause: Stop, title: str, bad: str, *, settle_s: float = 0.0, presumed: bool = False) -> None:
         """Starts without a gate to tell.
 
         Args:
             cause: what the gate is told.
             title, bad: in words what it is, and what is wrong when it is bad.
             settle_s: it counts as bad for so long after it was said to be.
-            listen_s: not heard for so long from now on, it is taken for good unless it is required.
+            presumed: as long as it was never heard it is taken for good, unless it is required.
         """
         self.cause, self._title, self._bad, self._settle_s = cause, title, bad, settle_s
-        self._listen_until_s = time.monotonic() + listen_s
+        self._presumed = presumed
         self._gate: SafetyGate | None = None
         self._timeout_s: float | None = None
         self._good = True
@@ -73,16 +73,10 @@ class Heartbeat:
         with self._lock:
             self._report(now_s)
             if self._heard_s is None:
-                left_s = self._listen_until_s - now_s
-            else:
-                silence_s = NEVER_S if self._timeout_s is None else self._heard_s + self._timeout_s - now_s
-                settling_s = self._bad_until_s - now_s
-                left_s = min(left for left in (silence_s, settling_s, NEVER_S) if left > 0)
-            return left_s if left_s > 0 else NEVER_S
-
-    def listening_s(self) -> float:
-        """How much longer it is listened for before silence is taken for good; 0 once it was heard."""
-        return 0.0 if self._heard_s is not None else max(self._listen_until_s - time.monotonic(), 0.0)
+                return NEVER_S
+            silence_s = NEVER_S if self._timeout_s is None else self._heard_s + self._timeout_s - now_s
+            settling_s = self._bad_until_s - now_s
+            return min(left for left in (silence_s, settling_s, NEVER_S) if left > 0)
 
     def text(self, now_s: float) -> str:
         """What is wrong with it, in words; empty if nothing is."""
@@ -90,11 +84,6 @@ class Heartbeat:
             if self._doubt:
                 return self._doubt
             if self._heard_s is None:
-                left_s = self._listen_until_s - now_s
-                if self._timeout_s is None and 0 < left_s < NEVER_S:
-                    return (
-                        f"{self._title}: listening for another {left_s:.1f} s for one that was pressed before the start"
-                    )
                 return f"{self._title}: nothing heard yet"
             if self._is_bad(now_s):
                 return f"{self._title}: {self._why}" if self._why else f"{self._title} {self._bad}"
@@ -105,7 +94,7 @@ class Heartbeat:
             return
         if self._heard_s is not None or self._doubt:
             self._gate.report(self.cause, self._is_bad(now_s) or self._is_late(now_s))
-        elif self._timeout_s is None and now_s >= self._listen_until_s:
+        elif self._timeout_s is None and self._presumed:
             self._gate.report(self.cause, False)
 
     def _is_bad(self, now_s: float) -> bool:

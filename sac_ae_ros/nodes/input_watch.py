@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -20,7 +21,8 @@ LATENESS_TOLD_S = 0.5  # a late frame's reason is asked for within so long
 
 @dataclass(frozen=True)
 class InputFacts:
-    """Images since activation. rate_hz: over the last 5 s; age_s: of the frame used last, when its command was out.
+    """Images since activation. rate_hz: over the last 5 s of the camera's time; age_s: of the frame used last, when its
+    command was out. quiet_s: since one came, in the camera's time.
 
     received: all that came; used: those that a tick needed; refused: due, but not usable.
     silent_s, unused_s: since one came, or was used; since activation where none was.
@@ -34,6 +36,7 @@ class InputFacts:
     refused: int
     rate_hz: float
     age_s: float | None
+    quiet_s: float
     silent_s: float
     unused_s: float
     share: float | None
@@ -43,16 +46,22 @@ class InputFacts:
 class InputWatch:
     """Counts images; one thread tells it, another asks."""
 
-    def __init__(self, period_s: float) -> None:
-        """Starts without a past, at activation. `period_s`: the policy's."""
+    def __init__(self, period_s: float, clock_s: Callable[[], float] | None = None) -> None:
+        """Starts without a past, at activation.
+
+        `period_s`: the policy's. `clock_s`: the time that passes for the camera, by which its rate is judged, since a
+        simulation may be slow; None: the steady clock.
+        """
         self._start_s = time.monotonic()
+        self._clock_s = clock_s
         self.topic = "the image topic"
         self._period_ns = period_s * 1e9
         self._window_ns = max(TICKS * self._period_ns, TICKS_S * 1e9)
         self._ticks_ns: deque[int] = deque()
         self._gap_s: float | None = None
         self._lock = threading.Lock()
-        self._arrivals_s: deque[float] = deque(maxlen=1000)
+        self._arrivals_s: deque[float] = deque(maxlen=1000)  # steady
+        self._clocked_s: deque[float] = deque(maxlen=1000)  # the same, in the camera's time
         self._received = self._used = self._refused = 0
         self._age_s: float | None = None
         self._used_s: float | None = None
@@ -67,6 +76,10 @@ class InputWatch:
         with self._lock:
             self._received += 1
             self._arrivals_s.append(now_s)
+            clocked_s = self._clocked(now_s)
+            if self._clocked_s and clocked_s < self._clocked_s[-1]:
+                self._clocked_s.clear()  # that clock was set back
+            self._clocked_s.append(clocked_s)
             if stamp_ns is not None and self._stamp_ns is not None and self._stamp_ns - stamp_ns > self._period_ns / 2:
                 self._back_s, self._went_back_s = (self._stamp_ns - stamp_ns) * 1e-9, now_s
             if stamp_ns is None or stamp_ns != self._stamp_ns:
@@ -94,12 +107,14 @@ class InputWatch:
     def facts(self, now_s: float) -> InputFacts:
         """The numbers at this moment."""
         with self._lock:
-            recent = [at_s for at_s in self._arrivals_s if now_s - at_s <= RATE_OVER_S]
+            clocked_s = self._clocked(now_s)
+            recent = [at_s for at_s in self._clocked_s if clocked_s - at_s <= RATE_OVER_S]
             rate_hz = (
                 (len(recent) - 1) / (recent[-1] - recent[0]) if len(recent) > 1 and recent[-1] > recent[0] else 0.0
             )
             silent_s = now_s - (self._arrivals_s[-1] if self._arrivals_s else self._start_s)
-            if silent_s > 1.0 and silent_s * rate_hz > 3:
+            quiet_s = clocked_s - self._clocked_s[-1] if self._clocked_s else silent_s
+            if quiet_s > 1.0 and quiet_s * rate_hz > 3:
                 rate_hz = 0.0
             share = self._share()
             return InputFacts(
@@ -108,11 +123,15 @@ class InputWatch:
                 refused=self._refused,
                 rate_hz=rate_hz,
                 age_s=self._age_s,
+                quiet_s=quiet_s,
                 silent_s=silent_s,
                 unused_s=self._unused_s(now_s),
                 share=share,
                 gap_s=self._gap_s if share is None else None,
             )
+
+    def _clocked(self, now_s: float) -> float:
+        return now_s if self._clock_s is None else self._clock_s()
 
     def _unused_s(self, now_s: float) -> float:
         return now_s - (self._start_s if self._used_s is None else self._used_s)

@@ -22,7 +22,7 @@ from sac_ae_ros.core.trial import Probes
 from sac_ae_ros.nodes.convert import forward_header, to_ns
 from sac_ae_ros.nodes.drive import Drive, Links, first_causes, make_gate, make_guard, make_view
 from sac_ae_ros.nodes.fields import type_name
-from sac_ae_ros.nodes.graph_watch import GraphWatch
+from sac_ae_ros.nodes.graph_watch import GraphWatch, Seen
 from sac_ae_ros.nodes.heartbeat import Heartbeat
 from sac_ae_ros.nodes.joints import HeldJoints
 from sac_ae_ros.nodes.mapping import CommandMapping, stop_policy
@@ -81,16 +81,22 @@ class LoadedPolicy:
         """Its name, such as geometry_msgs/msg/Twist."""
         return type_name(self.command_class)
 
-    def drive(self, e_stop: Heartbeat, obstacle: Callable[[], str], held: Iterable[Stop]) -> Drive:
-        """A fresh activation, disarmed; `held` is what the one before left for ~/arm to clear."""
+    def drive(
+        self, e_stop: Heartbeat, obstacle: Callable[[], str], held: Iterable[Stop], listen_until_s: float
+    ) -> Drive:
+        """A fresh activation, disarmed.
+
+        `held` is what the one before left for ~/arm to clear. Before `listen_until_s`, by time.monotonic(), nothing
+        arms what commands a robot.
+        """
         simulated = self._node.get_clock().ros_time_is_active  # type: ignore[attr-defined]
         clock_ns = (lambda: self._now().nanoseconds) if simulated else time.monotonic_ns
-        links = Links(self.send, self.send_stop, e_stop, obstacle, self.probes, clock_ns)
+        listen_until_s = listen_until_s if self.params.output == "command" else 0.0
+        links = Links(self.send, self.send_stop, e_stop, obstacle, self.probes, clock_ns, listen_until_s)
         return Drive(self.policy, self.params, self._gate(held), links)
 
-    def unheard(self) -> str:
-        """Why no subscriber gets the commands, where all of them take another type; empty otherwise."""
-        seen = self.command_watch.look()
+    def unheard(self, seen: Seen) -> str:
+        """Why no subscriber that is `seen` gets the commands, where all of them take another type; empty otherwise."""
         types = {each.type for each in seen.subscribers}
         return seen.complaints[0] if types and self.command_type not in types else ""
 

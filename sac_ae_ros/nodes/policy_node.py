@@ -27,7 +27,8 @@ from sac_ae_ros.nodes import process
 from sac_ae_ros.nodes.bridge import CvBridge
 from sac_ae_ros.nodes.clock_watch import ClockWatch
 from sac_ae_ros.nodes.convert import to_image, to_ns
-from sac_ae_ros.nodes.drive import LISTEN_S, NOT_ACTIVE, REFUSED, Drive
+from sac_ae_ros.nodes.drive import NOT_ACTIVE, REFUSED, Drive
+from sac_ae_ros.nodes.graph_watch import Seen
 from sac_ae_ros.nodes.inputs import Inputs, missing_images
 from sac_ae_ros.nodes.loaded_policy import LoadedPolicy
 from sac_ae_ros.nodes.params import declare, read
@@ -85,6 +86,7 @@ class PolicyNode(LifecycleNode):
         self._keeps_disarmed = False  # disarmed while inactive: the next activation does not arm by itself
         self._graph_s = 0.0  # when it was looked at last
         self._hint_s: float | None = None  # when to say that nobody configures it
+        self._commands: Seen | None = None  # who is on the topic of commands, as looked at last
         self._rivals = ""
         self._clocks = ""  # that several nodes publish /clock
         self._obstacle = ""  # to arming, in the graph
@@ -103,6 +105,7 @@ class PolicyNode(LifecycleNode):
         """Loads and checks the policy, the limits and the command mapping."""
         params = read(self, PolicyParams)
         self._loaded = LoadedPolicy(self, params)
+        self._commands, self._graph_s = None, 0.0
         if params.policy_dir:
             self._reloader = Reloader(self, self._loaded, self._swap_if_idle)
 
@@ -111,7 +114,9 @@ class PolicyNode(LifecycleNode):
         """Starts inference; with arm_on_activate a used frame arms."""
         loaded = self._ready()
         with self._idle_lock:
-            drive = self._drive = loaded.drive(self._switches.e_stop, self._find_obstacle, self._held)
+            switches = self._switches
+            drive = loaded.drive(switches.e_stop, self._find_obstacle, self._held, switches.listen_until_s)
+            self._drive = drive
             self._graph_s = 0.0
             if self._keeps_disarmed:
                 drive.disarm()
@@ -134,8 +139,9 @@ class PolicyNode(LifecycleNode):
         commands = loaded.params.output == "command"
         where = "" if commands else f"; commands go to {loaded.command_topic} only"
         way = "call ~/arm, or release and press enable" if loaded.params.enable_required else "call ~/arm"
-        first = f"the first frame after {LISTEN_S:g} s" if commands else "the first frame"
-        armed = f"arms at {first}" if drive.arms_itself else f"not armed: {way}"
+        left_s = drive.listening_s
+        soon, later = (f", in {left_s:.1f} s", f" after {left_s:.1f} s") if left_s else ("", "")
+        armed = f"arms at the first frame{later}" if drive.arms_itself else f"not armed: {way}{soon}"
         self.get_logger().info(f"active and {armed}{where}")
 
     @_transition
@@ -199,17 +205,18 @@ class PolicyNode(LifecycleNode):
         """Looks at the clock and reports; called often, from a thread that inference cannot hang."""
         if self._switches.defect:
             raise RuntimeError(f"nobody hears e_stop any more: {self._switches.defect}")
-        drive, clock_watch = self._drive, self._clock_watch
+        drive, clock_watch, loaded = self._drive, self._clock_watch, self._loaded
         if drive is not None and clock_watch is not None:
             self._look_at_clock(drive, clock_watch)
-        if drive is not None and time.monotonic() - self._graph_s > GRAPH_EVERY_S:
-            self._look_at_graph(drive)
+        if loaded is not None and time.monotonic() - self._graph_s > GRAPH_EVERY_S:
+            self._look_at_graph(loaded, drive)
         lifecycle = self._state_machine.current_state[1]
         self._hint(lifecycle)
         self._reporter.tell(
             Parts(
                 lifecycle=lifecycle,
-                loaded=self._loaded,
+                loaded=loaded,
+                commands=self._commands if loaded is not None else None,
                 drive=drive,
                 inputs=self._inputs,
                 reloader=self._reloader,
@@ -231,20 +238,20 @@ class PolicyNode(LifecycleNode):
             self._hint_s = None
             self.get_logger().info("unconfigured: configure and activate it, or start it with -p autostart:=true")
 
-    def _look_at_graph(self, drive: Drive) -> None:
+    def _look_at_graph(self, loaded: LoadedPolicy, drive: Drive | None) -> None:
         """Looks for what the graph alone tells: switches that cannot be believed, and others that command the robot."""
-        loaded = self._loaded
-        if loaded is None:
+        self._graph_s = time.monotonic()
+        self._commands = loaded.command_watch.look()
+        if drive is None:
             return
         doubts = self._switches.look(enable_required=loaded.params.enable_required)
-        rivals, clocks = loaded.rivals.look(), rival_clocks(self)
+        rivals, clocks = loaded.rivals.look(self._commands.publishers), rival_clocks(self)
         for found, told in ((rivals, self._rivals), (clocks, self._clocks)):
             if found and found != told:
                 self.get_logger().warning(found)
         self._rivals, self._clocks, self._obstacle = rivals, clocks, doubts or rivals or clocks
         if loaded.params.command.other_publishers == "stop":
             drive.rivals.doubt(self._rivals)
-        self._graph_s = time.monotonic()
 
     def _look_at_clock(self, drive: Drive, watch: ClockWatch) -> None:
         now_s = time.monotonic()
@@ -351,7 +358,7 @@ class PolicyNode(LifecycleNode):
         if loaded is None:
             return ""
         doubts = self._switches.look(enable_required=loaded.params.enable_required)
-        return doubts or loaded.rivals.look() or rival_clocks(self)
+        return doubts or loaded.rivals.look(loaded.command_watch.look().publishers) or rival_clocks(self)
 
     def _disarm(self) -> bool:
         with self._idle_lock:  # an activation either sees this, or has made a drive to disarm
@@ -361,22 +368,18 @@ class PolicyNode(LifecycleNode):
                 return False
         return drive.disarm()
 
-    async def _arm(self) -> tuple[bool, str]:
+    def _arm(self) -> tuple[bool, str]:
         """Arms; returns whether it did, and what to answer: why not, or what keeps the commands from the robot."""
         drive, loaded = self._drive, self._loaded
         if drive is None or loaded is None:
             return False, f"{REFUSED}{NOT_ACTIVE}"
-        disarms = drive.disarms
-        await self._switches.listen_for_e_stop()
-        if self._drive is not drive:
-            return False, "arm refused: the node was deactivated meanwhile; call ~/arm again"
         try:
-            drive.arm(disarms)
+            drive.arm()
         except SacAeError as error:
             inputs = self._inputs
             missing = () if inputs is None else missing_images(drive.state.causes, inputs.image_watch.look())
             return False, "; ".join([str(error), *missing])
-        return True, "; ".join(filter(None, ["armed", loaded.unheard()]))
+        return True, "; ".join(filter(None, ["armed", loaded.unheard(loaded.command_watch.look())]))
 
     async def _on_reload(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         if self._reloader is None:
@@ -394,10 +397,11 @@ class PolicyNode(LifecycleNode):
 def _spin(executor: SingleThreadedExecutor, node: PolicyNode, end: process.EndRequest) -> None:
     code = 1
     try:
-        executor.spin()
-        code = 0
-    except Exception:
-        node.get_logger().fatal(f"a defect ends this node: {traceback.format_exc()}")
+        defect = process.spin(executor)
+        if defect:
+            node.get_logger().fatal(f"a defect ends this node: {defect}")
+        else:
+            code = 0
     finally:
         end.give(code)
 
@@ -415,9 +419,9 @@ def _use(node: PolicyNode, end: process.EndRequest) -> int:
             node.tell()
     finally:
         node.end_for_good()
-    executor.shutdown(timeout_sec=1.0)
-    spinning.join(timeout=1.0)
-    node.end_drive()  # of an activate that was under way
+        executor.shutdown(timeout_sec=1.0)
+        spinning.join(timeout=1.0)
+        node.end_drive()  # of an activate that was under way
     if spinning.is_alive() or not node.give_up_reload():
         node.get_logger().error("inference hangs: ending without it")
         time.sleep(0.1)

@@ -166,7 +166,8 @@ class PolicyParams:
     )
     arm_on_activate: bool = parameter(
         False,
-        "arm unasked at the first frame used after 4 s (shadow: at once), unless disarmed before: for simulation only",
+        "arm unasked at the first frame used, 4 s after the start at the earliest (not in shadow), unless disarmed"
+        " before: for simulation only",
     )
     enable_required: bool = parameter(
         False, "move only while `enable` (Bool) is true and keeps coming; false, then true also arms"

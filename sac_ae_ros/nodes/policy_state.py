@@ -8,6 +8,8 @@ from typing import Any, NoReturn
 
 from sac_ae_ros.core.errors import RunError, quote
 
+# how a refusal of ~/arm goes on that is over by itself; then comes the number of seconds
+LISTENS = "listens for other publishers and the emergency stop for"
 MAX_STATE_CHARS = 100_000  # a policy node's has about 1,000
 
 

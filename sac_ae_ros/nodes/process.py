@@ -17,6 +17,7 @@ from typing import TypeVar
 
 import rclpy
 from rclpy.exceptions import InvalidParameterTypeException, ParameterException
+from rclpy.executors import Executor, ExternalShutdownException
 from rclpy.logging import get_logger
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
@@ -164,6 +165,17 @@ def _run(
     node.destroy_node()
     rclpy.shutdown()
     return code
+
+
+def spin(executor: Executor) -> str:
+    """Spins until the executor or its context is shut down; returns the traceback of a defect that ended it, or ""."""
+    try:
+        executor.spin()
+    except ExternalShutdownException:  # rclpy's, where the context is shut down first: somebody's wish, no defect
+        return ""
+    except Exception:
+        return traceback.format_exc()
+    return ""
 
 
 def _check_domain() -> None:

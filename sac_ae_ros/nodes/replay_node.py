@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -228,10 +227,9 @@ def _service(change: Callable[[], str]) -> Callable[[Trigger.Request, Trigger.Re
 
 
 def _spin(executor: SingleThreadedExecutor, end: process.EndRequest) -> None:
-    try:
-        executor.spin()
-    except Exception:
-        traceback.print_exc()
+    defect = process.spin(executor)
+    if defect:
+        print(defect, file=sys.stderr, end="")
         end.give(1)
 
 

@@ -48,6 +48,7 @@ class Parts:
 
     lifecycle: str
     loaded: LoadedPolicy | None
+    commands: Seen | None  # who is on the topic of commands
     drive: Drive | None
     inputs: Inputs | None
     reloader: Reloader | None
@@ -95,9 +96,11 @@ class Reporter:
         now_s = time.monotonic()
         is_due = now_s - self._diagnosed_s >= DIAGNOSTICS_EVERY_S
         if is_due or gate != self._told:
-            bars = self._look(parts, gate)
+            images = parts.inputs.image_watch.look() if parts.inputs is not None else None
+            bars = self._look(parts, gate, images)
             self._bars = bars.settled(self._bars)
-            self._unheard = parts.loaded.unheard() if parts.loaded and parts.drive else ""
+            loaded, commands = parts.loaded, parts.commands
+            self._unheard = loaded.unheard(commands) if loaded and commands and parts.drive else ""
         self._log(parts, gate)
         self._log_bars(parts, gate, now_s)
         state = json.dumps(self._state(parts, gate), sort_keys=True)
@@ -106,7 +109,7 @@ class Reporter:
             self._state_publisher.publish(String(data=state))
         if is_due:
             self._diagnosed_s = now_s
-            self._diagnostics.publish(self._diagnose(parts, gate, bars))
+            self._diagnostics.publish(self._diagnose(parts, gate, bars, images))
 
     def _log(self, parts: Parts, gate: GateState) -> None:
         log, told, drive = self._node.get_logger(), self._told, parts.drive
@@ -114,7 +117,7 @@ class Reporter:
         if drive is None:
             self._detail, self._level = "", Level.NORMAL
         elif gate.stop is not None and gate.stop is not told.stop:
-            self._detail = printable(drive.explain([gate.stop]))
+            self._detail = printable(drive.why_stopped(gate.stop))
             way = "" if gate.held else " or release and press enable"
             reason = f"{gate.stop.value}: {self._detail}" if self._detail else gate.stop.value
             log.error(f"stopped: {reason}; call ~/arm{way} once the cause has ended")
@@ -124,7 +127,7 @@ class Reporter:
             log.error(f"not armed by itself: {printable(drive.trouble_at_start)}; call ~/arm")
             drive.trouble_at_start = ""
         for cause in sorted(gate.latched - told.latched - {gate.stop}):
-            why = printable(drive.explain([cause])) if drive else ""
+            why = printable(drive.why_stopped(cause)) if drive else ""
             log.error(f"stopped also by {cause.value}: {why}".removesuffix(": "))
         if gate.armed != told.armed:
             log.info("armed" if gate.armed else "disarmed")
@@ -154,15 +157,15 @@ class Reporter:
         self._unarmed_s, self._barred = now_s, bars
         self._node.get_logger().warning(f"not armed, and cannot be: {bars.arming}")
 
-    def _look(self, parts: Parts, gate: GateState) -> Bars:
+    def _look(self, parts: Parts, gate: GateState, images: Seen | None) -> Bars:
         drive = parts.drive
         if drive is None:
             return Bars(arming=NOT_ACTIVE)
         if gate.armed and gate.stop is None:
             return Bars()
         refusal = drive.arm_refusal(parts.obstacle)
-        if refusal and parts.inputs is not None:
-            refusal = "; ".join([refusal, *missing_images(gate.causes, parts.inputs.image_watch.look())])
+        if refusal and images is not None:
+            refusal = "; ".join([refusal, *missing_images(gate.causes, images)])
         return Bars(printable(drive.explain(gate.causes)), printable(refusal))
 
     def _state(self, parts: Parts, gate: GateState) -> dict[str, Any]:
@@ -189,15 +192,16 @@ class Reporter:
             "reload": outcome and {"ok": outcome.ok, "version": outcome.version, "text": outcome.text},
         }
 
-    def _diagnose(self, parts: Parts, gate: GateState, bars: Bars) -> DiagnosticArray:
+    def _diagnose(self, parts: Parts, gate: GateState, bars: Bars, images: Seen | None) -> DiagnosticArray:
         array = DiagnosticArray()
         array.header.stamp = self._node.get_clock().now().to_msg()
-        seen = parts.inputs.image_watch.look() if parts.inputs is not None else None
         array.status = [self._safety(parts, gate, bars)]
         if parts.loaded is not None:
-            array.status += [self._policy(parts, parts.loaded), self._command(parts.loaded, parts.rivals)]
-        if parts.drive is not None and parts.inputs is not None and seen is not None:
-            array.status.append(self._images(parts.drive, parts.inputs, seen))
+            array.status.append(self._policy(parts, parts.loaded))
+        if parts.loaded is not None and parts.commands is not None:
+            array.status.append(self._command(parts.loaded, parts.commands, parts.rivals))
+        if parts.drive is not None and parts.inputs is not None and images is not None:
+            array.status.append(self._images(parts.drive, parts.inputs, images))
         return array
 
     def _safety(self, parts: Parts, gate: GateState, bars: Bars) -> DiagnosticStatus:
@@ -280,8 +284,7 @@ class Reporter:
         }
         return self._status("policy", level, text, values)
 
-    def _command(self, loaded: LoadedPolicy, rivals: str) -> DiagnosticStatus:
-        seen = loaded.command_watch.look()
+    def _command(self, loaded: LoadedPolicy, seen: Seen, rivals: str) -> DiagnosticStatus:
         shadow = loaded.params.output == "shadow"  # need not be listened to
         complaints = () if shadow and not seen.subscribers else seen.complaints
         level, text = (WARN, complaints[0]) if complaints else (OK, loaded.command_topic)
@@ -308,8 +311,8 @@ def _without_numbers(bars: Bars) -> tuple[str, str]:
 
 def _silence(facts: InputFacts, period_s: float) -> str:
     """That no image has come for long, though not for the watchdog's timeout; else empty."""
-    silent = facts.silent_s > GAP_PERIODS * period_s or (facts.received > 1 and not facts.rate_hz)
-    return f"no image for {facts.silent_s:.2f} s" if silent else ""
+    silent = facts.quiet_s > GAP_PERIODS * period_s or (facts.received > 1 and not facts.rate_hz)
+    return f"no image for {facts.quiet_s:.2f} s" if silent else ""
 
 
 def _slowness(facts: InputFacts, period_s: float) -> tuple[str, ...]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from rclpy.node import Node
-from rclpy.topic_endpoint_info import TopicEndpointInfo
 
-from sac_ae_ros.core.errors import ConfigError, printable
-from sac_ae_ros.nodes.graph_watch import KILLED_S, full_name
+from sac_ae_ros.core.errors import ConfigError
+from sac_ae_ros.nodes.graph_watch import KILLED_S, Endpoint, full_name
 
 
 class Rivals:
@@ -34,28 +33,23 @@ class Rivals:
         self._me = node.get_fully_qualified_name()
         self._arm = node.resolve_service_name("~/arm")
 
-    def look(self) -> str:
-        """Names them, and says what to do; empty if there are none."""
-        publishers = self._node.get_publishers_info_by_topic(self._topic)
-        names = [full_name(info) for info in publishers]
+    def look(self, publishers: Sequence[Endpoint]) -> str:
+        """Names those among the publishers of the topic, and says what to do; empty if there are none."""
+        names = [each.node for each in publishers]
         killed = f"a process that was killed counts for up to {KILLED_S:.0f} s"
         if names.count(self._me) > 1 or self._node.count_services(self._arm) > 1:
             return (
                 f"expected one node that offers {self._arm}, got another process that does: both would drive the"
                 f" robot; end one, or give it a name of its own ({killed})"
             )
-        others = sorted(
-            {f"{full_name(info)} ({printable(info.topic_type)})" for info in publishers if self._is_rival(info)}
-        )
+        mine = {self._me, *self._allowed}
+        others = sorted({f"{each.node} ({each.type})" for each in publishers if each.node not in mine})
         if not others:
             return ""
         return (
             f"expected no other node that publishes {self._topic}, got {', '.join(others)}: the robot would get the"
             f" commands of all; end it, remap one, or list it in command.allow_publishers ({killed})"
         )
-
-    def _is_rival(self, info: TopicEndpointInfo) -> bool:
-        return full_name(info) not in {self._me, *self._allowed}
 
 
 def rival_clocks(node: Node) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sac_ae_ros.nodes.command_params import CommandParams
+from sac_ae_ros.nodes.command_params import HeardCommandParams
 from sac_ae_ros.nodes.params import HOUR_S, parameter
 
 
@@ -31,4 +31,4 @@ class SimParams:
     )
     episode_seed: int = parameter(0, "seed of the next reset; each episode that follows adds 1", low=0, high=2**31 - 1)
     auto_reset: bool = parameter(True, "start the next episode when one ends", read_only=True)
-    command: CommandParams = CommandParams()
+    command: HeardCommandParams = HeardCommandParams()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from std_srvs.srv import Trigger
 
 from sac_ae_ros.core.errors import ConfigError
 from sac_ae_ros.nodes import process
+from sac_ae_ros.nodes.command_params import CommandParams
 from sac_ae_ros.nodes.convert import from_ns, from_rgb
 from sac_ae_ros.nodes.mapping import CommandMapping
 from sac_ae_ros.nodes.params import declare, read
@@ -53,7 +55,8 @@ class SimRobotNode(Node):
         self._params = params = read(self, SimParams)
         sim = _make_sim(params)
         self._sim = sim
-        self._mapping = CommandMapping(params.command, [action.name for action in sim.actions])
+        heard = CommandParams(**asdict(params.command))
+        self._mapping = CommandMapping(heard, [action.name for action in sim.actions])
         self._images = self.create_publisher(Image, "image", NEWEST)
         self._camera_infos = self.create_publisher(CameraInfo, "camera_info", NEWEST)
         self._rewards = self.create_publisher(Float64, "reward", ALL_OF_THEM)

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import threading
-import traceback
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import Callable
 
-from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
-from rclpy.clock import Clock, ClockType
 from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
-from rclpy.task import Future
 from std_msgs.msg import Bool
 from std_srvs.srv import Trigger
 
 from sac_ae_ros.core.command import Stop
+from sac_ae_ros.nodes import process
 from sac_ae_ros.nodes.drive import Drive
-from sac_ae_ros.nodes.graph_watch import KILLED_S, GraphWatch, Seen
+from sac_ae_ros.nodes.graph_watch import DISCOVERY_S, KILLED_S, GraphWatch, Seen
 from sac_ae_ros.nodes.heartbeat import Heartbeat
 
 BOOL = "std_msgs/msg/Bool"
@@ -32,22 +30,19 @@ SAID_ONCE = (
     QoSProfile(depth=100, reliability=RELIABLE),
     QoSProfile(depth=100, reliability=BEST_EFFORT),
 )
-# What an emergency stop said before this node's start takes a while to be discovered and to arrive.
-LISTEN_S = 1.0
 SETTLE_S = 0.25
-LATER_S = 0.05
 
 
 class Switches:
     """A node beside policy_node, with an executor of its own; it lives as long."""
 
-    def __init__(self, node: Node, arm: Callable[[], Awaitable[tuple[bool, str]]], disarm: Callable[[], bool]) -> None:
+    def __init__(self, node: Node, arm: Callable[[], tuple[bool, str]], disarm: Callable[[], bool]) -> None:
         """Begins to listen on the topics and services as `node` has them remapped.
 
         `arm` returns whether it did, and what to answer; `disarm` returns whether the robot was armed.
         """
         self._log = node.get_logger()
-        self.e_stop = Heartbeat(Stop.E_STOP, "the emergency stop", "is pressed", settle_s=SETTLE_S, listen_s=LISTEN_S)
+        self.e_stop = Heartbeat(Stop.E_STOP, "the emergency stop", "is pressed", settle_s=SETTLE_S, presumed=True)
         self._drive: Drive | None = None
         self.defect = ""  # what ended the thread
         self._watches = {name: GraphWatch(node, name, BOOL, REPEATED) for name in ("e_stop", "enable")}
@@ -69,11 +64,12 @@ class Switches:
         topic = node.resolve_topic_name("enable")
         self._node.create_subscription(Bool, topic, self._on_enable, REPEATED, event_callbacks=quiet)
         self._arm, self._disarm = arm, disarm
-        # In this order: of two requests that wait, as after a pause, disarming is the last. A group of its own: while
-        # arming waits for something, nothing else of its group is called.
-        apart = MutuallyExclusiveCallbackGroup()
-        self._node.create_service(Trigger, node.resolve_service_name("~/arm"), self._on_arm, callback_group=apart)
+        # In this order: of two requests that wait, as after a pause, disarming is the last.
+        self._node.create_service(Trigger, node.resolve_service_name("~/arm"), self._on_arm)
         self._node.create_service(Trigger, node.resolve_service_name("~/disarm"), self._on_disarm)
+        # Others are looked for from now on, whatever the lifecycle state: DDS tells a process of all topics, also of
+        # those that it neither hears nor publishes.
+        self.listen_until_s = time.monotonic() + DISCOVERY_S
         self._executor = SingleThreadedExecutor(context=node.context)
         self._executor.add_node(self._node)
         self._thread = threading.Thread(target=self._spin, name="switches", daemon=True)
@@ -82,17 +78,6 @@ class Switches:
     def connect(self, drive: Drive | None) -> None:
         """Lets `enable` switch this drive, or none."""
         self._drive = drive
-
-    async def listen_for_e_stop(self) -> None:
-        """Waits, soon after the node's start, until an emergency stop that was pressed before it would be known."""
-        left_s = self.e_stop.listening_s()
-        if left_s <= 0:
-            return
-        future: Future = Future()
-        steady = Clock(clock_type=ClockType.STEADY_TIME)
-        timer = self._node.create_timer(left_s + LATER_S, lambda: future.set_result(None), clock=steady)
-        await future
-        self._node.destroy_timer(timer)
 
     def close(self) -> None:
         """Hears nothing any more."""
@@ -127,8 +112,8 @@ class Switches:
     def _on_e_stop(self, message: Bool) -> None:
         self.e_stop.heard(not message.data)
 
-    async def _on_arm(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        response.success, response.message = await self._arm()
+    def _on_arm(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        response.success, response.message = self._arm()
         return response
 
     def _on_disarm(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
@@ -143,11 +128,10 @@ class Switches:
             self._log.info(outcome)
 
     def _spin(self) -> None:
-        try:
-            self._executor.spin()
-        except Exception:
+        defect = process.spin(self._executor)
+        if defect:
             self.e_stop.heard(False)  # nobody hears it any more
-            self.defect = traceback.format_exc()
+            self.defect = defect
 
 
 def _unheard(name: str, seen: Seen) -> str:

@@ -67,8 +67,21 @@ def drive(folder: Path, *, offset_ns: int = 0, speed: float = 1.0, with_clock: b
 )
 def test_only_what_commands_nobody_keeps_its_name(name, type_, played_as):
     topic = Topic(name, type_, 1)
-    assert name_of(topic, as_recorded=False) == played_as
-    assert name_of(topic, as_recorded=True) == f"/{name.lstrip('/')}"
+    assert name_of(topic, as_recorded=False, with_images=True) == played_as
+    assert name_of(topic, as_recorded=True, with_images=True) == f"/{name.lstrip('/')}"
+
+
+def test_episodes_ends_and_rewards_keep_their_names_only_beside_the_images_they_belong_to(tmp_path):
+    """Else they would restart the frame stack of a node that sees by a live camera."""
+    end, reward = tiny_bag.make("std_msgs/msg/Bool", True), tiny_bag.make("std_msgs/msg/Float64", 1.0)
+    messages = [(S, "/image", tiny_bag.image(S, 9)), (S, "/episode_end", end), (S, "/sim/reward", reward)]
+    path = tiny_bag.write(tmp_path / "drive", messages)
+    with playback(path) as played:
+        assert played.names == {name: name for name in ("/image", "/episode_end", "/sim/reward")}
+    with playback(path, "/episode_end", "/sim/reward") as played:
+        assert played.names == {name: f"/recorded{name}" for name in ("/episode_end", "/sim/reward")}
+    with playback(path, "/episode_end", as_recorded=True) as played:
+        assert played.names == {"/episode_end": "/episode_end"}
 
 
 def test_images_move_with_the_camera_info_beside_them(tmp_path):

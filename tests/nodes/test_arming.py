@@ -19,7 +19,9 @@ from std_msgs.msg import String
 from std_srvs.srv import Trigger
 from tiny_policy import write_policy
 
-from sac_ae_ros.nodes.arming import DISCOVERY_S, LATCHED, render
+from sac_ae_ros.nodes.arming import LATCHED, render
+from sac_ae_ros.nodes.graph_watch import DISCOVERY_S
+from sac_ae_ros.nodes.policy_state import LISTENS
 
 NAME = f"{NAMESPACE}/policy_node"
 LOOKING = "looking for other nodes of this name, for "
@@ -54,6 +56,7 @@ class Impostor:
         self.asked: list[str] = []
         self.on_arm = lambda: None
         self.message = ""
+        self.refusals: list[str] = []  # what it answers to `~/arm` first
         self._node, self._name = network.node, name
         for service in ("arm", "disarm", "reload", "rollback"):
             network.node.create_service(Trigger, f"{name}/{service}", self._answering(service))
@@ -69,6 +72,9 @@ class Impostor:
             self.asked.append(service)
             if service == "arm":
                 self.on_arm()
+                if self.refusals:
+                    response.message = self.refusals.pop(0)
+                    return response
             response.success, response.message = True, self.message or f"{service}ed"
             return response
 
@@ -141,15 +147,15 @@ def test_two_nodes_of_one_name_are_not_armed_but_both_disarmed(network, tmp_path
             known = [json.loads(message.data) for _, message in list(states)]
             return {each["output"] for each in known if each[key] == value}
 
-        network.until(lambda: heard("lifecycle", "active") == {"command", "shadow"})
-        code, out, err = sac_ae(network, "arm", NAME)
+        network.until(lambda: heard("lifecycle", "active") == {"command", "shadow"}, 30, "~/state of both")
+        code, out, err = sac_ae(network, "arm", NAME, "--timeout", "15")
         assert code == 2, err
         assert (out, "found 2" in err) == ("", True)
-        code, out, err = sac_ae(network, "disarm", NAME)
+        code, out, err = sac_ae(network, "disarm", NAME, "--timeout", "15")
         assert code == 2, err
         assert "2 nodes have this name" in err
-        network.until(lambda: heard("armed", True) <= {"command"})
-        network.until(lambda: set().union(*(heard("disarms", n) for n in range(1, 20))) == {"command", "shadow"})
+        assert heard("armed", True) <= {"command"}
+        network.until(lambda: set().union(*(heard("disarms", n) for n in range(1, 20))) == {"command", "shadow"}, 30)
 
 
 @pytest.mark.slow
@@ -179,6 +185,18 @@ def hung(network) -> list[str]:
     for name, callback in (("arm", on_arm), ("disarm", on_disarm)):
         network.node.create_service(Trigger, f"hung/{name}", callback, callback_group=ReentrantCallbackGroup())
     return asked
+
+
+def test_a_node_that_still_listens_for_others_is_asked_again(network):
+    node = Impostor(network, "other", json.dumps(STATE))
+    listens = f"arm refused: the node {LISTENS} 0.4 s more"
+    node.refusals = [listens, listens]
+    assert sac_ae(network, "arm", f"{NAMESPACE}/other") == (
+        0,
+        f"{NAMESPACE}/other: armed",
+        f"{NAMESPACE}/other: not yet, asking again: {listens}",
+    )
+    assert node.asked == ["arm"] * 3
 
 
 def test_an_arming_that_is_not_answered_is_taken_back(network, hung):

@@ -38,6 +38,21 @@ def test_how_far_it_may_go_back_is_a_parameter(rig: Rig):
     rig.moving()
 
 
+def test_the_camera_of_a_slow_simulation_is_told_by_simulated_time(rig: Rig):
+    """At a tenth of real time, a picture comes each half a second."""
+    clock = rig.clock()
+    start_s = time.monotonic()
+    clock.change(lambda: setattr(clock, "rate", 0.1))
+    rig.lens.period_s = 0.5
+    rig.activate(use_sim_time=True, watchdog_timeout_s=5.0)
+    rig.lens.start()
+    _, told = rig.diagnosis(start_s, "images", "images OK: ")
+    assert 15 < float(told.split()[2]) < 25
+    ok_s = time.monotonic()
+    rig.network.until(lambda: len(list(rig._statuses(ok_s, "images"))) >= 4, 10, "diagnostics")
+    assert {text[:10] for _, text in rig._statuses(ok_s, "images")} == {"images OK:"}
+
+
 def test_two_clocks_close_together_are_named_and_keep_the_robot_from_being_armed(rig: Rig):
     clock = rig.clock()
     rig.drive(use_sim_time=True)

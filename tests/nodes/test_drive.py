@@ -1,8 +1,10 @@
 """Drive: pipeline, gate and watchdog together, without ROS."""
 
 import dataclasses
+import re
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +12,12 @@ import pytest
 from tiny_policy import SPEC, write_policy
 
 from sac_ae_ros.core.command import Stop
-from sac_ae_ros.core.errors import ArmError, ImageError
+from sac_ae_ros.core.errors import ArmError, ImageError, StampError
 from sac_ae_ros.core.image import Image
 from sac_ae_ros.core.pipeline import Step
 from sac_ae_ros.core.policy import OnnxPolicy
 from sac_ae_ros.core.shaping import CommandShaper
-from sac_ae_ros.nodes.drive import CROSSED_S, LISTEN_S, RELEASED_S, Drive, Links, make_gate
+from sac_ae_ros.nodes.drive import CROSSED_S, RELEASED_S, Drive, Links, make_gate
 from sac_ae_ros.nodes.heartbeat import Heartbeat
 from sac_ae_ros.nodes.input_watch import FEWEST_TICKS, InputWatch
 from sac_ae_ros.nodes.policy_params import ImageParams, PolicyParams
@@ -27,14 +29,15 @@ IMAGE = Image(8, 8, "rgb8", 24, False, bytes([140]) * 192)
 class Rig:
     """An armed drive, and what it sent: values, or None for a stop."""
 
-    def __init__(self, policy: OnnxPolicy, params: PolicyParams) -> None:
+    def __init__(self, policy: OnnxPolicy, params: PolicyParams, listen_s: float = 0.0) -> None:
         self.sent: list[np.ndarray | None] = []
         rest = lambda: np.zeros(2)  # noqa: E731
-        self.e_stop = Heartbeat(Stop.E_STOP, "the button", "is pressed", listen_s=0.0)
-        self.obstacle = ""
+        self.e_stop = Heartbeat(Stop.E_STOP, "the button", "is pressed", presumed=True)
+        self.obstacle: Callable[[], str] = lambda: ""
         self.stamp_ns = 0  # of the newest frame, by which time passes for the frame budget
-        stop, obstacle = lambda _: self.sent.append(None), lambda: self.obstacle
-        links = Links(self.sent.append, stop, self.e_stop, obstacle, clock_ns=lambda: self.stamp_ns)
+        stop, obstacle = lambda _: self.sent.append(None), lambda: self.obstacle()
+        listen_until_s = time.monotonic() + listen_s
+        links = Links(self.sent.append, stop, self.e_stop, obstacle, None, lambda: self.stamp_ns, listen_until_s)
         self.drive = Drive(policy, params, make_gate(policy, params, rest), links)
         self.seen = 0
 
@@ -57,7 +60,8 @@ def policy(tmp_path: Path) -> OnnxPolicy:
 
 @pytest.fixture
 def rig(policy: OnnxPolicy, request: pytest.FixtureRequest):
-    rig = Rig(policy, getattr(request, "param", PolicyParams()))
+    params = getattr(request, "param", PolicyParams())
+    rig = Rig(policy, *params) if isinstance(params, tuple) else Rig(policy, params)
     yield rig
     rig.drive.end()
 
@@ -82,7 +86,6 @@ def slow(policy: OnnxPolicy, monkeypatch: pytest.MonkeyPatch, seconds: float) ->
 
 
 ITSELF = PolicyParams(arm_on_activate=True)
-ITSELF_IN_SHADOW = PolicyParams(arm_on_activate=True, output="shadow")
 
 
 def test_nothing_arms_before_a_frame_was_used(rig):
@@ -107,17 +110,33 @@ def test_a_frame_that_was_used_too_long_ago_arms_nothing(rig):
         rig.drive.arm()
 
 
-@pytest.mark.parametrize("rig", [ITSELF], indirect=True)
+@pytest.mark.parametrize("rig", [(ITSELF, 0.3)], indirect=True)
 def test_what_arms_by_itself_listens_first(rig):
     assert not rig.see(3).sent
     assert rig.drive.arms_itself
-    time.sleep(LISTEN_S)
+    time.sleep(0.3)
     rig.see(3)
     assert rig.drive.state.armed
 
 
-@pytest.mark.parametrize("rig", [ITSELF_IN_SHADOW], indirect=True)
-def test_what_arms_by_itself_in_shadow_does_so_at_the_first_frame_and_never_again(rig):
+@pytest.mark.parametrize("rig", [(PolicyParams(enable_required=True), 0.8)], indirect=True)
+def test_nobody_arms_it_before_it_has_listened(rig):
+    rig.drive.heard_enable(False)
+    rig.see(FEWEST_TICKS)
+    time.sleep(1.5 * RELEASED_S)
+    says = r"^arm refused: the node listens for other publishers and the emergency stop for 0\.\d s more; try again"
+    assert re.match(says, rig.drive.heard_enable(True))
+    with pytest.raises(ArmError, match=says):
+        rig.drive.arm()
+    assert rig.drive.arm_refusal("").startswith("the node listens for other publishers")
+    rig.drive.heard_enable(False)
+    time.sleep(max(1.5 * RELEASED_S, rig.drive.listening_s))
+    rig.see()
+    assert rig.drive.heard_enable(True) == "armed by enable"
+
+
+@pytest.mark.parametrize("rig", [ITSELF], indirect=True)
+def test_what_arms_by_itself_and_need_not_listen_does_so_at_the_first_frame_and_never_again(rig):
     assert not rig.drive.state.armed
     assert rig.see().sent, "the very frame that arms"
     rig.drive.disarm()
@@ -127,17 +146,15 @@ def test_what_arms_by_itself_in_shadow_does_so_at_the_first_frame_and_never_agai
 @pytest.mark.parametrize("rig", [ITSELF], indirect=True)
 def test_disarming_before_the_first_frame_keeps_it_from_arming_by_itself(rig):
     assert not rig.drive.disarm()
-    time.sleep(LISTEN_S)
     assert not rig.see(3).sent
     assert not rig.drive.state.armed
 
 
 @pytest.mark.parametrize("rig", [ITSELF], indirect=True)
 def test_an_obstacle_keeps_it_from_arming_by_itself_and_is_told(rig):
-    time.sleep(LISTEN_S)
-    rig.obstacle = "expected no other node"
+    rig.obstacle = lambda: "expected no other node"
     assert not rig.see().sent
-    rig.obstacle = ""
+    rig.obstacle = lambda: ""
     assert not rig.see(3).sent, "that a person must do now"
     assert "expected no other node" in rig.drive.trouble_at_start
 
@@ -171,10 +188,10 @@ def test_their_rate_need_not_matter(rig):
 
 def test_whoever_disarms_while_arming_is_under_way_wins(rig):
     rig.see(FEWEST_TICKS)
-    before = rig.drive.disarms
-    rig.drive.disarm()
+    rig.obstacle = lambda: str(rig.drive.disarm() or "")
     with pytest.raises(ArmError, match="disarmed meanwhile"):
-        rig.drive.arm(before)
+        rig.drive.arm()
+    rig.obstacle = lambda: ""
     with pytest.raises(ArmError, match="disarmed just now"):
         rig.drive.arm()
     time.sleep(CROSSED_S)
@@ -213,7 +230,7 @@ def test_an_enable_edge_arms_and_anything_less_does_not(rig):
 @pytest.mark.parametrize("rig", [ENABLED], indirect=True)
 def test_nobody_arms_while_it_is_not_clear_who_says_stop(rig):
     rig.see(FEWEST_TICKS)
-    rig.obstacle = "expected one publisher"
+    rig.obstacle = lambda: "expected one publisher"
     rig.drive.heard_enable(False)
     time.sleep(1.5 * RELEASED_S)
     assert "expected one publisher" in rig.drive.heard_enable(True)
@@ -304,6 +321,36 @@ def test_a_command_that_comes_too_late_is_not_sent_even_if_the_whole_process_sle
     assert armed.drive.explain([Stop.HUNG]).startswith("no frame was used for 0.3")
 
 
+def test_what_is_wrong_with_the_clock_later_does_not_hide_what_stopped_the_robot(armed):
+    armed.drive.clock_jumped(-10.0)
+    armed.drive.refuse(StampError("expected a stamp at most 0.1 s ahead, got one of 10.000 s"))
+    armed.drive.clock_paused(0.5)
+    assert armed.drive.state.stop is Stop.CLOCK
+    assert armed.drive.why_stopped(Stop.CLOCK) == "the clock jumped by -10 s"
+    assert "stood still for 0.50 s" in armed.drive.explain([Stop.CLOCK]), "what lasts"
+    armed.drive.clock_paused(0.0)
+    armed.see(FEWEST_TICKS)
+    armed.drive.arm()
+    armed.drive.clock_jumped(20.0)
+    assert armed.drive.why_stopped(Stop.CLOCK) == "the clock jumped by +20 s"
+
+
+def test_a_camera_is_judged_by_its_own_time():
+    passed_s = 100.0
+    watch = InputWatch(0.1, lambda: passed_s)
+    start_s = time.monotonic()
+    for count in range(4):  # 20 Hz in a simulation at a tenth of real time
+        passed_s = 100.0 + 0.05 * count
+        watch.received(start_s + 0.5 * count, count)
+    facts = watch.facts(start_s + 1.9)
+    assert facts.rate_hz == pytest.approx(20.0)
+    assert facts.quiet_s == 0.0
+    assert facts.silent_s == pytest.approx(0.4)
+    passed_s = 5.0  # set back, as by a new simulation
+    watch.received(start_s + 2.0, 4)
+    assert watch.facts(start_s + 2.0).quiet_s == 0.0
+
+
 @pytest.mark.parametrize("rig", [ANY_RATE], indirect=True)
 def test_a_camera_that_is_too_slow_is_not_called_a_pause(armed):
     for _ in range(2):
@@ -355,17 +402,13 @@ def test_what_made_a_used_frame_late_is_told_by_what_images_showed():
     assert watch.why_late(start_s + 0.3, 0.3) == "image stamps went back by 0.20 s"
 
 
-@pytest.mark.parametrize(
-    ("timeout_s", "says"),
-    [(None, "listening for another 0.9 s for one that was pressed before the start"), (1.0, "nothing heard yet")],
-)
-def test_an_emergency_stop_that_is_only_listened_for_is_told_so(timeout_s, says, policy):
-    gate = make_gate(policy, PolicyParams(), lambda: np.zeros(2))
-    beat = Heartbeat(Stop.E_STOP, "the emergency stop", "is pressed", listen_s=1.0)
-    start_s = time.monotonic()
-    beat.attach(gate, timeout_s)
-    assert beat.text(start_s + 0.1) == f"the emergency stop: {says}"
-    assert beat.text(start_s + 1.1) == "the emergency stop: nothing heard yet"
+@pytest.mark.parametrize("required", [False, True])
+def test_an_emergency_stop_that_was_never_heard_bars_arming_where_it_is_required(required, policy):
+    gate = make_gate(policy, PolicyParams(e_stop_required=required), lambda: np.zeros(2))
+    beat = Heartbeat(Stop.E_STOP, "the emergency stop", "is pressed", presumed=True)
+    beat.attach(gate, 1.0 if required else None)
+    assert (Stop.E_STOP in gate.state.causes) is required
+    assert beat.text(time.monotonic()) == "the emergency stop: nothing heard yet"
 
 
 def test_a_pause_between_the_last_look_and_sending_lets_nothing_out(armed, monkeypatch):

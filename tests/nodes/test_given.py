@@ -67,8 +67,21 @@ def test_a_misspelt_parameter_ends_the_start(shared_network, module, wrong, near
     assert f"got '{name}' (did you mean '{nearest}'?)" in refusal(shared_network, module, "-p", wrong)
 
 
-@pytest.mark.parametrize("name", ["command.allow_publishers:=[/teleop]", "command.other_publishers:=stop"])
-def test_who_else_commands_means_nothing_to_the_simulated_robot(shared_network, name):
+@pytest.mark.parametrize(
+    "name",
+    [
+        "command.allow_publishers:=[/teleop]",
+        "command.other_publishers:=stop",
+        "command.stop:=zero",
+        "command.stop_values:=[0.0, 0.0]",
+        "command.stop_constants:=[linear.y=0.0]",
+        "command.joints:=[shoulder]",
+        "command.joint_timeout_s:=0.5",
+        "command.frame_id:=base_link",
+        "command.time_from_start_s:=0.1",
+    ],
+)
+def test_what_only_a_node_that_commands_has_is_refused_by_the_simulated_robot(shared_network, name):
     line = refusal(shared_network, "sim_robot_node", "-p", name)
     assert f"expected names that sim_robot_node has, got '{name.partition(':=')[0]}'" in line
 

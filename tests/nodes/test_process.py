@@ -7,17 +7,22 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import rclpy
 import tiny_bag
 from geometry_msgs.msg import Twist
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
 from ros_network import ACTIVATE, CONFIGURE, NAMESPACE, ROOT, Camera, Network, kill
 from tiny_policy import write_policy
 
-from sac_ae_ros.nodes.process import LAUNCH_PID, SAME_REQUEST_S
+from sac_ae_ros.nodes.process import LAUNCH_PID, SAME_REQUEST_S, spin
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 # As `ros2 launch` runs in the background of a script: SIGINT is ignored, and the output of the node is piped. A process
@@ -258,3 +263,29 @@ def test_a_domain_that_cannot_be_is_one_line(tmp_path, number):
     done = subprocess.run(words, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == f"error: ROS_DOMAIN_ID: expected 0 to 232, got '{number}'\n"
+
+
+@pytest.mark.parametrize("by", ["context", "executor", "defect"])
+def test_only_a_defect_that_ends_spinning_is_told(network, by):
+    context = rclpy.Context()
+    rclpy.init(context=context, domain_id=network.domain_id, signal_handler_options=SignalHandlerOptions.NO)
+    node, executor, told = Node("spinner", context=context), SingleThreadedExecutor(context=context), []
+    executor.add_node(node)
+    spinning = threading.Thread(target=lambda: told.append(spin(executor)))
+    spinning.start()
+    time.sleep(0.2)
+
+    def trip() -> None:
+        raise RuntimeError("a defect")
+
+    if by == "context":
+        rclpy.shutdown(context=context)
+    elif by == "executor":
+        executor.shutdown()
+    else:
+        node.create_timer(0.01, trip)
+        executor.wake()
+    spinning.join(10)
+    (text,) = told
+    assert ("RuntimeError: a defect" in text) if by == "defect" else text == ""
+    rclpy.try_shutdown(context=context)

@@ -100,7 +100,7 @@ def test_an_emergency_stop_is_left_to_a_person(network, tmp_path, end_camera):
     time.sleep(QUIET_S)
     assert not moving(commands, began_s)
     assert "armed anew" not in rearmer.log
-    assert network.trigger("policy_node/arm").success
+    assert network.ask_to_arm().success
 
 
 def test_a_node_that_a_person_has_disarmed_stays_so(network, tmp_path, end_camera):

@@ -28,7 +28,6 @@ from sac_ae_ros.bag.messages import header_stamp_ns
 from sac_ae_ros.bag.reader import Bag
 from sac_ae_ros.core.policy import OnnxPolicy
 from sac_ae_ros.nodes.convert import to_ns
-from sac_ae_ros.nodes.drive import LISTEN_S
 
 START_NS, MS = tiny_bag.START_NS, 1_000_000
 ONCE = {"wait_s": 10.0}
@@ -68,10 +67,10 @@ def armed(network: Network, policy: Path, **params: object) -> Heard:
     """A policy node that the next frame arms; returns what it will have sent."""
     executed = network.hear(JointState, "policy_node/executed")
     settings = {"policy": str(policy), "use_sim_time": True, "arm_on_activate": True, **PATIENT, **params}
-    network.start("policy_node", settings)
+    node = network.start("policy_node", settings)
     assert network.change(CONFIGURE, ACTIVATE)
     network.until(lambda: network.node.count_publishers("policy_node/executed") == 1)
-    time.sleep(LISTEN_S)
+    network.listened(node)
     return executed
 
 
