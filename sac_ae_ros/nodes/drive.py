@@ -19,7 +19,7 @@ from sac_ae_ros.nodes.heartbeat import Heartbeat
 from sac_ae_ros.nodes.input_watch import FEWEST_TICKS, InputWatch
 from sac_ae_ros.nodes.policy_params import PolicyParams
 from sac_ae_ros.nodes.policy_state import LISTENS
-from sac_ae_ros.nodes.watchdog import Watchdog
+from sac_ae_ros.nodes.watchdog import ABOUT_FRAMES, Watchdog
 
 # `enable` must have said false for so long before true counts as an edge: a loose contact arms nothing.
 RELEASED_S = 0.08
@@ -37,8 +37,8 @@ class Links:
 
     send, stop: where commands and stops go. e_stop: the emergency stop, which outlives the drive. obstacle: why the
     robot must not be armed, as far as the ROS graph tells, or nothing; called before every arming. probes: where recent
-    frames are kept for judging newer policies. clock_ns: the time that passes for the robot. listen_until_s: until
-    then, by the steady clock, nothing arms: who else commands the robot, or presses e_stop, may not be known yet.
+    frames are kept for judging newer policies. clock_ns: the time that passes for the robot. listening_s: for
+    how much longer nothing arms, since who else commands the robot, or presses e_stop, may not be known yet.
     """
 
     send: Callable[[Values], None]
@@ -47,7 +47,7 @@ class Links:
     obstacle: Callable[[], str] = lambda: ""
     probes: Probes | None = None
     clock_ns: Callable[[], int] = time.monotonic_ns
-    listen_until_s: float = 0.0
+    listening_s: Callable[[], float] = lambda: 0.0
 
 
 def timeout_s(params: PolicyParams, period_s: float) -> float:
@@ -191,7 +191,7 @@ class Drive:
     @property
     def listening_s(self) -> float:
         """How much longer nothing may arm it, since others may not be known yet; 0 if they are."""
-        return max(self._links.listen_until_s - time.monotonic(), 0.0)
+        return self._links.listening_s()
 
     @property
     def trouble(self) -> str | None:
@@ -376,7 +376,10 @@ class Drive:
         return f"no frame was used for {self._watchdog.late_s:.2f} s: {why}".removesuffix(": ")
 
     def _on_inferred(self) -> None:
-        """Arms at the first frame that is used in time after it has listened, if it is to do so by itself."""
+        """Arms at the first frame that is used in time after it has listened, if it is to do so by itself.
+
+        That clears what stopped an earlier activation for want of frames, and nothing else that only ~/arm clears.
+        """
         if not self._watchdog.frame_inferred() or not self._arms_itself:
             return
         if self.listening_s:
@@ -388,6 +391,9 @@ class Drive:
             try:
                 if obstacle:
                     raise ArmError(f"{REFUSED}{obstacle}")
+                held = sorted(self._gate.state.held - ABOUT_FRAMES)
+                if held:
+                    raise ArmError(f"{REFUSED}only ~/arm clears this stop: {', '.join(held)}")
                 self._gate.arm()
             except ArmError as error:
                 self.trouble_at_start = self._with_reasons(error)
@@ -409,6 +415,7 @@ class Drive:
                 arm()
             except ArmError as error:
                 raise ArmError(self._with_reasons(error)) from None
+            self._arms_itself = False  # from now on that is left to a person
 
     def _check_arming(self, obstacle: str) -> None:
         """Raises ArmError for whatever bars arming at this moment, the `obstacle` in the ROS graph included."""

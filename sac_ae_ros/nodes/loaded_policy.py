@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -82,17 +83,18 @@ class LoadedPolicy:
         return type_name(self.command_class)
 
     def drive(
-        self, e_stop: Heartbeat, obstacle: Callable[[], str], held: Iterable[Stop], listen_until_s: float
+        self, e_stop: Heartbeat, obstacle: Callable[[], str], held: Iterable[Stop], listening_s: Callable[[], float]
     ) -> Drive:
         """A fresh activation, disarmed.
 
-        `held` is what the one before left for ~/arm to clear. Before `listen_until_s`, by time.monotonic(), nothing
-        arms what commands a robot.
+        `held` is what the one before left for ~/arm to clear. `listening_s` gives how much longer nothing arms what
+        commands a robot, s.
         """
         simulated = self._node.get_clock().ros_time_is_active  # type: ignore[attr-defined]
         clock_ns = (lambda: self._now().nanoseconds) if simulated else time.monotonic_ns
-        listen_until_s = listen_until_s if self.params.output == "command" else 0.0
-        links = Links(self.send, self.send_stop, e_stop, obstacle, self.probes, clock_ns, listen_until_s)
+        links = Links(self.send, self.send_stop, e_stop, obstacle, self.probes, clock_ns)
+        if self.params.output == "command":
+            links = replace(links, listening_s=listening_s)
         return Drive(self.policy, self.params, self._gate(held), links)
 
     def unheard(self, seen: Seen) -> str:

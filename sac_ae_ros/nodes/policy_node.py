@@ -115,7 +115,7 @@ class PolicyNode(LifecycleNode):
         loaded = self._ready()
         with self._idle_lock:
             switches = self._switches
-            drive = loaded.drive(switches.e_stop, self._find_obstacle, self._held, switches.listen_until_s)
+            drive = loaded.drive(switches.e_stop, self._find_obstacle, self._held, switches.listening_s)
             self._drive = drive
             self._graph_s = 0.0
             if self._keeps_disarmed:
@@ -210,6 +210,8 @@ class PolicyNode(LifecycleNode):
             self._look_at_clock(drive, clock_watch)
         if loaded is not None and time.monotonic() - self._graph_s > GRAPH_EVERY_S:
             self._look_at_graph(loaded, drive)
+        if drive is None:
+            self._rivals = self._clocks = self._obstacle = ""
         lifecycle = self._state_machine.current_state[1]
         self._hint(lifecycle)
         self._reporter.tell(

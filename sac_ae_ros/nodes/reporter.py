@@ -81,6 +81,7 @@ class Reporter:
         self._state_publisher = node.create_publisher(String, "~/state", LATCHED)
         self._diagnostics = node.create_publisher(DiagnosticArray, "/diagnostics", 10)
         self._told = GateState(False, None)
+        self._lifecycle = ""
         self._detail = ""
         self._said = ""
         self._diagnosed_s = 0.0
@@ -95,7 +96,8 @@ class Reporter:
         gate = parts.drive.state if parts.drive else GateState(False, None, held=parts.held)
         now_s = time.monotonic()
         is_due = now_s - self._diagnosed_s >= DIAGNOSTICS_EVERY_S
-        if is_due or gate != self._told:
+        if is_due or gate != self._told or parts.lifecycle != self._lifecycle:
+            self._lifecycle = parts.lifecycle
             images = parts.inputs.image_watch.look() if parts.inputs is not None else None
             bars = self._look(parts, gate, images)
             self._bars = bars.settled(self._bars)

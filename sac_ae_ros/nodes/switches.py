@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 
+from rclpy.clock import Clock, ClockType
 from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
@@ -31,6 +32,8 @@ SAID_ONCE = (
     QoSProfile(depth=100, reliability=BEST_EFFORT),
 )
 SETTLE_S = 0.25
+AWAKE_EVERY_S = 0.1
+PAUSE_S = 0.5  # what DDS loses in a shorter pause of this process was not seen to come late
 
 
 class Switches:
@@ -69,11 +72,21 @@ class Switches:
         self._node.create_service(Trigger, node.resolve_service_name("~/disarm"), self._on_disarm)
         # Others are looked for from now on, whatever the lifecycle state: DDS tells a process of all topics, also of
         # those that it neither hears nor publishes.
-        self.listen_until_s = time.monotonic() + DISCOVERY_S
+        self._awake_s = time.monotonic()
+        self._listen_until_s = self._awake_s + DISCOVERY_S
+        self._node.create_timer(AWAKE_EVERY_S, self._awake, clock=Clock(clock_type=ClockType.STEADY_TIME))
         self._executor = SingleThreadedExecutor(context=node.context)
         self._executor.add_node(self._node)
         self._thread = threading.Thread(target=self._spin, name="switches", daemon=True)
         self._thread.start()
+
+    def listening_s(self) -> float:
+        """How much longer others, or what they have said, may not be known here, s: after a start or a pause.
+
+        What was sent while the process was paused may be lost, and DDS sends it again up to some seconds later.
+        """
+        self._awake()
+        return max(self._listen_until_s - time.monotonic(), 0.0)
 
     def connect(self, drive: Drive | None) -> None:
         """Lets `enable` switch this drive, or none."""
@@ -108,6 +121,13 @@ class Switches:
         return tuple(
             text for name, seen in self._seen.items() if required[name] or seen.publishers for text in seen.complaints
         )
+
+    def _awake(self) -> None:
+        """Notes that this process runs, and begins to listen anew if it did not for a while."""
+        now_s = time.monotonic()
+        if now_s - self._awake_s > PAUSE_S:
+            self._listen_until_s = now_s + DISCOVERY_S
+        self._awake_s = now_s
 
     def _on_e_stop(self, message: Bool) -> None:
         self.e_stop.heard(not message.data)

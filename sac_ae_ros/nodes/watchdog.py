@@ -14,7 +14,7 @@ from sac_ae_ros.core.command import SafetyGate, Stop, Values
 from sac_ae_ros.nodes.heartbeat import Heartbeat
 
 LAST_STOPS_S = 0.5
-ABOUT_FRAMES = (Stop.STALE, Stop.CLOCK, Stop.HUNG)
+ABOUT_FRAMES = frozenset({Stop.STALE, Stop.CLOCK, Stop.HUNG})
 
 
 class Watchdog:

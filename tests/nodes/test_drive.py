@@ -36,8 +36,9 @@ class Rig:
         self.obstacle: Callable[[], str] = lambda: ""
         self.stamp_ns = 0  # of the newest frame, by which time passes for the frame budget
         stop, obstacle = lambda _: self.sent.append(None), lambda: self.obstacle()
-        listen_until_s = time.monotonic() + listen_s
-        links = Links(self.sent.append, stop, self.e_stop, obstacle, None, lambda: self.stamp_ns, listen_until_s)
+        self.listen_until_s = time.monotonic() + listen_s
+        listening_s = lambda: max(self.listen_until_s - time.monotonic(), 0.0)  # noqa: E731
+        links = Links(self.sent.append, stop, self.e_stop, obstacle, None, lambda: self.stamp_ns, listening_s)
         self.drive = Drive(policy, params, make_gate(policy, params, rest), links)
         self.seen = 0
 
@@ -148,6 +149,32 @@ def test_disarming_before_the_first_frame_keeps_it_from_arming_by_itself(rig):
     assert not rig.drive.disarm()
     assert not rig.see(3).sent
     assert not rig.drive.state.armed
+
+
+@pytest.mark.parametrize("rig", [ITSELF], indirect=True)
+def test_what_a_person_has_armed_does_not_arm_by_itself_after_a_stop(rig):
+    rig.listen_until_s = time.monotonic() + 60
+    rig.see(FEWEST_TICKS)
+    rig.listen_until_s = 0.0
+    rig.drive.arm()
+    rig.e_stop.heard(False)
+    rig.e_stop.heard(True)
+    time.sleep(TIMEOUT_S + SPEC.control_period_s)
+    assert not any(rig.see().sent for _ in range(3))
+    assert rig.drive.state.stop is Stop.E_STOP
+    assert rig.drive.state.held
+
+
+@pytest.mark.parametrize("rig", [ITSELF], indirect=True)
+def test_what_a_button_has_stopped_does_not_arm_by_itself(rig):
+    rig.e_stop.heard(False)
+    rig.e_stop.heard(True)
+    assert Stop.E_STOP not in rig.drive.state.causes
+    assert not any(rig.see().sent for _ in range(3))
+    assert rig.drive.trouble_at_start == "arm refused: only ~/arm clears this stop: e_stop"
+    rig.see(FEWEST_TICKS)
+    rig.drive.arm()
+    assert rig.see().sent
 
 
 @pytest.mark.parametrize("rig", [ITSELF], indirect=True)

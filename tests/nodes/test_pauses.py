@@ -8,8 +8,11 @@ from pathlib import Path
 import pytest
 from geometry_msgs.msg import Twist
 from ros_network import ACTIVATE, CONFIGURE, Camera, Network
+from std_msgs.msg import Bool
 from std_srvs.srv import Trigger
 from tiny_policy import SLOW_PIXEL, write_policy
+
+from sac_ae_ros.nodes.policy_state import LISTENS
 
 PAUSE_S = 0.35  # the watchdog's timeout is 0.25 s
 PERIOD_S = 0.1
@@ -73,6 +76,30 @@ def test_disarming_after_arming_wins_wherever_the_process_was_meanwhile(network:
             done_s = time.monotonic()
             time.sleep(0.4)
             assert not [each for each in commands.since(done_s + 0.05) if each != Twist()]
+
+
+def test_after_a_pause_nothing_arms_until_what_was_said_meanwhile_is_known(network: Network, tmp_path: Path):
+    policy = write_policy(tmp_path / "tiny.onnx")
+    process = network.start("policy_node", {"policy": str(policy), "image": {"freeze_timeout_s": 0.0}})
+    commands = network.hear(Twist, "cmd_vel")
+    e_stop = network.node.create_publisher(Bool, "e_stop", 1)
+    assert network.change(CONFIGURE, ACTIVATE)
+    with Camera(network).running():
+        network.arm()
+        network.trigger("policy_node/disarm")
+        time.sleep(0.6)
+        process.popen.send_signal(signal.SIGSTOP)
+        e_stop.publish(Bool(data=True))
+        time.sleep(2.5)
+        process.popen.send_signal(signal.SIGCONT)
+        goes_on_s = time.monotonic()
+        answer = network.trigger("policy_node/arm")
+        assert LISTENS in answer.message or "the emergency stop is pressed" in answer.message
+        answer = network.ask_to_arm()
+        assert "the emergency stop is pressed" in answer.message
+        assert not [each for each in commands.since(goes_on_s) if each != Twist()]
+        e_stop.publish(Bool(data=False))
+        network.arm()
 
 
 @pytest.mark.parametrize("before", ["inactive", "active"])
