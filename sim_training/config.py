@@ -358,6 +358,22 @@ def load(path: Path) -> TrainConfig:
     return _parse([], path, {})
 
 
+def run_config(run_dir: Path) -> Path:
+    """The config.yaml of a run folder.
+
+    Raises:
+        RunError: it is no run folder; the message names runs within it.
+    """
+    path = run_dir / "config.yaml"
+    if path.is_file():
+        return path
+    if not run_dir.exists():
+        raise RunError(f"expected a run folder with config.yaml, {run_dir} does not exist")
+    runs = sorted(str(inner.parent) for inner in run_dir.glob("*/config.yaml"))
+    hint = f"name one of its runs, such as {', '.join(runs[:3])}" if runs else "give a folder that `sac-ae train` made"
+    raise RunError(f"expected a run folder with config.yaml, {run_dir} is none; {hint}")
+
+
 CHANGEABLE = ("run.env_steps", "run.threads", "run.device", "run.replay")
 
 
