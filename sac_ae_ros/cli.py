@@ -114,7 +114,8 @@ def _train(args: argparse.Namespace, overrides: list[str]) -> int:
         config = configs.parse(overrides, path=args.config)
         run_dir = args.run_dir or default_run_dir(config.env.task.replace("/", "_"))
     train(config, run_dir, resume=args.resume is not None)
-    print(f"run folder: {run_dir}\nnext: sac-ae export {run_dir}", file=sys.stderr)
+    verb = "export" if config.env.obs == "pixels" else "report"  # states are nothing that a robot sees
+    print(f"run folder: {run_dir}\nnext: sac-ae {verb} {run_dir}", file=sys.stderr)
     return 0
 
 

@@ -301,7 +301,9 @@ def best(env: EnvConfig) -> dict[str, object]:
 def _parse(arguments: Sequence[str], path: str | Path | None, defaults: dict[str, object]) -> TrainConfig:
     import jsonargparse
 
-    parser = jsonargparse.ArgumentParser(prog="sac-ae train", exit_on_error=False, default_env=False)
+    parser = jsonargparse.ArgumentParser(
+        prog="sac-ae train", exit_on_error=False, default_env=False, allow_abbrev=False
+    )
     parser.add_class_arguments(TrainConfig, as_group=True)
     parser.set_defaults(defaults)
     groups = [group.name for group in fields(TrainConfig)]

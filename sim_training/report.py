@@ -149,10 +149,11 @@ def commands(record: Record) -> dict[str, str]:
     run_dir, budget = record.run_dir, record.config.run.env_steps
     run = shlex.quote(str(run_dir))
     more = f" --run.env_steps={2 * budget}" if _newest(record).get("env_step", 0) >= budget else ""
+    export = f"sac-ae export {run} --out {shlex.quote(str(run_dir / 'policy.onnx'))}"
     return {
         "go on training": f"sac-ae train --resume {run}{more}",
         "judge the best networks": f"sac-ae eval {run} --episodes 20",
-        "export them for a robot": f"sac-ae export {run} --out {shlex.quote(str(run_dir / 'policy.onnx'))}",
+        **({"export them for a robot": export} if record.config.env.obs == "pixels" else {}),
         "make this page again": f"sac-ae report {run}",
     }
 

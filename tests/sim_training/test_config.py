@@ -41,6 +41,9 @@ def test_the_shipped_configs_parse():
     ("arguments", "says"),
     [
         (["--learn.batchsize=3"], "batchsize"),
+        (["--run.env_step=5"], "unrecognized arguments: --run.env_step=5"),
+        (["--learn.critic_l", "1"], "unrecognized arguments: --learn.critic_l 1"),
+        (["--prof=plain"], "unrecognized arguments: --prof=plain"),
         (["--learn.batch_size=many"], "learn.batch_size"),
         (["--learn.batch_size=0"], "at least 1"),
         (["--learn.discount=1.5"], r"0\.\.1"),

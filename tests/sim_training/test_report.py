@@ -141,6 +141,14 @@ def test_a_finished_run_is_told_how_to_go_on(run_dir):
     assert report.commands(under_way)["go on training"] == resume
 
 
+def test_a_run_on_states_is_not_told_to_be_exported(run_dir):
+    record = report.read(run_dir)
+    blind = replace(record, config=replace(TINY, env=replace(TINY.env, obs="state")))
+    assert [what for what in report.commands(record) if what not in report.commands(blind)] == [
+        "export them for a robot"
+    ]
+
+
 def test_a_folder_of_runs_is_refused_with_their_names(tmp_path):
     runs = [tmp_path / name for name in ("first", "second")]
     for run in runs:
