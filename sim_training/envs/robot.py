@@ -30,9 +30,13 @@ class RobotSim:
         self.fovy_deg = self._task.fovy_deg
 
     def reset(self, seed: int) -> None:
-        """Starts the episode of this seed, the same as PixelEnv.reset(seed=seed)."""
+        """Starts the episode of this seed, the same as PixelEnv.reset(seed=seed).
+
+        Raises:
+            SimError: the simulation diverged in every one of tasks.MAX_STARTS placements.
+        """
         self._task.seed(seed)
-        self._task.env.reset()
+        self._task.start()
         self._renderer.restart()
 
     def advance(self, action: NDArray[np.float64], ticks: int) -> None:

@@ -15,7 +15,6 @@ from sac_ae_ros.core.spec import MAX_PERIOD_S, MIN_PERIOD_S
 from sim_training.envs import tasks
 from sim_training.envs.tasks import PhysicsError
 
-MAX_STARTS = 10  # of one reset, where the simulation diverges at once
 Numbers = Mapping[str, Any]  # dm_control's observation: arrays and scalars by name
 
 
@@ -74,7 +73,7 @@ class TaskEnv(gymnasium.Env[NDArray[Any], NDArray[np.floating]]):
         """Starts an episode; with a seed, it depends on the seed alone.
 
         Raises:
-            SimError: the simulation diverged in every one of MAX_STARTS placements.
+            SimError: the simulation diverged in every one of tasks.MAX_STARTS placements.
         """
         super().reset(seed=seed)
         if seed is not None:
@@ -158,17 +157,11 @@ class TaskEnv(gymnasium.Env[NDArray[Any], NDArray[np.floating]]):
 
     def _begin(self) -> Numbers:
         """Has dm_control start an episode."""
-        for _ in range(MAX_STARTS):
+
+        def remember() -> None:
             self._start_random = self._random()
-            try:
-                observation: Numbers = self.task.env.reset().observation
-            except PhysicsError:
-                continue
-            return observation
-        raise SimError(
-            f"task {self.task.name}: expected a state to start from, the simulation diverged in {MAX_STARTS} in a"
-            " row; mend the task's initialize_episode or its model"
-        )
+
+        return self.task.start(remember)
 
     def _random(self) -> NDArray[np.float64]:
         """State of the task's generator, float64 [627]: MT19937's 624 words, its place in them, a spare Gaussian."""

@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import math
 import reprlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +38,7 @@ OWN_TASKS: dict[str, Callable[..., control.Environment]] = {"rover/chase_ball": 
 SUITE_CAMERAS = {"quadruped": 2}  # as in the published pixel results; elsewhere the first
 UNBOUNDED = 1e10  # MuJoCo's mjMAXVAL, dm_control's limit of an actuator without ctrlrange
 MIN_LEVELS = 256  # float32 values that an action's range has room for
+MAX_STARTS = 10  # of one reset, where the simulation diverges at once
 MAX_REWARD = 1e18  # losses square it in float32
 
 
@@ -67,6 +69,24 @@ class Task:
     def seed(self, seed: int) -> None:
         """Makes the next reset depend on `seed` alone."""
         self.env.task._random = np.random.RandomState(seed % 2**32)  # the suite has no public way
+
+    def start(self, before_each: Callable[[], None] = lambda: None) -> Mapping[str, Any]:
+        """Starts an episode and returns dm_control's observation; a start that diverges is drawn again.
+
+        Raises:
+            SimError: the simulation diverged in every one of MAX_STARTS placements, each after a call of `before_each`.
+        """
+        for _ in range(MAX_STARTS):
+            before_each()
+            try:
+                observation: Mapping[str, Any] = self.env.reset().observation
+            except PhysicsError:
+                continue
+            return observation
+        raise SimError(
+            f"task {self.name}: expected a state to start from, the simulation diverged in {MAX_STARTS} in a row; mend"
+            " the task's initialize_episode or its model"
+        )
 
     def reward(self, came: object) -> float:
         """What `get_reward` gave, as a float.

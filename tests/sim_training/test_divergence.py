@@ -86,6 +86,21 @@ def test_a_start_that_diverges_is_drawn_again(own):
         env.reset(seed=1)
 
 
+@pytest.mark.parametrize("bad", [3, 10])
+def test_the_robot_behind_ros_topics_draws_such_a_start_again_too(own, bad):
+    own(BadStart, bad=bad)
+    sim = RobotSim("arm/hold", height=8, width=8)
+    try:
+        if bad == 3:
+            sim.reset(1)
+            assert sim.reward() == pytest.approx(1.0)  # it holds still
+        else:
+            with pytest.raises(SimError, match="diverged in 10 in a row; mend the task's initialize_episode"):
+                sim.reset(1)
+    finally:
+        sim.close()
+
+
 def test_a_run_goes_on_counts_and_stores_no_step_that_diverged(own, tmp_path):
     own(Exploding)
     trainer = train(config(), tmp_path / "run")
