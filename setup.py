@@ -77,6 +77,7 @@ setup(
             "Jinja2>=3.1",
             "jsonargparse[signatures]>=4.53",
             "matplotlib>=3.8",
+            "pillow>=10",
             "rliable>=1.2",
             "tensorboard>=2.21",
             "torch==2.13.0",

@@ -109,14 +109,13 @@ def _train(args: argparse.Namespace, overrides: list[str]) -> int:
         extra = [name for name, value in (("--config", args.config), ("--run-dir", args.run_dir)) if value]
         if extra:
             raise ConfigError(f"--resume takes its config from the run; drop {' '.join(extra)}")
-        if not (args.resume / "config.yaml").is_file():
-            raise RunError(f"resume: expected a run folder with config.yaml, {args.resume} is none")
-        config, run_dir = configs.load_to_resume(args.resume / "config.yaml", overrides), args.resume
+        config, run_dir = configs.load_to_resume(configs.run_config(args.resume), overrides), args.resume
     else:
         config = configs.parse(overrides, path=args.config)
         run_dir = args.run_dir or default_run_dir(config.env.task.replace("/", "_"))
     train(config, run_dir, resume=args.resume is not None)
-    print(f"run folder: {run_dir}\nnext: sac-ae export {run_dir}", file=sys.stderr)
+    verb = "export" if config.env.obs == "pixels" else "report"  # states are nothing that a robot sees
+    print(f"run folder: {run_dir}\nnext: sac-ae {verb} {run_dir}", file=sys.stderr)
     return 0
 
 

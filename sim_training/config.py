@@ -7,7 +7,6 @@ after both.
 
 from __future__ import annotations
 
-import math
 import os
 import re
 import tempfile
@@ -37,7 +36,20 @@ MOST = {  # larger ones no policy's contract holds, or they ask for memory and p
     "run.envs": 1024,
     "run.threads": 1024,
 }
-MOST_LOG_STD = 50.0
+RANGES = {  # what float32 and Adam have room for; beyond it losses overflow, or nothing moves
+    "learn.critic_lr": (1e-12, 1.0),
+    "learn.actor_lr": (1e-12, 1.0),
+    "learn.autoencoder_lr": (1e-12, 1.0),
+    "learn.alpha_lr": (1e-12, 1.0),
+    "learn.init_alpha": (1e-12, 1e6),
+    "learn.latent_l2": (0.0, 1e6),
+    "learn.decoder_weight_decay": (0.0, 1e6),
+    "learn.discount": (0.0, 1.0),
+    "learn.critic_tau": (0.0, 1.0),
+    "learn.encoder_tau": (0.0, 1.0),
+    "network.log_std_min": (-50.0, 20.0),
+    "network.log_std_max": (-50.0, 20.0),
+}
 MAX_YAML_BYTES, MAX_YAML_VALUES = 1 << 20, 10_000
 SHIFT_SHARE = 4 / 84  # DrQ's shift, as a share of the image
 
@@ -224,17 +236,13 @@ class TrainConfig:
             value = getattr(getattr(self, name.split(".")[0]), name.split(".")[1])
             most = MOST.get(name, MAX_INT)
             _require(0 <= value <= most, name, f"0..{most}" if value > most else "at least 0", value)
-        for name in ("critic_lr", "actor_lr", "autoencoder_lr", "alpha_lr", "init_alpha"):
-            value = getattr(self.learn, name)
-            _require(0 < value < math.inf, f"learn.{name}", "a positive number", value)
-        for name in ("latent_l2", "decoder_weight_decay"):
-            value = getattr(self.learn, name)
-            _require(0 <= value < math.inf, f"learn.{name}", "0 or a positive number", value)
+        for name, (least, largest) in RANGES.items():
+            group, key = name.split(".")
+            value = getattr(getattr(self, group), key)
+            _require(least <= value <= largest, name, f"{least:g}..{largest:g}", value)
         beta1 = self.learn.alpha_beta1
         _require(0 <= beta1 < 1, "learn.alpha_beta1", "0..1, less than 1", beta1)
         low, high = self.network.log_std_min, self.network.log_std_max
-        for name, value in (("log_std_min", low), ("log_std_max", high)):
-            _require(abs(value) <= MOST_LOG_STD, f"network.{name}", f"{-MOST_LOG_STD:g}..{MOST_LOG_STD:g}", value)
         _require(low < high, "network.log_std_min", f"less than log_std_max {high}", low)
         _require(bool(DEVICE.fullmatch(self.run.device)), "run.device", "cpu, cuda or cuda:N", self.run.device)
         _require(min(self.network.strides, default=0) >= 1, "network.strides", "one or more >= 1", self.network.strides)
@@ -243,9 +251,6 @@ class TrainConfig:
         _require(
             smallest >= 1, "env.height, env.width", f"enough pixels for the strides {strides}", f"{height}x{width}"
         )
-        for name in ("discount", "critic_tau", "encoder_tau"):
-            value = getattr(self.learn, name)
-            _require(0 <= value <= 1, f"learn.{name}", "0..1", value)
         room = self.env.frame_stack + self.learn.batch_size
         capacity = self.learn.replay_capacity // self.run.envs
         _require(capacity > room, "learn.replay_capacity", f"more than {room} for each environment", capacity)
@@ -296,7 +301,9 @@ def best(env: EnvConfig) -> dict[str, object]:
 def _parse(arguments: Sequence[str], path: str | Path | None, defaults: dict[str, object]) -> TrainConfig:
     import jsonargparse
 
-    parser = jsonargparse.ArgumentParser(prog="sac-ae train", exit_on_error=False, default_env=False)
+    parser = jsonargparse.ArgumentParser(
+        prog="sac-ae train", exit_on_error=False, default_env=False, allow_abbrev=False
+    )
     parser.add_class_arguments(TrainConfig, as_group=True)
     parser.set_defaults(defaults)
     groups = [group.name for group in fields(TrainConfig)]
@@ -351,6 +358,22 @@ def load(path: Path) -> TrainConfig:
     if not path.is_file():
         raise ConfigError(f"config: expected a YAML file, {path} is none")
     return _parse([], path, {})
+
+
+def run_config(run_dir: Path) -> Path:
+    """The config.yaml of a run folder.
+
+    Raises:
+        RunError: it is no run folder; the message names runs within it.
+    """
+    path = run_dir / "config.yaml"
+    if path.is_file():
+        return path
+    if not run_dir.exists():
+        raise RunError(f"expected a run folder with config.yaml, {run_dir} does not exist")
+    runs = sorted(str(inner.parent) for inner in run_dir.glob("*/config.yaml"))
+    hint = f"name one of its runs, such as {', '.join(runs[:3])}" if runs else "give a folder that `sac-ae train` made"
+    raise RunError(f"expected a run folder with config.yaml, {run_dir} is none; {hint}")
 
 
 CHANGEABLE = ("run.env_steps", "run.threads", "run.device", "run.replay")

@@ -53,11 +53,10 @@ def load_agent(run_dir: Path, *, device: str = "cpu") -> tuple[TrainConfig, SacA
     Raises:
         RunError: not a run folder, or nothing was evaluated yet.
     """
-    if not (run_dir / "config.yaml").is_file():
-        raise RunError(f"run folder: expected {run_dir / 'config.yaml'}, found none; give a folder that train made")
+    path = configs.run_config(run_dir)
     if not (run_dir / "best.pt").is_file():
         raise RunError(f"run folder: {run_dir} has no best.pt yet; train until the first evaluation")
-    config = configs.load(run_dir / "config.yaml")
+    config = configs.load(path)
     learn = replace(config.learn, bfloat16=False)  # robots and judges take the weights as they are
     config = replace(config, run=replace(config.run, device=device), learn=learn)
     agent, facts = _fitting(run_dir, config, device)

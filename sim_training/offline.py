@@ -145,6 +145,8 @@ class StoredReplay:
             RunError: something is missing or damaged.
         """
         self.folder = folder
+        if not folder.is_dir():
+            raise RunError(f"{KEY}: expected a folder that `sac-ae bag-to-replay` made, there is none at {folder}")
         try:
             self.facts: dict[str, Any] = _read_facts(folder / FACTS)
             if self.facts["format"] != FORMAT:

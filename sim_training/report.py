@@ -66,13 +66,11 @@ def read(run_dir: Path) -> Record:
         RunError: not a run folder, or one of its files cannot be read.
         ConfigError: its config.yaml is not valid.
     """
-    if not (run_dir / "config.yaml").is_file():
-        raise RunError(f"report: expected a run folder with config.yaml, {run_dir} is none; give a folder of train")
-    best = None
+    path, best = configs.run_config(run_dir), None
     if (run_dir / "best.pt").is_file():
         state = checkpoint.load_tensors(run_dir / "best.pt")
         best = {key: value for key, value in state.items() if key != "agent"}
-    config = configs.load(run_dir / "config.yaml")
+    config = configs.load(path)
     return Record(run_dir, config, _rows(run_dir / "train.csv"), _rows(run_dir / "eval.csv"), best)
 
 
@@ -85,7 +83,7 @@ def write(record: Record, out: Path, clip: Clip | str) -> None:
         returns=Markup(curves.returns_svg(record.train, record.evals)),
         panels=[Markup(svg) for panel in curves.PANELS if (svg := curves.panel_svg(panel, record.train))],
         pictures=pictures(record.run_dir / "reconstructions"),
-        commands=commands(record.run_dir),
+        commands=commands(record),
         clip=None if isinstance(clip, str) else clip,
         no_clip=clip,
         made=time.strftime("%Y-%m-%d %H:%M"),
@@ -146,13 +144,16 @@ def _png_size(data: bytes) -> tuple[int, int]:
     return int.from_bytes(data[20:24], "big"), int.from_bytes(data[16:20], "big")
 
 
-def commands(run_dir: Path) -> dict[str, str]:
-    """What to do with the run, and the command for it."""
+def commands(record: Record) -> dict[str, str]:
+    """What to do with the run, and the command for it; one that is finished goes on with twice its budget."""
+    run_dir, budget = record.run_dir, record.config.run.env_steps
     run = shlex.quote(str(run_dir))
+    more = f" --run.env_steps={2 * budget}" if _newest(record).get("env_step", 0) >= budget else ""
+    export = f"sac-ae export {run} --out {shlex.quote(str(run_dir / 'policy.onnx'))}"
     return {
-        "go on training": f"sac-ae train --resume {run}",
+        "go on training": f"sac-ae train --resume {run}{more}",
         "judge the best networks": f"sac-ae eval {run} --episodes 20",
-        "export them for a robot": f"sac-ae export {run} --out {shlex.quote(str(run_dir / 'policy.onnx'))}",
+        **({"export them for a robot": export} if record.config.env.obs == "pixels" else {}),
         "make this page again": f"sac-ae report {run}",
     }
 

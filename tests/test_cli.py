@@ -496,6 +496,13 @@ def test_a_resume_of_a_finished_run_says_so_and_leaves_it_as_it_is(run_dir, tmp_
     assert {path: path.read_bytes() for path in before} == before
 
 
+def test_a_run_on_states_goes_on_with_its_report_not_with_an_export(tmp_path):
+    short = ("--env.obs=state", "--run.env_steps=4", "--run.eval_episodes=1", "--run.threads=1")
+    done = sac_ae("train", *short, "--run-dir", tmp_path / "run")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.splitlines()[-1] == f"next: sac-ae report {tmp_path / 'run'}"
+
+
 def test_a_reader_that_has_seen_enough_is_no_error(policy):
     command = [sys.executable, "-m", "sac_ae_ros.cli", "info", str(policy)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:

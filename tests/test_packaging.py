@@ -10,7 +10,7 @@ import subprocess
 import sys
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
-from importlib.metadata import PathDistribution
+from importlib.metadata import PathDistribution, packages_distributions
 from pathlib import Path
 
 import pytest
@@ -164,6 +164,26 @@ def test_every_requirement_is_pinned_to_a_version_it_admits() -> None:
     for requirement in (each for group in requirements().values() for each in group):
         name = str(canonicalize_name(requirement.name))
         assert requirement.specifier.contains(pinned[name]), f"{requirement} against {pinned[name]}"
+
+
+def imported(path: Path) -> set[str]:
+    """Top-level packages that a module imports, wherever in it."""
+    nodes = list(ast.walk(ast.parse(path.read_text())))
+    names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    names += [str(node.module) for node in nodes if isinstance(node, ast.ImportFrom)]
+    return {name.partition(".")[0] for name in names}
+
+
+def test_every_package_that_is_imported_is_required_by_its_name() -> None:
+    named = {str(canonicalize_name(each.name)) for group in requirements().values() for each in group}
+    # Parts of another package's interface, which it brings
+    brought = {"dm_env": "dm-control", "google": "onnx", "markupsafe": "jinja2", "builtin_interfaces": "ros-rclpy"}
+    brought |= {"ament_index_python": "ros-rclpy", "rcl_interfaces": "ros-rclpy"}
+    own, installed = {NAME, "sim_training"}, packages_distributions()
+    for path in sorted(path for package in own for path in (ROOT / package).rglob("*.py")):
+        for name in imported(path) - sys.stdlib_module_names - own:
+            by = {brought[name]} if name in brought else {str(canonicalize_name(n)) for n in installed.get(name, [])}
+            assert not by or by & named, f"{path.relative_to(ROOT)} imports {name} of {by}: name it in setup.py"
 
 
 def test_no_extra_takes_both_runtimes() -> None:

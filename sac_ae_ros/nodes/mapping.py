@@ -109,7 +109,10 @@ class CommandMapping:
 
 def _action_fields(kind: Any, texts: Sequence[str], actions: Sequence[str]) -> list[Field]:
     if len(texts) != len(actions):
-        raise ConfigError(f"command.fields: expected one field for each of {list(actions)}, got {list(texts)}")
+        raise ConfigError(
+            f"command.fields: expected one field for each of {list(actions)}, got {list(texts)}; set command.type and"
+            " command.fields, such as std_msgs/msg/Float64MultiArray and data[0], data[1]"
+        )
     fields = [find(kind, text, f"command.fields[{i}]") for i, text in enumerate(texts)]
     for i, field in enumerate(fields):
         if bounds(field.type) is None:

@@ -20,7 +20,7 @@ from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Bool, Float64, Header
 from std_srvs.srv import Trigger
 
-from sac_ae_ros.core.errors import ConfigError
+from sac_ae_ros.core.errors import ConfigError, SimError
 from sac_ae_ros.nodes import process
 from sac_ae_ros.nodes.command_params import CommandParams
 from sac_ae_ros.nodes.convert import from_ns, from_rgb
@@ -197,14 +197,19 @@ def _camera_info(height: int, width: int, fovy_deg: float) -> CameraInfo:
 
 
 def _use(node: SimRobotNode, end: process.EndRequest) -> int:
-    """Spins in the main thread, which the renderer belongs to."""
+    """Spins in the main thread, which the renderer belongs to; 1 if the task turns out to be faulty."""
     executor = SingleThreadedExecutor()
     executor.add_node(node)
-    while not end.wait(0):
-        executor.spin_once(timeout_sec=0.1)
+    code = 0
+    try:
+        while not end.wait(0):
+            executor.spin_once(timeout_sec=0.1)
+    except SimError as error:
+        node.get_logger().fatal(str(error))
+        code = 1
     executor.shutdown()
     node.close()
-    return 0
+    return code
 
 
 def main(args: Sequence[str] | None = None) -> int:

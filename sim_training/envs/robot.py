@@ -30,9 +30,13 @@ class RobotSim:
         self.fovy_deg = self._task.fovy_deg
 
     def reset(self, seed: int) -> None:
-        """Starts the episode of this seed, the same as PixelEnv.reset(seed=seed)."""
+        """Starts the episode of this seed, the same as PixelEnv.reset(seed=seed).
+
+        Raises:
+            SimError: the simulation diverged in every one of tasks.MAX_STARTS placements.
+        """
         self._task.seed(seed)
-        self._task.env.reset()
+        self._task.start()
         self._renderer.restart()
 
     def advance(self, action: NDArray[np.float64], ticks: int) -> None:
@@ -53,12 +57,23 @@ class RobotSim:
         return self._renderer.render()
 
     def reward(self) -> float:
-        """The task's reward of this moment; an episode's return adds one for each control step."""
-        return float(self._task.env.task.get_reward(self._physics))
+        """The task's reward of this moment; an episode's return adds one for each control step.
+
+        Raises:
+            SimError: it is none that `tasks` admits.
+        """
+        return self._task.reward(self._task.env.task.get_reward(self._physics))
 
     def terminated(self) -> bool:
-        """Whether the task ended by itself, time limits aside."""
-        return self._task.env.task.get_termination(self._physics) is not None
+        """Whether the task ended by itself, time limits aside.
+
+        Raises:
+            SimError: its discount is none that `tasks` admits.
+        """
+        came = self._task.env.task.get_termination(self._physics)
+        if came is not None:
+            self._task.discount(came)
+        return came is not None
 
     def close(self) -> None:
         """Frees the renderer."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,11 +21,11 @@ class StateEnv(TaskEnv):
         """Loads `task` ("domain/task").
 
         Raises:
-            SimError: unknown task.
+            SimError: unknown task, or its observation is no mapping from names to numbers.
         """
         super().__init__(task, action_repeat=action_repeat)
         environment = self.task.env
-        self._obs = np.zeros_like(flatten(environment.task.get_observation(environment.physics)))
+        self._obs = np.zeros_like(self._flat(environment.task.get_observation(environment.physics)))
         self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, self._obs.shape, np.float32)
 
     @property
@@ -36,14 +37,36 @@ class StateEnv(TaskEnv):
         return self._observe(numbers)
 
     def _observe(self, numbers: Numbers) -> NDArray[np.float32]:
-        self._obs = flatten(numbers)
+        before, self._obs = self._obs, self._flat(numbers)
+        if self._obs.shape != before.shape:
+            raise self._refusal(f"{len(before)} numbers, as before", str(len(self._obs)))
         if not np.isfinite(self._obs).all():
             bad = next(name for name in numbers if not np.isfinite(flatten({name: numbers[name]})).all())
-            raise SimError(
-                f"task {self.task.name}: expected finite numbers of float32, got {bad} = {numbers[bad]};"
-                " mend the task's get_observation"
-            )
+            raise self._refusal("finite numbers of float32", f"{bad} = {numbers[bad]}")
         return self._obs
+
+    def _flat(self, numbers: object) -> NDArray[np.float32]:
+        """`flatten` of what the task's get_observation gave.
+
+        Raises:
+            SimError: it is no mapping from names to real numbers, or has none.
+        """
+        if not isinstance(numbers, Mapping):
+            raise self._refusal("a mapping from names to numbers", type(numbers).__name__)
+        for name, value in numbers.items():
+            try:
+                kind = np.asarray(value).dtype.kind
+            except ValueError:  # ragged lists
+                kind = "O"
+            if kind not in "biuf":
+                raise self._refusal("real numbers", f"{name} = {reprlib.repr(value)}")
+        flat = flatten(numbers) if numbers else np.zeros(0, np.float32)
+        if not flat.size:
+            raise self._refusal("one number or more", "none")
+        return flat
+
+    def _refusal(self, expected: str, came: str) -> SimError:
+        return SimError(f"task {self.task.name}: expected {expected}, got {came}; mend the task's get_observation")
 
     def _seen(self) -> dict[str, NDArray[Any]]:
         return {"obs": self._obs.copy()}
@@ -55,4 +78,5 @@ class StateEnv(TaskEnv):
 
 def flatten(numbers: Numbers) -> NDArray[np.float32]:
     """Arrays and scalars by name, one after the other, float32 [D]; a scalar counts as one number."""
-    return np.concatenate([np.ravel(np.asarray(value)) for value in numbers.values()]).astype(np.float32)
+    with np.errstate(over="ignore"):  # an infinite one is refused by name
+        return np.concatenate([np.ravel(np.asarray(value)) for value in numbers.values()]).astype(np.float32)

@@ -15,8 +15,6 @@ from sac_ae_ros.core.spec import MAX_PERIOD_S, MIN_PERIOD_S
 from sim_training.envs import tasks
 from sim_training.envs.tasks import PhysicsError
 
-MAX_REWARD = float(np.finfo(np.float32).max)  # the replay buffer keeps float32
-MAX_STARTS = 10  # of one reset, where the simulation diverges at once
 Numbers = Mapping[str, Any]  # dm_control's observation: arrays and scalars by name
 
 
@@ -75,7 +73,7 @@ class TaskEnv(gymnasium.Env[NDArray[Any], NDArray[np.floating]]):
         """Starts an episode; with a seed, it depends on the seed alone.
 
         Raises:
-            SimError: the simulation diverged in every one of MAX_STARTS placements.
+            SimError: the simulation diverged in every one of tasks.MAX_STARTS placements.
         """
         super().reset(seed=seed)
         if seed is not None:
@@ -86,7 +84,7 @@ class TaskEnv(gymnasium.Env[NDArray[Any], NDArray[np.floating]]):
         """Takes a physical action, float [A].
 
         Raises:
-            SimError: no episode is under way, or the task's reward is not finite.
+            SimError: no episode is under way, or the task's reward or discount is none that `tasks` admits.
         """
         if self.task.env._reset_next_step:  # dm_control would start an episode by itself
             raise SimError("step: expected an episode under way, got none or one that is over; call reset first")
@@ -98,11 +96,11 @@ class TaskEnv(gymnasium.Env[NDArray[Any], NDArray[np.floating]]):
             except PhysicsError:
                 self.task.env._reset_next_step = True
                 return self._obs, 0.0, False, True, {"env_steps": env_steps, "diverged": True}
-            reward += float(timestep.reward or 0.0)
-            self._require_finite(reward)
+            reward += self.task.reward(timestep.reward)
+            discount = self.task.discount(timestep.discount)
             if timestep.last():
                 break
-        terminated = bool(timestep.last() and timestep.discount == 0)
+        terminated = bool(timestep.last() and discount == 0)
         truncated = bool(timestep.last() and not terminated)
         info = {"env_steps": env_steps, "diverged": False}
         return self._observe(timestep.observation), reward, terminated, truncated, info
@@ -117,13 +115,6 @@ class TaskEnv(gymnasium.Env[NDArray[Any], NDArray[np.floating]]):
             raise SimError(
                 f"env.action_repeat: expected a policy period of {MIN_PERIOD_S:g}..{MAX_PERIOD_S:g} s, got"
                 f" {self.control_period_s:g} s: {self.action_repeat} control steps of {self.task.name}"
-            )
-
-    def _require_finite(self, reward: float) -> None:
-        if not abs(reward) <= MAX_REWARD:  # NaN neither
-            raise SimError(
-                f"task {self.task.name}: expected a finite reward, got {reward} in control step"
-                f" {self.task.env._step_count} of an episode; mend the task's get_reward"
             )
 
     def snapshot(self) -> dict[str, NDArray[Any]]:
@@ -166,17 +157,11 @@ class TaskEnv(gymnasium.Env[NDArray[Any], NDArray[np.floating]]):
 
     def _begin(self) -> Numbers:
         """Has dm_control start an episode."""
-        for _ in range(MAX_STARTS):
+
+        def remember() -> None:
             self._start_random = self._random()
-            try:
-                observation: Numbers = self.task.env.reset().observation
-            except PhysicsError:
-                continue
-            return observation
-        raise SimError(
-            f"task {self.task.name}: expected a state to start from, the simulation diverged in {MAX_STARTS} in a"
-            " row; mend the task's initialize_episode or its model"
-        )
+
+        return self.task.start(remember)
 
     def _random(self) -> NDArray[np.float64]:
         """State of the task's generator, float64 [627]: MT19937's 624 words, its place in them, a spare Gaussian."""

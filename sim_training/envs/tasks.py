@@ -6,13 +6,17 @@ What a robot of one's own says about itself, and what is taken where it says not
   those of the actuators, if the spec's bounds are theirs; else action_0, action_1 and so on.
 - Units: `action_units` of its Task, a text for each action, SI (REP 103). Else "1".
 - Camera: `camera` of its Task, the name or number of one in the model. Else the model's first.
+- Rewards: `get_reward` gives a number, or an array of one, of a size up to MAX_REWARD.
+- Ends: `get_termination` gives None while an episode goes on, 0.0 where it terminates, 1.0 where it is truncated.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import reprlib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +37,9 @@ from sim_training.envs import rover  # noqa: E402
 OWN_TASKS: dict[str, Callable[..., control.Environment]] = {"rover/chase_ball": rover.chase_ball}
 SUITE_CAMERAS = {"quadruped": 2}  # as in the published pixel results; elsewhere the first
 UNBOUNDED = 1e10  # MuJoCo's mjMAXVAL, dm_control's limit of an actuator without ctrlrange
+MIN_LEVELS = 256  # float32 values that an action's range has room for
+MAX_STARTS = 10  # of one reset, where the simulation diverges at once
+MAX_REWARD = 1e18  # losses square it in float32
 
 
 @dataclass(frozen=True)
@@ -62,6 +69,64 @@ class Task:
     def seed(self, seed: int) -> None:
         """Makes the next reset depend on `seed` alone."""
         self.env.task._random = np.random.RandomState(seed % 2**32)  # the suite has no public way
+
+    def start(self, before_each: Callable[[], None] = lambda: None) -> Mapping[str, Any]:
+        """Starts an episode and returns dm_control's observation; a start that diverges is drawn again.
+
+        Raises:
+            SimError: the simulation diverged in every one of MAX_STARTS placements, each after a call of `before_each`.
+        """
+        for _ in range(MAX_STARTS):
+            before_each()
+            try:
+                observation: Mapping[str, Any] = self.env.reset().observation
+            except PhysicsError:
+                continue
+            return observation
+        raise SimError(
+            f"task {self.name}: expected a state to start from, the simulation diverged in {MAX_STARTS} in a row; mend"
+            " the task's initialize_episode or its model"
+        )
+
+    def reward(self, came: object) -> float:
+        """What `get_reward` gave, as a float.
+
+        Raises:
+            SimError: it is not one finite number of at most MAX_REWARD in size.
+        """
+        number = _number(came, "biuf")
+        if not abs(number) <= MAX_REWARD:  # NaN neither
+            raise SimError(
+                f"task {self.name}: expected a finite reward, one number up to {MAX_REWARD:g} in size, got"
+                f" {self._told(came)}; mend the task's get_reward"
+            )
+        return number
+
+    def discount(self, came: object) -> float:
+        """What `get_termination` gave, which is not None, as a float: 0 or 1.
+
+        Raises:
+            SimError: it is anything else, such as a bool.
+        """
+        number = _number(came, "iuf")
+        if number not in (0.0, 1.0):
+            raise SimError(
+                f"task {self.name}: expected get_termination to give None, 0.0 (terminated) or 1.0 (truncated), got"
+                f" {self._told(came)}; mend the task's get_termination"
+            )
+        return number
+
+    def _told(self, came: object) -> str:
+        return f"{reprlib.repr(came)} {self.env.physics.time():.4g} s into an episode"
+
+
+def _number(came: object, kinds: str) -> float:
+    """A scalar, or the value of an array of one, whose dtype is of these kinds; else NaN."""
+    try:
+        array = np.asarray(came)
+    except (TypeError, ValueError, RuntimeError):  # ragged lists; tensors that need a gradient
+        return math.nan
+    return float(array.item()) if array.size == 1 and array.dtype.kind in kinds else math.nan
 
 
 def task_names() -> list[str]:
@@ -116,7 +181,10 @@ def _require_environment(name: str, env: object) -> None:
             f"task {name}: expected a dm_control.suite.base.Task, whose `random` episodes are drawn from, got"
             f" {type(env.task).__name__}; derive it from that class"
         )
-    spec = env.action_spec()
+    try:
+        spec = env.action_spec()
+    except ValueError as error:  # dm_env's: lower limits above the upper ones, or of another shape
+        raise SimError(f"task {name}: expected limits of actions, low < high; {error}; mend its action_spec") from error
     if not isinstance(spec, specs.BoundedArray) or isinstance(spec, specs.DiscreteArray) or len(spec.shape) != 1:
         raise SimError(f"task {name}: expected continuous actions, a BoundedArray of one dimension, got {spec}")
 
@@ -159,10 +227,21 @@ def _actions(name: str, env: control.Environment, labels: list[str]) -> tuple[Ac
                 f"task {name}: expected finite limits, low < high, of {quote(label)}, got {low:g}..{high:g}; give its"
                 " actuator a ctrlrange in the model, or the task's action_spec bounds"
             )
+        if not _is_wide(low, high):
+            raise SimError(
+                f"task {name}: expected limits of {quote(label)} with {MIN_LEVELS} float32 values or more between"
+                f" them, got {float(low)!r}..{float(high)!r}; widen its range, or command it in another unit"
+            )
     return tuple(
         ActionSpec(label, unit, float(low), float(high))
         for label, unit, low, high in zip(labels, units, lows, highs, strict=True)
     )
+
+
+def _is_wide(low: float, high: float) -> bool:
+    """Whether float32, in which actions are learned and commanded, has room for a range."""
+    step = max(np.spacing(np.float32(max(abs(low), abs(high)))), np.finfo(np.float32).tiny)
+    return bool(high - low >= MIN_LEVELS * float(step))
 
 
 def _camera(name: str, physics: mujoco.Physics, wanted: object) -> tuple[int, str]:

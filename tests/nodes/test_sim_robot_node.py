@@ -1,5 +1,6 @@
 """sim_robot_node over real ROS 2: the same episodes as in process, and a robot that stops by itself."""
 
+import os
 import signal
 import time
 from itertools import pairwise
@@ -156,3 +157,26 @@ def test_a_suite_task_takes_arrays(network):
     process = network.start("sim_robot_node", params)
     network.until(lambda: len(rewards) > 20, 20, "rewards")
     assert "Traceback" not in process.log
+
+
+FAULTY = """
+import own_robots
+from sim_training.envs import tasks
+
+class Silent(own_robots.Arm):
+    def get_reward(self, physics):
+        return None
+
+tasks.OWN_TASKS["arm/hold"] = own_robots.robot(task=Silent)
+"""
+
+
+def test_a_task_without_a_reward_ends_the_node_with_one_line(network, tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(FAULTY)
+    root = Path(__file__).resolve().parents[2]
+    path = os.pathsep.join(map(str, (tmp_path, root / "tests", root)))
+    robot = network.start("sim_robot_node", {**SIZE, "task": "arm/hold"}, PYTHONPATH=path)
+    assert robot.wait(60) == 1
+    assert "task arm/hold: expected a finite reward" in robot.log
+    assert "got None 0.05 s into an episode; mend the task's get_reward" in robot.log
+    assert "Traceback" not in robot.log

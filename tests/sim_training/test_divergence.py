@@ -52,11 +52,6 @@ class BadReward(Arm):
         return self.reward if physics.time() > 0.12 else 1.0  # in the third control step
 
 
-class BadState(Arm):
-    def get_observation(self, physics):
-        return {"position": physics.position(), "force": np.array([0.0, math.inf])}
-
-
 @pytest.mark.parametrize("obs", ["pixels", "state"])
 def test_a_step_that_diverges_truncates_and_repeats_what_was_seen(own, obs):
     own(Exploding, share=0.0)
@@ -89,6 +84,21 @@ def test_a_start_that_diverges_is_drawn_again(own):
     env.task.env.task.bad = 10
     with pytest.raises(SimError, match="diverged in 10 in a row; mend the task's initialize_episode"):
         env.reset(seed=1)
+
+
+@pytest.mark.parametrize("bad", [3, 10])
+def test_the_robot_behind_ros_topics_draws_such_a_start_again_too(own, bad):
+    own(BadStart, bad=bad)
+    sim = RobotSim("arm/hold", height=8, width=8)
+    try:
+        if bad == 3:
+            sim.reset(1)
+            assert sim.reward() == pytest.approx(1.0)  # it holds still
+        else:
+            with pytest.raises(SimError, match="diverged in 10 in a row; mend the task's initialize_episode"):
+                sim.reset(1)
+    finally:
+        sim.close()
 
 
 def test_a_run_goes_on_counts_and_stores_no_step_that_diverged(own, tmp_path):
@@ -221,25 +231,140 @@ def test_side_by_side_a_lane_that_diverges_starts_anew(side_by_side, tmp_path):
 
 @pytest.mark.filterwarnings("error")
 def test_side_by_side_a_reward_that_is_no_number_is_named_once_and_the_run_saved(side_by_side, tmp_path, capfd):
-    with pytest.raises(SimError, match="arm/hold: expected a finite reward, got nan in control step 3"):
+    with pytest.raises(SimError, match=r"arm/hold: expected a finite reward, .* got nan 0\.15 s into an episode"):
         side_by_side(BadReward, tmp_path / "run")
     assert "Traceback" not in capfd.readouterr().err
     assert checkpoint.load(tmp_path / "run", "cpu")[0]["counters"][0] == 4
 
 
-@pytest.mark.parametrize("reward", [math.nan, -math.inf, 1e39])
-def test_a_reward_that_is_no_number_is_named_when_it_arrives(own, tmp_path, reward):
+@pytest.mark.parametrize(
+    ("reward", "came"),
+    [
+        (math.nan, "nan"),
+        (-math.inf, "-inf"),
+        (1e39, "1e+39"),
+        (-1.1e18, "-1.1e+18"),
+        (np.array([math.nan]), "array([nan])"),
+        (None, "None"),
+        ("1.0", "'1.0'"),
+        ({}, "{}"),
+        (1 + 0j, "(1+0j)"),
+        (np.array([1.0, 2.0]), "array([1., 2.])"),
+        (np.array([]), "array([], dtype=float64)"),
+        ([[1.0], []], "[[1.0], []]"),
+    ],
+)
+def test_a_reward_that_is_no_number_is_named_when_it_arrives(own, tmp_path, reward, came):
     own(BadReward, reward=reward)
-    with pytest.raises(SimError, match="arm/hold: expected a finite reward, got") as caught:
+    with pytest.raises(
+        SimError, match="arm/hold: expected a finite reward, one number up to 1e\\+18 in size"
+    ) as caught:
         train(config(), tmp_path / "run")
-    assert f"got {reward} in control step 3 " in str(caught.value)
+    assert f"got {came} 0.15 s into an episode; mend the task's get_reward" in str(caught.value)
     assert "learning rates" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+    sim = RobotSim("arm/hold", height=8, width=8)
+    try:
+        sim.reset(0)
+        assert sim.reward() == 1.0
+        for _ in range(3):
+            sim.advance(np.zeros(2), 5)
+        with pytest.raises(SimError, match="mend the task's get_reward"):
+            sim.reward()
+    finally:
+        sim.close()
 
 
-def test_a_state_that_is_no_number_is_named(own):
-    own(BadState)
-    with pytest.raises(SimError, match=r"expected finite numbers of float32, got force = \[ 0. inf\]"):
-        make_env(replace(ENV, obs="state")).reset(seed=0)
+@pytest.mark.parametrize("reward", [np.array([0.5]), np.float32(0.5), np.array([[0.5]]), np.array(0.5), [0.5]])
+def test_an_array_of_one_is_a_reward(own, reward):
+    own(BadReward, reward=reward)
+    env = make_env(replace(ENV, obs="state", action_repeat=4))
+    env.reset(seed=0)
+    assert env.step(np.zeros(2))[1] == 3.0  # 1, 1, 0.5, 0.5
+
+
+class Ending(Arm):
+    """Says how its episode ends in the third control step, where it is asked."""
+
+    ending: object = 0.0
+
+    def get_termination(self, physics):
+        return self.ending if physics.time() > 0.12 else None
+
+
+@pytest.mark.parametrize(
+    ("ending", "terminated"), [(0.0, True), (0, True), (np.zeros(1), True), (1.0, False), (np.float32(1), False)]
+)
+def test_a_discount_of_0_terminates_and_of_1_truncates(own, ending, terminated):
+    own(Ending, ending=ending)
+    env = make_env(replace(ENV, obs="state", action_repeat=5))
+    env.reset(seed=0)
+    *_, ended, truncated, info = env.step(np.zeros(2))
+    assert (ended, truncated, info["env_steps"]) == (terminated, not terminated, 3)
+
+
+@pytest.mark.parametrize(
+    ("ending", "came"),
+    [
+        (math.nan, "nan"),
+        (-0.1, "-0.1"),
+        (1.5, "1.5"),
+        (0.5, "0.5"),
+        (math.inf, "inf"),
+        (True, "True"),
+        (False, "False"),
+        ("0", "'0'"),
+        (np.array([0.0, 1.0]), "array([0., 1.])"),
+    ],
+)
+def test_any_other_discount_is_refused_when_it_arrives(own, tmp_path, ending, came):
+    own(Ending, ending=ending)
+    with pytest.raises(SimError) as caught:
+        train(config(), tmp_path / "run")
+    assert str(caught.value) == (
+        "task arm/hold: expected get_termination to give None, 0.0 (terminated) or 1.0 (truncated), got"
+        f" {came} 0.15 s into an episode; mend the task's get_termination"
+    )
+
+
+class Telling(Arm):
+    """Its observation is what it is told to be; another one after the first control step."""
+
+    first: object = None
+    later: object = None
+
+    def get_observation(self, physics):
+        return self.later if physics.time() > 0 else self.first
+
+
+@pytest.mark.parametrize(
+    ("first", "later", "says"),
+    [
+        ({"a": [0.0, math.inf]}, None, "finite numbers of float32, got a = [0.0, inf]"),
+        ({"a": 0.0, "b": 1e300}, None, "finite numbers of float32, got b = 1e+300"),
+        ({"a": "x"}, None, "real numbers, got a = 'x'"),
+        ({"a": None}, None, "real numbers, got a = None"),
+        ({"a": 1j}, None, "real numbers, got a = 1j"),
+        ({"a": [[1.0], []]}, None, "real numbers, got a = [[1.0], []]"),
+        ({}, None, "one number or more, got none"),
+        ([1.0, 2.0], None, "a mapping from names to numbers, got list"),
+        (None, None, "a mapping from names to numbers, got NoneType"),
+        ({"a": np.zeros(3)}, {"a": np.zeros(2)}, "3 numbers, as before, got 2"),
+        ({"a": 1.0}, {"a": [math.nan]}, "finite numbers of float32, got a = [nan]"),
+        ({"a": 1.0}, {"a": "x"}, "real numbers, got a = 'x'"),
+    ],
+)
+def test_a_state_that_is_no_number_is_named(own, first, later, says):
+    own(Telling, first=first, later=later)
+
+    def see():
+        env = make_env(replace(ENV, obs="state"))
+        env.reset(seed=0)
+        env.step(np.zeros(2))
+
+    with pytest.raises(SimError) as caught:
+        see()
+    assert str(caught.value) == f"task arm/hold: expected {says}; mend the task's get_observation"
 
 
 def test_the_robot_behind_ros_topics_says_that_its_simulation_is_invalid(own):

@@ -173,8 +173,8 @@ def test_networks_of_another_config_are_refused(run_dir, config):
 
 
 def test_run_folders_that_are_none(run_dir, tmp_path):
-    with pytest.raises(RunError, match=r"expected .*config.yaml, found none"):
-        export.load_agent(tmp_path)
+    with pytest.raises(RunError, match=r"expected a run folder with config\.yaml, .*none does not exist"):
+        export.load_agent(tmp_path / "none")
     (run_dir / "best.pt").write_bytes(b"not a checkpoint")
     with pytest.raises(RunError, match="cannot read"):
         export.load_agent(run_dir)

@@ -191,7 +191,7 @@ def test_what_does_not_fit_is_refused_with_both_sides(folder, tmp_path):
         env.close()
     with pytest.raises(ConfigError, match=r"learn\.replay_from: expected env\.obs pixels"):
         replace(config, env=replace(config.env, obs="state"))
-    with pytest.raises(RunError, match=r"learn\.replay_from: .*none holds no recorded transitions"):
+    with pytest.raises(RunError, match=r"replay_from: expected a folder that .* there is none at .*/none$"):
         train(recorded_config(tmp_path / "none"), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

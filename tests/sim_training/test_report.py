@@ -1,6 +1,7 @@
 """A run's page: what it tells, that it is whole in itself, and how it looks to a browser on a desk and on a phone."""
 
 import re
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
@@ -130,6 +131,34 @@ def test_pictures_that_are_none_or_claim_to_be_huge_are_left_out(tmp_path):
     (tmp_path / "000000003.png").mkdir()
     cv2.imwrite(str(tmp_path / "000000004.png"), np.zeros((24, 96, 3), np.uint8))
     assert [(each.env_step, each.height, each.width) for each in report.pictures(tmp_path)] == [(4, 24, 96)]
+
+
+def test_a_finished_run_is_told_how_to_go_on(run_dir):
+    record = report.read(run_dir)
+    resume = f"sac-ae train --resume {shlex.quote(str(run_dir))}"
+    assert report.commands(record)["go on training"] == f"{resume} --run.env_steps=400"
+    under_way = replace(record, train=record.train[:1], evals=[])
+    assert report.commands(under_way)["go on training"] == resume
+
+
+def test_a_run_on_states_is_not_told_to_be_exported(run_dir):
+    record = report.read(run_dir)
+    blind = replace(record, config=replace(TINY, env=replace(TINY.env, obs="state")))
+    assert [what for what in report.commands(record) if what not in report.commands(blind)] == [
+        "export them for a robot"
+    ]
+
+
+def test_a_folder_of_runs_is_refused_with_their_names(tmp_path):
+    runs = [tmp_path / name for name in ("first", "second")]
+    for run in runs:
+        run.mkdir()
+        configs.save(TINY, run / "config.yaml")
+    names = re.escape(f"{runs[0]}, {runs[1]}")
+    with pytest.raises(RunError, match=f"is none; name one of its runs, such as {names}$"):
+        report.read(tmp_path)
+    with pytest.raises(RunError, match="absent does not exist"):
+        report.read(tmp_path / "absent")
 
 
 def test_what_is_no_run_is_refused(tmp_path):

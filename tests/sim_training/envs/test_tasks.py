@@ -147,6 +147,18 @@ class Unseeded(control.Task):
         (robot(task=Limits, bounds=(-np.inf, np.inf)), "of 'grip', got -inf..inf"),
         (robot(task=Limits, bounds=(np.nan, 1.0)), "of 'grip', got nan..1"),
         (robot(task=Limits, bounds=(1.0, 1.0)), "of 'grip', got 1..1"),
+        (robot(task=Limits, bounds=(1.0, -1.0)), "limits of actions, low < high; All values in `minimum` must be less"),
+        (robot(actuators(1, 'ctrlrange="2 -2"')), "low < high, of 'shoulder_torque', got -1e+10..1e+10"),
+        (
+            robot(task=Limits, bounds=(-1e-300, 1e-300)),
+            "with 256 float32 values or more between them, got -1e-300",
+        ),
+        (
+            robot(task=Limits, bounds=(0.0, 1e-40)),
+            "with 256 float32 values or more between them, got 0.0..1e-40",
+        ),
+        (robot(task=Limits, bounds=(1.0, 1.00001)), "between them, got 1.0..1.00001; widen its range"),
+        (robot(actuators(1, 'ctrlrange="-1e-300 1e-300"')), "expected limits of 'shoulder_torque' with 256 float32"),
         (robot(""), "expected 1..64 actions, got 0"),
         (robot(task=Discrete), "expected continuous actions"),
         (robot(task=Nested), "expected continuous actions"),
@@ -171,6 +183,12 @@ def test_what_no_contract_can_hold_is_refused_by_name(own, make, says):
         own(make)
     assert str(caught.value).startswith("task arm/hold: expected ")
     assert says in str(caught.value)
+
+
+@pytest.mark.parametrize("bounds", [(-1e-30, 1e-30), (1000.0, 1000.1), (0.0, 9e9)])
+def test_narrow_and_wide_ranges_that_float32_has_room_for_are_taken(own, bounds):
+    grip = own(robot(task=Limits, bounds=bounds)).actions[1]
+    assert (grip.low, grip.high) == bounds
 
 
 def test_endless_episodes_of_the_suite_are_refused_too():
