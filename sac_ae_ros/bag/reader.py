@@ -18,7 +18,7 @@ from rosbags.typesys import Stores, get_types_from_idl, get_types_from_msg, get_
 
 from sac_ae_ros.bag.definitions import Definitions
 from sac_ae_ros.bag.files import decompress, find_files, kind_of
-from sac_ae_ros.bag.merge import Budget, Stretch, merge
+from sac_ae_ros.bag.merge import Budget, Repeats, Stretch, merge
 from sac_ae_ros.bag.messages import FFMPEG_PACKET, FFMPEG_PACKET_FIELDS, LEAP_NS
 from sac_ae_ros.bag.part import Part
 from sac_ae_ros.bag.records import DamageError, Record, Salvage, Topic, are_parallel, few, is_name
@@ -45,6 +45,7 @@ class Bag:
         self._remarks = remarks
         self._shifts: list[tuple[int, int]] | None = None  # from which log time on, and what to add
         self._leaps: list[tuple[int, int]] = []
+        self._repeats = Counter[str]()  # by topic, as far as they were read
         self._stores = {True: get_typestore(Stores.EMPTY), False: get_typestore(Stores.EMPTY)}  # by Record.ros1
         self._defaults = {True: get_typestore(Stores.ROS1_NOETIC), False: get_typestore(Stores.LATEST)}
         self._defaults[False].register(get_types_from_msg(FFMPEG_PACKET_FIELDS, FFMPEG_PACKET))
@@ -89,6 +90,7 @@ class Bag:
             for channel in part.channels:
                 types.setdefault(channel.topic, channel.type)
                 latched.update([channel.topic] if channel.latched else [])
+        counts.subtract(self._repeats)
         known = {name: kind for name, kind in sorted(types.items()) if is_name(name) and is_name(kind)}
         return {name: Topic(name, kind, counts[name], name in latched) for name, kind in known.items()}
 
@@ -111,7 +113,14 @@ class Bag:
             f"log times leap by {leap_ns / LEAP_NS:.1f} years after {count} messages, which is left out"
             for count, leap_ns in self._leaps
         ]
-        return self._remarks + leaps + ([f"topics that are of no ROS are ignored: {few(ignored)}"] if ignored else [])
+        repeats = self._repeats.total()
+        alike = [f"{repeats} messages are in several files, alike in topic, time and bytes: each counts once"]
+        return (
+            self._remarks
+            + (alike if repeats else [])
+            + leaps
+            + ([f"topics that are of no ROS are ignored: {few(ignored)}"] if ignored else [])
+        )
 
     @property
     def start_ns(self) -> int | None:
@@ -158,7 +167,7 @@ class Bag:
         """The messages of these topics (None: of all) by log time, from all files, in bounded memory.
 
         Only those within what `limit` left. Of messages with one log time the file that metadata.yaml names first gives
-        its own first. Where log times leap by years, as those of a robot do that learns the time after it has begun to
+        its own first; what several files have alike comes once. Where log times leap by years, as those of a robot do that learns the time after it has begun to
         record, the leap is left out.
 
         Raises:
@@ -171,13 +180,30 @@ class Bag:
                 yield shifted
 
     def _merged(self, topics: Collection[str] | None) -> Iterator[Record]:
-        budget = Budget()
+        budget, repeats = Budget(), Repeats(self._shared())
         stretches = [
-            Stretch(part.start_ns, part.size, partial(self._read, part, topics, budget))
-            for part in self._parts
+            Stretch(part.start_ns, part.size, partial(self._read, number, part, topics, budget))
+            for number, part in enumerate(self._parts)
             if part.start_ns is not None
         ]
-        yield from (r for _, r in merge(stretches, budget, self._overlaps) if is_name(r.topic) and is_name(r.type))
+        for _, (number, record) in merge(stretches, budget, self._overlaps):
+            if not (is_name(record.topic) and is_name(record.type)):
+                continue
+            if repeats.finds(number, record):
+                self._repeats[record.topic] = max(self._repeats[record.topic], repeats.counts[record.topic])
+                continue
+            yield record
+
+    def _shared(self) -> set[str]:
+        """The topics that two files may have at the same time."""
+        shared: set[str] = set()
+        ends_ns: dict[str, int] = {}
+        spans = [(p.start_ns, p.end_ns, p) for p in self._parts if p.start_ns is not None and p.end_ns is not None]
+        for start_ns, end_ns, part in sorted(spans, key=lambda span: span[0]):
+            for topic in {channel.topic for channel in part.channels}:
+                shared.update([topic] if start_ns <= ends_ns.get(topic, start_ns - 1) else [])
+                ends_ns[topic] = max(end_ns, ends_ns.get(topic, end_ns))
+        return shared
 
     def _shift_ns(self, stamp_ns: int) -> int:
         """What to add to a log time, so that those before and after a leap follow each other."""
@@ -210,9 +236,11 @@ class Bag:
         self._shifts = [(span[0], shift) for span, shift in zip(spans, shifts, strict=True)]
         self._leaps = [(sum(counts[: i + 1]), b[0] - a[1]) for i, (a, b) in enumerate(itertools.pairwise(spans))]
 
-    def _read(self, part: Part, topics: Collection[str] | None, budget: Budget) -> Iterator[tuple[int, Record]]:
+    def _read(
+        self, number: int, part: Part, topics: Collection[str] | None, budget: Budget
+    ) -> Iterator[tuple[int, tuple[int, Record]]]:
         try:
-            yield from part.records(topics, budget)
+            yield from ((stamp_ns, (number, record)) for stamp_ns, record in part.records(topics, budget))
         except (DamageError, OSError) as error:
             raise BagError(f"{self._path}: {part.name} cannot be read to its end: {error}") from error
 
