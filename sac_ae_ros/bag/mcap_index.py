@@ -175,7 +175,7 @@ class McapIndex:
             if stamp_ns < chunk.start_ns:
                 raise DamageError("the index tells another time of a chunk")
             length, number = struct.unpack_from("<QH", data, at + 1)
-            yield stamp_ns, (wanted[number], data[at + 31 : at + 9 + length])
+            yield stamp_ns, (wanted[number], data[at + 31 : at + 9 + length], (chunk.at, at))
 
     def _unpack(self, chunk: _Chunk) -> bytes:
         with self._path.open("rb") as file:

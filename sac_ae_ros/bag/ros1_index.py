@@ -139,7 +139,7 @@ class Ros1Index:
                 if stamp_ns < chunk.start_ns:
                     raise DamageError("the index tells another time of a chunk")
                 if number in wanted:
-                    found.append((stamp_ns, (wanted[number], data)))
+                    found.append((stamp_ns, (wanted[number], data, (chunk.at, len(found)))))
             source.check(0)
         found.sort(key=lambda each: each[0])
         yield from found
