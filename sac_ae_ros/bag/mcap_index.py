@@ -146,8 +146,19 @@ class McapIndex:
         if len({chunk.at for chunk in self._chunks}) < len(self._chunks):
             raise DamageError("the index names a chunk twice")
         known = len(self._tables.channels) + len(self._tables.strange)
-        if chunks != len(self._chunks) or channels > known or (total and not (chunks and by_number)):
+        lost = {number for number, count in by_number.items() if count} - {
+            *self._tables.channels,
+            *self._tables.strange,
+        }
+        if (
+            chunks != len(self._chunks)
+            or channels > known
+            or (total and not chunks)
+            or sum(by_number.values()) != total
+        ):
             raise NoIndexError("an index that leaves something out")
+        if lost:
+            raise NoIndexError("an index that leaves out channels")
         counts = Counter[str]()
         for number, channel in self._tables.channels.items():
             counts[channel.topic] += by_number.get(number, 0)

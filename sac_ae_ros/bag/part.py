@@ -84,6 +84,8 @@ class Part:
         self._scanned = False
         try:
             self._take(_INDEXES[kind](path))
+            for problem in self._file.problems:
+                self._tell(problem)
         except Exception as error:  # damaged files raise whatever their bytes hit upon
             self._scan(error)
 

@@ -41,6 +41,7 @@ class SqliteRows:
         self.ignored: dict[str, str] = {}
         self.counts: dict[str, int] = {}
         self._channels: dict[int, Channel] = {}
+        self._strange = set[int]()  # topics of other encodings
         connection = self._open()
         try:
             check_tables(connection, ("topics", "messages"))
@@ -87,6 +88,7 @@ class SqliteRows:
                 raise DamageError("a topic's name is none")
             if encoding not in ("cdr", ""):
                 self.ignored[name] = str(encoding)
+                self._strange.add(number)
                 continue
             latched = isinstance(profiles, str) and is_latched(profiles)
             self._channels[number] = Channel(name, kind, *definitions.get(full_type(kind), ("", "")), latched=latched)
@@ -95,6 +97,7 @@ class SqliteRows:
         """Fills the counts; returns the first and the last log time."""
         counts = Counter({channel.topic: 0 for channel in self._channels.values()})
         spans: list[tuple[int, int]] = []
+        lost = 0
         query = "SELECT topic_id, count(*), min(timestamp), max(timestamp) FROM messages GROUP BY topic_id"
         for number, count, first, last in few(connection, query):
             if not (isinstance(first, int) and isinstance(last, int)):
@@ -102,6 +105,10 @@ class SqliteRows:
             if (channel := self._channels.get(number)) is not None:
                 counts[channel.topic] += count
                 spans.append((first, last))
+            elif number not in self._strange:
+                lost += count
+        if lost:
+            self.problems.append(f"{lost} messages of topics whose names are lost")
         self.counts = dict(counts)
         return min((first for first, _ in spans), default=None), max((last for _, last in spans), default=None)
 
