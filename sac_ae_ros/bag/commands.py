@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sac_ae_ros.bag import metrics
-from sac_ae_ros.bag.clocks import Clock
+from sac_ae_ros.bag.clocks import Clock, lateness
 from sac_ae_ros.bag.messages import header_stamp_ns
 from sac_ae_ros.bag.records import are_parallel, few
 from sac_ae_ros.core import field_path
@@ -101,6 +101,7 @@ class RecordedCommands:
     def __init__(self, bag: Bag, source: CommandSource | None, result: Evaluation) -> None:
         self._bag, self._source, self._result = bag, source, result
         self._logs_ns: list[int] = []
+        self._shifts_ns: list[int] = []
         self._stamps_ns: list[int | None] = []
         self._values: list[list[float]] = []
 
@@ -115,18 +116,19 @@ class RecordedCommands:
             return
         self._values.append(values)
         self._logs_ns.append(record.stamp_ns)
+        self._shifts_ns.append(record.shift_ns)
         self._stamps_ns.append(header_stamp_ns(message))
 
-    def finish(self, by_header: bool, stamps_ns: NDArray[np.int64], logs_ns: NDArray[np.int64]) -> None:
+    def finish(self, by_header: bool, stamps_ns: NDArray[np.int64], late_s: NDArray[np.float64]) -> None:
         """Compares. Commands meet frames by stamps where these are of one clock, else by when both were recorded.
 
         Args:
             by_header: stamps may be used.
             stamps_ns: of all images, int64 [N].
-            logs_ns: when they were recorded, int64 [N].
+            late_s: how much later than its stamp each was recorded, float64 [N].
         """
         result = self._result
-        result.clocks[result.image_topic] = Clock.of(logs_ns, stamps_ns)
+        result.clocks[result.image_topic] = Clock.of(late_s)
         result.commands = len(self._values)
         if result.refused_commands and not self._values:
             raise BagError(f"commands on {result.command_topic}: none can be read; {result.refused_commands[0][1]}")
@@ -156,7 +158,8 @@ class RecordedCommands:
         result, topic = self._result, str(self._result.command_topic)
         stamps_ns = np.array([stamp_ns for stamp_ns in self._stamps_ns if stamp_ns is not None], np.int64)
         if len(stamps_ns) == len(self._stamps_ns):
-            result.clocks[topic] = Clock.of(np.array(self._logs_ns, np.int64), stamps_ns)
+            logs_ns, shifts_ns = np.array(self._logs_ns, np.int64), np.array(self._shifts_ns, np.int64)
+            result.clocks[topic] = Clock.of(lateness(logs_ns, shifts_ns, stamps_ns))
         if not by_header:
             return "as asked, by --stamp-source log"
         if topic not in result.clocks:

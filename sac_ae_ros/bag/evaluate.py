@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sac_ae_ros.bag import metrics
-from sac_ae_ros.bag.clocks import Clock
+from sac_ae_ros.bag.clocks import Clock, describe_leaps, lateness, leaps
 from sac_ae_ros.bag.commands import RecordedCommands, find_commands
 from sac_ae_ros.bag.footage import Footage, Picture
-from sac_ae_ros.bag.messages import BOOL, EPISODE_END, LEAP_NS, OTHER_CLOCK_S, PICTURE_TYPES, peek_stamp_ns
+from sac_ae_ros.bag.messages import BOOL, EPISODE_END, OTHER_CLOCK_S, PICTURE_TYPES, peek_stamp_ns
 from sac_ae_ros.bag.metrics import ActionErrors
 from sac_ae_ros.bag.records import are_parallel
 from sac_ae_ros.core.command import SafetyGate
@@ -87,8 +87,8 @@ class Evaluation:
     that could be read; refused_commands could not. no_pairs: why no command met a tick, "" where one did. clocks: by
     topic, of images and commands, if these have stamps. paired_by: "header" or "log", what commands and frames met by;
     None without commands. paired_why: why it is log. two_clocks: because their stamps cannot be compared. ages_s:
-    greatest and 99th percentile of the frames' ages when recorded, None where stamps are of another clock. first_ns:
-    the earliest tick's stamp.
+    greatest and 99th percentile of the frames' ages when recorded, of those that can be, None where stamps are of
+    another clock. first_ns: the earliest tick's stamp. remarks: what there is to say of the frames' stamps.
     """
 
     spec: PolicySpec
@@ -119,6 +119,7 @@ class Evaluation:
     salvage: Salvage | None = None
 
     first_ns: int = 0
+    remarks: list[str] = field(default_factory=list)
 
     def seconds(self, stamp_ns: Any) -> Any:
         """Since the earliest tick: of a stamp, or of an array of them."""
@@ -175,7 +176,7 @@ def evaluate(
             f" nothing is scored and no page is made; the first: {reason}"
         )
     frames.finish()
-    commands.finish(options.stamp_source == "header", *frames.times_ns)
+    commands.finish(options.stamp_source == "header", frames.stamps_ns, frames.late_s)
     return result
 
 
@@ -214,6 +215,7 @@ class _Frames:
         self.pipeline = ImageToCommand(cast(OnnxPolicy, self._watched), gate, lambda values: None, watching)
         self._stamps_ns: list[int] = []
         self._logs_ns: list[int] = []
+        self._shifts_ns: list[int] = []
         self._ends: list[int] = []  # how many frames came before each episode's end
 
     def end_episode(self) -> None:
@@ -227,6 +229,7 @@ class _Frames:
         stamp_ns = stamp_of(record, self._options)
         self._stamps_ns.append(stamp_ns)
         self._logs_ns.append(record.stamp_ns)
+        self._shifts_ns.append(record.shift_ns)
         started_s = time.perf_counter()
         try:
             step = self.pipeline.process(picture, stamp_ns)
@@ -244,28 +247,34 @@ class _Frames:
         self._on_tick(tick, self._watched.stack[-3:].transpose(1, 2, 0))
 
     @property
-    def times_ns(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Stamps and log times of all images, int64 [N] each."""
-        return np.array(self._stamps_ns, np.int64), np.array(self._logs_ns, np.int64)
+    def stamps_ns(self) -> NDArray[np.int64]:
+        """Stamps of all images, int64 [N]."""
+        return np.array(self._stamps_ns, np.int64)
+
+    @property
+    def late_s(self) -> NDArray[np.float64]:
+        """How much later than its stamp each image was recorded, float64 [N]."""
+        logs_ns, shifts_ns = np.array(self._logs_ns, np.int64), np.array(self._shifts_ns, np.int64)
+        return lateness(logs_ns, shifts_ns, self.stamps_ns)
 
     def finish(self) -> None:
         """Sums up, when the bag is at its end."""
         result, period_s = self._result, self._watched.spec.control_period_s
-        stamps_ns, logs_ns = self.times_ns
+        stamps_ns, logs_ns, ages_s = self.stamps_ns, self._logs_ns, self.late_s
         origin_ns = int(stamps_ns.min())
-        leaps = np.flatnonzero(np.abs(np.diff(stamps_ns)) > LEAP_NS) + 1  # the camera's clock was set
-        cuts = sorted({*self._ends, *leaps.tolist()})
+        cuts = sorted({*self._ends, *leaps(stamps_ns).tolist()})
         since_s = np.asarray((stamps_ns - origin_ns) * 1e-9, np.float64)
         episodes_s = [np.sort(each) for each in np.split(since_s, cuts)]  # sorted: a frame that came late is no gap
         pace_s = metrics.pace(episodes_s)
         for stamps_s in episodes_s:
             result.gaps += [(origin_ns + round(at * 1e9), length) for at, length in metrics.gaps(stamps_s, period_s)]
             result.dropped += [(origin_ns + round(at * 1e9), count) for at, count in metrics.dropped(stamps_s, pace_s)]
-        result.recorded_s = float(logs_ns.max() - logs_ns.min()) * 1e-9
-        ages_s = (logs_ns - stamps_ns) * 1e-9
+        result.recorded_s = (max(logs_ns) - min(logs_ns)) * 1e-9
+        result.remarks += describe_leaps(result.image_topic, stamps_ns)
         if self._options.stamp_source == "header" and abs(np.median(ages_s)) < OTHER_CLOCK_S:
-            result.age_max_s, result.age_p99_s = float(ages_s.max()), float(np.percentile(ages_s, 99))
-            result.stale = stamps_ns[ages_s > GAP_PERIODS * period_s].tolist()
+            can_be = np.abs(ages_s) < OTHER_CLOCK_S  # other stamps are of another clock, or of before it was set
+            result.age_max_s, result.age_p99_s = float(ages_s[can_be].max()), float(np.percentile(ages_s[can_be], 99))
+            result.stale = stamps_ns[can_be & (ages_s > GAP_PERIODS * period_s)].tolist()
         result.first_ns = min((tick.stamp_ns for tick in result.ticks), default=origin_ns)
         result.novelty_p99 = _p99([tick.score for tick in result.ticks])
         result.error_p99 = _p99([tick.novelty for tick in result.ticks])

@@ -20,7 +20,8 @@ _KINDS = {
     ZSTD_MAGIC: "zstd",
 }
 _SUFFIXES = {".mcap": "mcap", ".db3": "sqlite3", ".bag": "ros1"}
-_MOST_METADATA = 64 << 20  # bytes
+_MOST_METADATA = 4 << 20  # bytes, of thousands of files and topics
+_DEEPEST = 100  # levels of metadata.yaml
 _LEAST_COPY, _MOST_RATIO = 4 << 30, 1000  # a copy may have so many bytes, or be so many times larger, no more
 _KEEP_FREE = 1 << 30  # bytes of the temporary folder's disk that a decompressed copy leaves
 
@@ -91,10 +92,39 @@ def _in_order(here: list[Path], listed: list[str], problems: list[str]) -> tuple
 
 
 def _listed(path: Path) -> list[str]:
-    with path.open("rb") as file:
-        text = file.read(_MOST_METADATA)
-    names = yaml.safe_load(text)["rosbag2_bagfile_information"]["relative_file_paths"]
-    return [PurePath(name).name for name in names]
+    if (size := path.stat().st_size) > _MOST_METADATA:
+        raise ValueError(f"{size} bytes")
+    return [PurePath(name).name for name in _names(path.read_bytes())]
+
+
+def _names(text: bytes) -> list[str]:
+    """The scalars of `relative_file_paths`, read event by event: nothing is built of what else is there.
+
+    Raises:
+        KeyError: there is no such list.
+        ValueError: it is nested too deeply.
+        yaml.YAMLError: it is no YAML.
+    """
+    names: list[str] = []
+    depth, listing = 0, None  # listing: the depth of the list
+    key = ""
+    for event in yaml.parse(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+        if isinstance(event, yaml.CollectionEndEvent):
+            if depth == listing:
+                return names
+            depth, key = depth - 1, ""
+        elif isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+            if depth > _DEEPEST:
+                raise ValueError("nested too deeply")
+            if isinstance(event, yaml.SequenceStartEvent) and key == "relative_file_paths" and listing is None:
+                listing = depth
+            key = ""
+        elif isinstance(event, yaml.ScalarEvent):
+            key = event.value
+            if depth == listing:
+                names.append(event.value)
+    raise KeyError("relative_file_paths")
 
 
 def _plain(path: Path) -> Path:

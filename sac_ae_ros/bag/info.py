@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sac_ae_ros.bag.clocks import SAME_CLOCK_S, Clock
+from sac_ae_ros.bag.clocks import SAME_CLOCK_S, Clock, describe_leaps, lateness
 from sac_ae_ros.bag.files import find_files, kind_of
 from sac_ae_ros.bag.messages import FFMPEG_PACKET, PICTURE_TYPES, peek_stamp_ns, to_image
 from sac_ae_ros.bag.progress import progress
@@ -20,6 +20,7 @@ from sac_ae_ros.core.errors import BagError, SacAeError, printable
 from sac_ae_ros.core.image import CompressedImage
 
 SCHEMA_VERSION = 1  # of what `describe` gives; grows when a key changes its meaning or goes
+MOST_REMARKS = 10  # of topics whose stamps leap
 MOST_LISTED = 200  # topics in the table for people
 _HEADER = "header"
 
@@ -38,6 +39,10 @@ def describe(path: Path, msg_path: Path | None = None) -> dict[str, Any]:
             advance(record.stamp_ns)
         topics = [column.facts(bag.start_ns or 0) for column in columns.values()]
         start_ns, end_ns, salvage, remarks = bag.start_ns, bag.end_ns, bag.salvage, bag.remarks
+        stamped = [each for column in columns.values() for each in column.leaps()]
+        more = (
+            [f"stamps of {len(stamped) - MOST_REMARKS} topics more leap or go back"] if stamped[MOST_REMARKS:] else []
+        )
     files = [{"name": each.name, "kind": kind_of(each), "bytes": each.stat().st_size} for each in find_files(path)[0]]
     return {
         "schema_version": SCHEMA_VERSION,
@@ -50,7 +55,7 @@ def describe(path: Path, msg_path: Path | None = None) -> dict[str, Any]:
         "clocks": _clocks(topics),
         "salvaged": salvage.messages if salvage else 0,
         "salvage": salvage.reason if salvage else None,
-        "remarks": remarks,
+        "remarks": remarks + stamped[:MOST_REMARKS] + more,
     }
 
 
@@ -83,7 +88,7 @@ class _Column:
 
     def __init__(self, bag: Bag, topic: Topic) -> None:
         self._bag, self._topic = bag, topic
-        self._logs_ns, self._stamps_ns, self._bytes = array("q"), array("q"), 0
+        self._logs_ns, self._shifts_ns, self._stamps_ns, self._bytes = array("q"), array("q"), array("q"), 0
         self._has_header = False
         self._problem: str | None = None
         self._image: str | None = None
@@ -95,6 +100,7 @@ class _Column:
         self._logs_ns.append(record.stamp_ns)
         self._bytes += len(record.raw)
         if self._has_header:
+            self._shifts_ns.append(record.shift_ns)
             self._stamps_ns.append(peek_stamp_ns(record) or 0)
 
     def _look(self, record: Record) -> None:
@@ -106,6 +112,10 @@ class _Column:
         self._has_header = next(iter(getattr(message, "__dataclass_fields__", ())), "") == _HEADER
         if record.type in PICTURE_TYPES:
             self._image = _picture(message, record.type == FFMPEG_PACKET)
+
+    def leaps(self) -> list[str]:
+        """What there is to say of stamps that leap or go back."""
+        return list(describe_leaps(self._topic.name, np.array(self._stamps_ns, np.int64)))
 
     def facts(self, start_ns: int) -> dict[str, Any]:
         """What came of it; `start_ns` is when the recording begins."""
@@ -121,18 +131,22 @@ class _Column:
             "first_s": float(logs_ns[0] - start_ns) * 1e-9 if len(logs_ns) else None,
             "last_s": float(logs_ns[-1] - start_ns) * 1e-9 if len(logs_ns) else None,
             "longest_gap_s": float(intervals_s.max()) if len(intervals_s) else None,
-            "stamps": _stamps(np.array(self._logs_ns, np.int64), np.array(self._stamps_ns, np.int64)),
+            "stamps": _stamps(
+                *(np.array(each, np.int64) for each in (self._logs_ns, self._shifts_ns, self._stamps_ns))
+            ),
             "image": self._image,
             "problem": self._problem,
         }
 
 
-def _stamps(logs_ns: NDArray[np.int64], stamps_ns: NDArray[np.int64]) -> dict[str, Any] | None:
+def _stamps(
+    logs_ns: NDArray[np.int64], shifts_ns: NDArray[np.int64], stamps_ns: NDArray[np.int64]
+) -> dict[str, Any] | None:
     """How stamps are against log times; None for messages without a header."""
     if not len(stamps_ns):
         return None
     there = stamps_ns != 0
-    clock = Clock.of(logs_ns[there], stamps_ns[there]) if there.any() else None
+    clock = Clock.of(lateness(logs_ns[there], shifts_ns[there], stamps_ns[there])) if there.any() else None
     return {
         "least_s": clock and clock.least_s,
         "median_s": clock and clock.median_s,

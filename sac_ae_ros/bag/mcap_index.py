@@ -146,8 +146,19 @@ class McapIndex:
         if len({chunk.at for chunk in self._chunks}) < len(self._chunks):
             raise DamageError("the index names a chunk twice")
         known = len(self._tables.channels) + len(self._tables.strange)
-        if chunks != len(self._chunks) or channels > known or (total and not (chunks and by_number)):
+        lost = {number for number, count in by_number.items() if count} - {
+            *self._tables.channels,
+            *self._tables.strange,
+        }
+        if (
+            chunks != len(self._chunks)
+            or channels > known
+            or (total and not chunks)
+            or sum(by_number.values()) != total
+        ):
             raise NoIndexError("an index that leaves something out")
+        if lost:
+            raise NoIndexError("an index that leaves out channels")
         counts = Counter[str]()
         for number, channel in self._tables.channels.items():
             counts[channel.topic] += by_number.get(number, 0)
@@ -175,7 +186,7 @@ class McapIndex:
             if stamp_ns < chunk.start_ns:
                 raise DamageError("the index tells another time of a chunk")
             length, number = struct.unpack_from("<QH", data, at + 1)
-            yield stamp_ns, (wanted[number], data[at + 31 : at + 9 + length])
+            yield stamp_ns, (wanted[number], data[at + 31 : at + 9 + length], (chunk.at, at))
 
     def _unpack(self, chunk: _Chunk) -> bytes:
         with self._path.open("rb") as file:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import heapq
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Generic, TypeVar
+
+from sac_ae_ros.bag.records import Record
 
 Item = TypeVar("Item")
 MOST_OPEN = 256 << 20  # bytes that the stretches which are open at one time may hold
 WINDOW_BYTES, WINDOW_ITEMS = 8 << 20, 4096  # what a Window holds back
+MOST_ALIKE = 65536  # messages of one log time that are compared
 
 
 @dataclass(frozen=True)
@@ -113,3 +117,36 @@ class Window(Generic[Item]):
         self._given_ns, _, size, item = heapq.heappop(self._heap)
         self._bytes -= size
         return self._given_ns, item
+
+
+class Repeats:
+    """Finds the messages that several files have alike, in topic, type, log time and bytes; each of them counts once.
+
+    What one file has several times counts several times: two publishers may say the same.
+
+    counts: how many repeats were found, by topic.
+    """
+
+    def __init__(self, topics: Collection[str]) -> None:
+        """`topics`: those that more than one file has at the same time; of others nothing is compared."""
+        self._topics = frozenset(topics)
+        self._at_ns: int | None = None
+        self._given: dict[tuple[str, str, bytes], tuple[int, Counter[int]]] = {}
+        self.counts = Counter[str]()
+
+    def finds(self, file: int, record: Record) -> bool:
+        """Whether another file gave this message; tell it every record by log time, with the number of its file."""
+        if record.topic not in self._topics:
+            return False
+        if record.stamp_ns != self._at_ns:
+            self._at_ns = record.stamp_ns
+            self._given.clear()
+        key = record.topic, record.type, hashlib.blake2b(record.raw, digest_size=16).digest()
+        given, by_file = self._given.get(key, (0, Counter[int]()))
+        if not given and len(self._given) >= MOST_ALIKE:
+            return False
+        by_file[file] += 1
+        is_new = by_file[file] > given
+        self._given[key] = given + is_new, by_file
+        self.counts[record.topic] += not is_new
+        return not is_new

@@ -24,8 +24,8 @@ bool is_bigendian
 uint8[] data
 """
 EPISODE_END, BOOL = "episode_end", "std_msgs/msg/Bool"
-LEAP_NS = 365 * 86400 * 10**9  # a year: nobody records with such a pause, so the clock was set
 OTHER_CLOCK_S = 3600.0  # a frame cannot be recorded so late; its stamp is of another clock, a simulation's
+LEAP_NS = 3600 * 10**9  # no camera pauses for longer: the clock was set, or nothing was recorded for a while
 
 
 def to_image(message: Any) -> Image | CompressedImage:

@@ -7,7 +7,7 @@ import itertools
 import math
 import tempfile
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,9 +16,10 @@ from typing import Any, Self
 
 from rosbags.typesys import Stores, get_types_from_idl, get_types_from_msg, get_typestore
 
+from sac_ae_ros.bag.clocks import duration
 from sac_ae_ros.bag.definitions import Definitions
 from sac_ae_ros.bag.files import decompress, find_files, kind_of
-from sac_ae_ros.bag.merge import Budget, Stretch, merge
+from sac_ae_ros.bag.merge import Budget, Repeats, Stretch, merge
 from sac_ae_ros.bag.messages import FFMPEG_PACKET, FFMPEG_PACKET_FIELDS, LEAP_NS
 from sac_ae_ros.bag.part import Part
 from sac_ae_ros.bag.records import DamageError, Record, Salvage, Topic, are_parallel, few, is_name
@@ -43,8 +44,9 @@ class Bag:
         self._limits_ns = -math.inf, math.inf
         self._path, self._parts, self._problems, self._copies = path, parts, problems, copies
         self._remarks = remarks
-        self._shifts: list[tuple[int, int]] | None = None  # from which log time on, and what to add
-        self._leaps: list[tuple[int, int]] = []
+        self._shifts: dict[int, list[tuple[int, int]]] = {}  # by input: from which log time on, and what to add
+        self._leaps: list[str] | None = None  # what to say of them, once they were looked for
+        self._repeats = Counter[str]()  # by topic, as far as they were read
         self._stores = {True: get_typestore(Stores.EMPTY), False: get_typestore(Stores.EMPTY)}  # by Record.ros1
         self._defaults = {True: get_typestore(Stores.ROS1_NOETIC), False: get_typestore(Stores.LATEST)}
         self._defaults[False].register(get_types_from_msg(FFMPEG_PACKET_FIELDS, FFMPEG_PACKET))
@@ -63,16 +65,21 @@ class Bag:
             BagError: nothing there can be read; names what is there.
         """
         definitions = None if msg_path is None else Definitions(msg_path)
-        files, problems, remarks = find_files(path)
-        for other in others:
-            more = find_files(other)
-            files, problems, remarks = files + more[0], problems + more[1], remarks + more[2]
+        files: list[tuple[int, Path]] = []
+        problems: list[str] = []
+        remarks: list[str] = []
+        for number, each in enumerate((path, *others)):
+            found, wrong, notes = find_files(each)
+            files += [(number, file) for file in found]
+            problems, remarks = problems + wrong, remarks + notes
         copies = tempfile.TemporaryDirectory(prefix="sac_ae_bag_")
         parts: list[Part] = []
         failures: list[str] = []
-        for file in files:
+        for number, file in files:
             try:
-                parts.append(_open_part(file, Path(tempfile.mkdtemp(dir=copies.name))))
+                part = _open_part(file, Path(tempfile.mkdtemp(dir=copies.name)))
+                part.input = number
+                parts.append(part)
             except (DamageError, OSError) as error:
                 failures.append(f"{file.name}: {error}")
         if not parts:
@@ -89,6 +96,7 @@ class Bag:
             for channel in part.channels:
                 types.setdefault(channel.topic, channel.type)
                 latched.update([channel.topic] if channel.latched else [])
+        counts.subtract(self._repeats)
         known = {name: kind for name, kind in sorted(types.items()) if is_name(name) and is_name(kind)}
         return {name: Topic(name, kind, counts[name], name in latched) for name, kind in known.items()}
 
@@ -106,24 +114,31 @@ class Bag:
     def remarks(self) -> list[str]:
         """What else there is to say about it, although nothing is damaged."""
         ignored = [f"{name} ({printable(code)[:20]})" for name, code in self.ignored.items()]
-        self._shift_ns(0)
-        leaps = [
-            f"log times leap by {leap_ns / LEAP_NS:.1f} years after {count} messages, which is left out"
-            for count, leap_ns in self._leaps
-        ]
-        return self._remarks + leaps + ([f"topics that are of no ROS are ignored: {few(ignored)}"] if ignored else [])
+        self._find_leaps()
+        leaps = [*(self._leaps or []), *self._apart()]
+        leaps += [f"{part.name}: {remark}" for part in self._parts for remark in part.remarks]
+        repeats = self._repeats.total()
+        alike = [f"{repeats} messages are in several files, alike in topic, time and bytes: each counts once"]
+        return (
+            self._remarks
+            + (alike if repeats else [])
+            + leaps
+            + ([f"topics that are of no ROS are ignored: {few(ignored)}"] if ignored else [])
+        )
 
     @property
     def start_ns(self) -> int | None:
         """The log time of the first message, None without any."""
-        start_ns = min((part.start_ns for part in self._parts if part.start_ns is not None), default=None)
-        return None if start_ns is None else start_ns + self._shift_ns(start_ns)
+        self._find_leaps()
+        parts = [(part.input, part.start_ns) for part in self._parts if part.start_ns is not None]
+        return min((at_ns + self._shift_ns(number, at_ns) for number, at_ns in parts), default=None)
 
     @property
     def end_ns(self) -> int | None:
         """The log time of the last message, None without any."""
-        end_ns = max((part.end_ns for part in self._parts if part.end_ns is not None), default=None)
-        return None if end_ns is None else end_ns + self._shift_ns(end_ns)
+        self._find_leaps()
+        parts = [(part.input, part.end_ns) for part in self._parts if part.end_ns is not None]
+        return max((at_ns + self._shift_ns(number, at_ns) for number, at_ns in parts), default=None)
 
     @property
     def salvage(self) -> Salvage | None:
@@ -158,61 +173,109 @@ class Bag:
         """The messages of these topics (None: of all) by log time, from all files, in bounded memory.
 
         Only those within what `limit` left. Of messages with one log time the file that metadata.yaml names first gives
-        its own first. Where log times leap by years, as those of a robot do that learns the time after it has begun to
-        record, the leap is left out.
+        its own first; what several files have alike comes once. Where log times of one recording leap by more than an
+        hour, as those of a robot do that learns the time after it has begun to record, the leap is left out; between
+        recordings that are merged it is not.
 
         Raises:
             BagError: a file that was there cannot be read any more.
         """
-        for record in self._merged(topics):
-            shift_ns = self._shift_ns(record.stamp_ns)
-            shifted = replace(record, stamp_ns=record.stamp_ns + shift_ns) if shift_ns else record
-            if self._is_wanted(shifted):
-                yield shifted
+        self._find_leaps()
+        yield from filter(self._is_wanted, self._merged(topics, self._parts))
 
-    def _merged(self, topics: Collection[str] | None) -> Iterator[Record]:
-        budget = Budget()
+    def _merged(self, topics: Collection[str] | None, parts: Sequence[Part]) -> Iterator[Record]:
+        budget, repeats = Budget(), Repeats(self._shared())
         stretches = [
-            Stretch(part.start_ns, part.size, partial(self._read, part, topics, budget))
-            for part in self._parts
-            if part.start_ns is not None
+            Stretch(
+                at_ns + self._shift_ns(part.input, at_ns), part.size, partial(self._read, number, part, topics, budget)
+            )
+            for number, part in enumerate(parts)
+            if (at_ns := part.start_ns) is not None
         ]
-        yield from (r for _, r in merge(stretches, budget, self._overlaps) if is_name(r.topic) and is_name(r.type))
+        for _, (number, record) in merge(stretches, budget, self._overlaps):
+            if not (is_name(record.topic) and is_name(record.type)):
+                continue
+            if repeats.finds(number, record):
+                self._repeats[record.topic] = max(self._repeats[record.topic], repeats.counts[record.topic])
+                continue
+            yield record
 
-    def _shift_ns(self, stamp_ns: int) -> int:
-        """What to add to a log time, so that those before and after a leap follow each other."""
-        if self._shifts is None:
-            self._find_leaps()
-        place = bisect.bisect_right(self._shifts or [], stamp_ns, key=lambda each: each[0])
-        return self._shifts[place - 1][1] if self._shifts and place else 0
+    def _shared(self) -> set[str]:
+        """The topics that two files may have at the same time."""
+        shared: set[str] = set()
+        ends_ns: dict[str, int] = {}
+        spans = [(p.start_ns, p.end_ns, p) for p in self._parts if p.start_ns is not None and p.end_ns is not None]
+        for start_ns, end_ns, part in sorted(spans, key=lambda span: span[0]):
+            for topic in {channel.topic for channel in part.channels}:
+                shared.update([topic] if start_ns <= ends_ns.get(topic, start_ns - 1) else [])
+                ends_ns[topic] = max(end_ns, ends_ns.get(topic, end_ns))
+        return shared
+
+    def _shift_ns(self, number: int, stamp_ns: int) -> int:
+        """What to add to a log time of this input, so that those before and after a leap follow each other."""
+        shifts = self._shifts.get(number, [])
+        place = bisect.bisect_right(shifts, stamp_ns, key=lambda each: each[0])
+        return shifts[place - 1][1] if place else 0
 
     def _find_leaps(self) -> None:
-        """Reads all log times, but only of a recording that would have taken years; most of them stay as they are."""
-        self._shifts = []
-        starts = [part.start_ns for part in self._parts if part.start_ns is not None]
-        ends = [part.end_ns for part in self._parts if part.end_ns is not None]
-        if not starts or max(ends) - min(starts) <= LEAP_NS:
+        """Reads all log times, but only of an input that has no message for an hour; most of them stay as they are."""
+        if self._leaps is not None:
             return
+        self._leaps = []
+        for number in sorted({part.input for part in self._parts}):
+            parts = [part for part in self._parts if part.input == number]
+            marks_ns = sorted(at_ns for part in parts for at_ns in part.marks_ns)
+            if any(b - a > LEAP_NS for a, b in itertools.pairwise(marks_ns)):
+                self._leaps += self._leave_out(number, parts)
+
+    def _leave_out(self, number: int, parts: Sequence[Part]) -> Iterator[str]:
+        """Fills the shifts of an input, and tells its leaps."""
         spans: list[list[int]] = []  # first and last log time, and how many messages
-        for record in self._merged(None):
+        for record in self._merged(None, parts):
             if spans and abs(record.stamp_ns - spans[-1][1]) <= LEAP_NS:
                 spans[-1][1:] = record.stamp_ns, spans[-1][2] + 1
             else:
                 spans.append([record.stamp_ns, record.stamp_ns, 1])
         spans.sort()
         counts = [count for _, _, count in spans]
-        kept = counts.index(max(counts))
+        kept = counts.index(max(counts, default=0)) if counts else 0
         shifts = [0] * len(spans)
         for i in range(kept - 1, -1, -1):
             shifts[i] = spans[i + 1][0] + shifts[i + 1] - spans[i][1]
         for i in range(kept + 1, len(spans)):
             shifts[i] = spans[i - 1][1] + shifts[i - 1] - spans[i][0]
-        self._shifts = [(span[0], shift) for span, shift in zip(spans, shifts, strict=True)]
-        self._leaps = [(sum(counts[: i + 1]), b[0] - a[1]) for i, (a, b) in enumerate(itertools.pairwise(spans))]
+        self._shifts[number] = [(span[0], shift) for span, shift in zip(spans, shifts, strict=True)]
+        where = f"{parts[0].name}: " if len({part.input for part in self._parts}) > 1 else ""
+        for i, (a, b) in enumerate(itertools.pairwise(spans)):
+            length = duration((b[0] - a[1]) * 1e-9)
+            yield f"{where}log times leap by {length} after {sum(counts[: i + 1])} messages, which is left out"
 
-    def _read(self, part: Part, topics: Collection[str] | None, budget: Budget) -> Iterator[tuple[int, Record]]:
+    def _apart(self) -> Iterator[str]:
+        """Tells of merged recordings that have no time in common, and none nearby."""
+        spans: dict[int, tuple[int, int, str]] = {}
+        for part in self._parts:
+            if part.start_ns is None or part.end_ns is None:
+                continue
+            first_ns = part.start_ns + self._shift_ns(part.input, part.start_ns)
+            last_ns = part.end_ns + self._shift_ns(part.input, part.end_ns)
+            start_ns, end_ns, name = spans.get(part.input, (first_ns, last_ns, part.name))
+            spans[part.input] = min(start_ns, first_ns), max(end_ns, last_ns), name
+        latest_ns, latest = None, ""
+        for start_ns, end_ns, name in sorted(spans.values()):
+            if latest_ns is not None and start_ns - latest_ns > LEAP_NS:
+                length = duration((start_ns - latest_ns) * 1e-9)
+                yield f"{name} begins {length} after {latest} ends: merged, they have no time in common"
+            if latest_ns is None or end_ns > latest_ns:
+                latest_ns, latest = end_ns, name
+
+    def _read(
+        self, number: int, part: Part, topics: Collection[str] | None, budget: Budget
+    ) -> Iterator[tuple[int, tuple[int, Record]]]:
         try:
-            yield from part.records(topics, budget)
+            for stamp_ns, record in part.records(topics, budget):
+                if shift_ns := self._shift_ns(part.input, stamp_ns):
+                    record = replace(record, stamp_ns=stamp_ns + shift_ns, shift_ns=shift_ns)
+                yield record.stamp_ns, (number, record)
         except (DamageError, OSError) as error:
             raise BagError(f"{self._path}: {part.name} cannot be read to its end: {error}") from error
 

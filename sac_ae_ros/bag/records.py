@@ -80,13 +80,17 @@ def are_parallel(topics: Collection[Topic], one: str, other: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One message as it was recorded; stamp_ns is the time of recording (log time)."""
+    """One message as it was recorded; stamp_ns is the time of recording (log time).
+
+    shift_ns: what was added to that time, since the recording's log times leap.
+    """
 
     topic: str
     type: str
     stamp_ns: int
     raw: bytes | memoryview
     ros1: bool
+    shift_ns: int = 0
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,7 @@ class Ros1Index:
     """A whole .bag file; attributes as those of Scan.
 
     Raises:
-        NoIndexError: a chunk is too large to be read at once.
+        NoIndexError: a chunk is too large to be read at once, or the index leaves something out.
         DamageError: its writer did not finish it, or the index makes no sense.
     """
 
@@ -59,6 +59,8 @@ class Ros1Index:
                 self._chunks = self._read_index(file)
         except (struct.error, KeyError) as error:
             raise DamageError("the index makes no sense") from error
+        if not self._channels.keys() >= {number for chunk in self._chunks for number in chunk.counts}:
+            raise NoIndexError("an index that leaves out connections")
         counts = Counter[str]()
         for number, channel in self._channels.items():
             counts[channel.topic] += sum(chunk.counts.get(number, 0) for chunk in self._chunks)
@@ -139,7 +141,7 @@ class Ros1Index:
                 if stamp_ns < chunk.start_ns:
                     raise DamageError("the index tells another time of a chunk")
                 if number in wanted:
-                    found.append((stamp_ns, (wanted[number], data)))
+                    found.append((stamp_ns, (wanted[number], data, (chunk.at, len(found)))))
             source.check(0)
         found.sort(key=lambda each: each[0])
         yield from found

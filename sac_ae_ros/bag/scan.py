@@ -12,8 +12,8 @@ from pathlib import Path
 from sac_ae_ros.bag.merge import WINDOW_BYTES, Stretch, Window
 from sac_ae_ros.bag.records import Channel
 
-Found = tuple[Channel, bytes]
 Place = tuple[int, int]  # where a message lies: in which record or page, and which one it is there
+Found = tuple[Channel, bytes, Place]
 MOST_RUNS = 50_000
 MOST_INSIDE = 500  # runs that begin within a chunk, which must be unpacked from its start for each of them
 
@@ -104,10 +104,10 @@ class Scan:
     def _read(self, run: _Run, topics: frozenset[str] | None) -> Iterator[tuple[int, Found]]:
         window = Window[Found | None]()
         found = itertools.takewhile(lambda each: run.end is None or each[0] < run.end, self._messages(run.begin, []))
-        for _, number, stamp_ns, data in found:
+        for place, number, stamp_ns, data in found:
             channel = self._channels.get(number)
             wanted = channel is not None and (topics is None or channel.topic in topics)
-            item = (channel, data) if channel is not None and wanted else None
+            item = (channel, data, place) if channel is not None and wanted else None
             yield from ((at, each) for at, each in window.push(stamp_ns, len(data), item) if each is not None)
         yield from ((at, each) for at, each in window.flush() if each is not None)
 

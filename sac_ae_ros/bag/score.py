@@ -85,7 +85,7 @@ def score(job: Job, options: Options, *, with_bar: bool = True) -> dict[str, Any
             result = evaluate(bag, policy, options, lambda tick, _: advance(tick.log_ns))
         names = {"bag": " + ".join(map(str, (job.bag, *job.merged))), "bag_name": title, "policy": str(job.policy)}
         facts = {**names, **to_dict(result), "inputs": inputs(job, options)}
-        facts["remarks"] = bag.remarks
+        facts["remarks"] = bag.remarks + result.remarks
         if job.out is None:
             return facts
         job.out.mkdir(parents=True, exist_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import urllib.parse
 from collections import Counter
 from collections.abc import Collection, Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 import apsw
 
 from sac_ae_ros.bag.merge import Stretch
+from sac_ae_ros.bag.messages import LEAP_NS
 from sac_ae_ros.bag.records import Channel, DamageError, full_type, is_latched
 from sac_ae_ros.bag.scan import Found
 from sac_ae_ros.bag.sqlite_pages import FORMATS, Pages, bound, check_tables, few, has_wal, wal_of
@@ -20,6 +22,8 @@ _CACHE = 4 << 20  # bytes, about what SQLite keeps of a file
 
 class SqliteRows:
     """A whole .db3 file; attributes as those of Scan.
+
+    marks_ns: the first and last log time within each hour.
 
     Raises:
         DamageError: it is cut, a write-ahead log holds a part of it, or it is no recording.
@@ -37,11 +41,14 @@ class SqliteRows:
         self.ignored: dict[str, str] = {}
         self.counts: dict[str, int] = {}
         self._channels: dict[int, Channel] = {}
+        self._strange = set[int]()  # topics of other encodings
         connection = self._open()
         try:
             check_tables(connection, ("topics", "messages"))
             self._read_topics(connection)
             self.start_ns, self.end_ns = self._count(connection)
+            hours = f"SELECT min(timestamp), max(timestamp) FROM messages GROUP BY timestamp / {LEAP_NS}"
+            self.marks_ns = sorted(itertools.chain.from_iterable(few(connection, hours)))
         except (apsw.Error, UnicodeDecodeError, OverflowError) as error:
             raise DamageError(" ".join(str(error).split()) or type(error).__name__) from error
         finally:
@@ -81,6 +88,7 @@ class SqliteRows:
                 raise DamageError("a topic's name is none")
             if encoding not in ("cdr", ""):
                 self.ignored[name] = str(encoding)
+                self._strange.add(number)
                 continue
             latched = isinstance(profiles, str) and is_latched(profiles)
             self._channels[number] = Channel(name, kind, *definitions.get(full_type(kind), ("", "")), latched=latched)
@@ -89,6 +97,7 @@ class SqliteRows:
         """Fills the counts; returns the first and the last log time."""
         counts = Counter({channel.topic: 0 for channel in self._channels.values()})
         spans: list[tuple[int, int]] = []
+        lost = 0
         query = "SELECT topic_id, count(*), min(timestamp), max(timestamp) FROM messages GROUP BY topic_id"
         for number, count, first, last in few(connection, query):
             if not (isinstance(first, int) and isinstance(last, int)):
@@ -96,6 +105,10 @@ class SqliteRows:
             if (channel := self._channels.get(number)) is not None:
                 counts[channel.topic] += count
                 spans.append((first, last))
+            elif number not in self._strange:
+                lost += count
+        if lost:
+            self.problems.append(f"{lost} messages of topics whose names are lost")
         self.counts = dict(counts)
         return min((first for first, _ in spans), default=None), max((last for _, last in spans), default=None)
 
@@ -109,6 +122,6 @@ class SqliteRows:
                 ((stamp_ns, data),) = connection.execute("SELECT timestamp, data FROM messages WHERE rowid = ?", (row,))
                 if not (isinstance(data, bytes) and isinstance(stamp_ns, int)):  # SQLite keeps any type in any column
                     raise DamageError("a message holds no bytes, or no time")
-                yield stamp_ns, (wanted[number], data)
+                yield stamp_ns, (wanted[number], data, (row, 0))
         finally:
             connection.close()

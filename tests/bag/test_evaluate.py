@@ -256,3 +256,47 @@ def test_a_camera_whose_clock_is_set_loses_no_frames_by_it(tmp_path, policy):
     early = [(log_ns, topic, image(5 * 10**9 + i * CAMERA_NS, 90)) for i, (log_ns, topic, _) in enumerate(frames[:20])]
     result = run(tmp_path / "set", early + frames[20:], policy)
     assert (result.gaps, result.dropped) == ([], [])
+
+
+LEAPS_S = [1_690_000_000, 300 * 86400, 7200]
+
+
+@pytest.mark.parametrize("leap_s", LEAPS_S)
+@pytest.mark.parametrize("early", [10, 40])
+def test_a_leap_of_log_times_and_stamps_together_leaves_ages_as_they_are(leap_s, early, tmp_path, policy):
+    plain = camera(60)
+    frames = [
+        (log_ns - leap_s * 10**9, topic, image(log_ns - leap_s * 10**9 - LATE_NS, 90)) if i < early else frame
+        for i, frame in enumerate(plain)
+        for log_ns, topic, _ in [frame]
+    ]
+    late = [(log_ns + 10**6, "/executed", joints(log_ns - LATE_NS, NAMES, [0.1, 0.0])) for log_ns, *_ in frames]
+    result = run(tmp_path / "leap", [*frames, *late], policy)
+    assert (result.age_max_s, result.stale) == (pytest.approx(LATE_NS * 1e-9, abs=1e-6), [])
+    assert (result.gaps, result.dropped, result.two_clocks, result.paired_by) == ([], [], False, "header")
+    assert all(clock.least_s == pytest.approx(0.0045, abs=0.001) for clock in result.clocks.values())
+    (told,) = result.remarks
+    assert told.startswith("stamps on /image leap by ")
+    assert told.endswith(f" after {early} messages")
+
+
+@pytest.mark.parametrize("leap_s", [-1_690_000_000, -7200, 10_000_000])
+def test_stamps_that_leap_alone_have_no_age_and_are_told(leap_s, tmp_path, policy):
+    frames = camera(60)
+    log_ns, topic, _ = frames[20]
+    frames[20] = log_ns, topic, image(log_ns - LATE_NS + leap_s * 10**9, 90)
+    result = run(tmp_path / "alone", frames, policy)
+    assert (result.age_max_s, result.stale) == (pytest.approx(LATE_NS * 1e-9, abs=1e-6), [])
+    assert (result.gaps, result.dropped) == ([], [])
+    (told,) = result.remarks
+    assert told.startswith("stamps on /image leap 2 times, first by ")
+    assert told.endswith(" after 20 messages")
+
+
+def test_stamps_that_go_back_by_seconds_are_told(tmp_path, policy):
+    frames = [
+        (log_ns, topic, image(log_ns - LATE_NS - (2 * 10**9 if i >= 30 else 0), 90))
+        for i, (log_ns, topic, _) in enumerate(camera(60))
+    ]
+    assert run(tmp_path / "back", frames, policy).remarks == ["stamps on /image go back by up to 2.0 s"]
+    assert run(tmp_path / "on", camera(60), policy).remarks == []

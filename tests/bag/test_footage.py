@@ -9,14 +9,16 @@ import pytest
 import tiny_bag
 from rosbags.typesys import get_types_from_msg
 from tiny_bag import START_NS, boolean, header, make
-from tiny_policy import expected_values, write_policy
+from tiny_policy import SPEC, expected_values, write_policy
 
+from sac_ae_ros.bag.beside import Summary
 from sac_ae_ros.bag.evaluate import Options, evaluate
 from sac_ae_ros.bag.footage import Footage
 from sac_ae_ros.bag.info import describe
 from sac_ae_ros.bag.look import look_again
 from sac_ae_ros.bag.messages import FFMPEG_PACKET, FFMPEG_PACKET_FIELDS
 from sac_ae_ros.bag.reader import Bag
+from sac_ae_ros.bag.transitions import Sources, transitions
 from sac_ae_ros.core.errors import BagError, ImageError
 from sac_ae_ros.core.policy import OnnxPolicy
 
@@ -123,14 +125,50 @@ def test_after_damage_no_picture_is_used_before_the_next_key_frame(tmp_path, pol
     assert [(tick.stamp_ns - START_NS) // PERIOD_NS for tick in result.ticks] == [*range(4), *range(10, 20)]
 
 
-def test_other_messages_keep_their_place_among_pictures(tmp_path, policy):
-    end = [(START_NS + 8 * PERIOD_NS + 6_000_000, "/episode_end", boolean(True))]
-    for name, options in (("now", ZERO_LATENCY), ("late", REORDERED)):
-        packets = encode("libx264", options)
-        result, _ = run(tmp_path / name, in_packets(packets) + end, policy)
-        restarts = [(tick.stamp_ns - START_NS) // PERIOD_NS for tick in result.ticks if tick.restarted]
-        shown_before = max(i for i, _ in packets[:9])
-        assert restarts == [0, shown_before + 1]
+def by_encoder(packets: list[tuple[int, bytes]]) -> list:
+    """As a live encoder gives them: a packet is recorded when the latest picture that it had to wait for was taken."""
+    latest = np.maximum.accumulate([i for i, _ in packets])
+    found = zip(latest, in_packets(packets), strict=True)
+    return [(START_NS + int(i) * PERIOD_NS + 5_000_000, topic, message) for i, (_, topic, message) in found]
+
+
+def beside(count: int = 20) -> list:
+    """A command and a reward for each picture, and an episode's end after the ninth."""
+    times = [START_NS + i * PERIOD_NS for i in range(count)]
+    messages = [(at + 15_000_000, "/executed", tiny_bag.joints(at, ["linear", "angular"], [0.2, 0.0])) for at in times]
+    messages += [(at + 90_000_000, "/reward", tiny_bag.float64(i)) for i, at in enumerate(times)]
+    return [*messages, (times[8] + 20_000_000, "/episode_end", boolean(False))]
+
+
+@pytest.mark.parametrize("record", [in_packets, by_encoder])
+def test_the_order_of_coding_changes_neither_ticks_nor_transitions(tmp_path, policy, record):
+    plain = in_packets(encode("libx264", ZERO_LATENCY))
+    found = []
+    for name, messages in (("plain", plain), ("reordered", record(encode("libx264", REORDERED)))):
+        result, looks = run(tmp_path / name, messages + beside(), policy)
+        times = [(tick.stamp_ns, tick.log_ns, tick.restarted) for tick in result.ticks]
+        summary = Summary()
+        with Bag.open(tmp_path / name) as bag:
+            moments = [(m.log_ns, m.first, m.reward) for m in transitions(bag, SPEC, Sources(), summary)]
+        assert (summary.unused_rewards, [reward for *_, reward in moments]) == (2, [0, *range(8), 0, *range(9, 19)])
+        found.append((times, result.stale, result.age_max_s, len(looks), moments))
+    assert found[0] == found[1]
+    assert [at for at, _, restarted in found[0][0] if restarted] == [START_NS, START_NS + 9 * PERIOD_NS]
+
+
+def test_pictures_of_another_order_without_stamps_are_refused_in_one_line(tmp_path, policy):
+    for name, options in (("plain", ZERO_LATENCY), ("reordered", REORDERED)):
+        messages = in_packets(encode("libx264", options))
+        for _, _, message in messages:
+            message.header.stamp.sec = message.header.stamp.nanosec = 0
+        tiny_bag.write(tmp_path / name, messages + beside())
+    with Bag.open(tmp_path / "plain") as bag:
+        assert len(evaluate(bag, policy).ticks) == 20
+    with Bag.open(tmp_path / "reordered") as bag:
+        with pytest.raises(BagError, match=r"expected stamps, all are 0 where the video's pictures"):
+            evaluate(bag, policy)
+        with pytest.raises(BagError, match="encode without B-frames"):
+            list(transitions(bag, SPEC, Sources(), Summary()))
 
 
 def test_other_codecs_and_videos_of_nothing_are_refused_in_one_line(tmp_path, policy):

@@ -194,3 +194,13 @@ def test_an_empty_file_is_called_empty(name, tmp_path):
     for path in (tmp_path, tmp_path / name):
         with pytest.raises(BagError, match=re.escape("is empty (0 bytes)")):
             Bag.open(path)
+
+
+@pytest.mark.parametrize("text", ["x: " + "a" * (5 << 20), "[" * 200_000, "- a: 1\n" * 1000, "&a [*a]"])
+def test_a_metadata_file_that_is_huge_or_deep_is_damaged_and_costs_nothing(text, tmp_path):
+    path = bags.write(tmp_path / "bag", count=3)
+    (path.parent / "metadata.yaml").write_text(text)
+    with Bag.open(path.parent) as bag:
+        assert sum(1 for _ in bag.records()) == 6
+        assert bag.salvage is not None
+        assert bag.salvage.reason == "damaged metadata.yaml"

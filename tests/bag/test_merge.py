@@ -20,9 +20,9 @@ from tiny_policy import SPEC, write_policy
 
 from sac_ae_ros.bag.beside import Summary
 from sac_ae_ros.bag.evaluate import evaluate
-from sac_ae_ros.bag.merge import WINDOW_ITEMS, Budget, Stretch, Window, merge
+from sac_ae_ros.bag.merge import MOST_ALIKE, WINDOW_ITEMS, Budget, Repeats, Stretch, Window, merge
 from sac_ae_ros.bag.playback import Playback
-from sac_ae_ros.bag.reader import Bag
+from sac_ae_ros.bag.reader import Bag, Record
 from sac_ae_ros.bag.transitions import Sources, transitions
 from sac_ae_ros.core.policy import OnnxPolicy
 
@@ -242,6 +242,54 @@ def test_several_recordings_are_one_with_merge(tmp_path):
     facts = json.loads(filled.stdout)
     assert (facts["transitions"], facts["episodes"], facts["terminated"]) == (119, 3, 2)
     assert len(facts["bags"]) == 1
+
+
+OVERLAPPING = {
+    "given twice": lambda path: [mcap(path / "drive.mcap", [drive()])] * 2,
+    "in two formats": lambda path: [mcap(path / "drive.mcap", [drive()]), sqlite(path / "drive", by_topic())],
+    "without an index": lambda path: [mcap(path / i.name, [drive()], index=i) for i in (IndexType.ALL, IndexType.NONE)],
+    "files that overlap": lambda path: [folder(path / "drive", [drive()[:200], drive()[100:]], True)],
+}
+
+
+@pytest.mark.parametrize("maker", OVERLAPPING)
+def test_what_several_files_have_alike_counts_once(maker, tmp_path):
+    policy = OnnxPolicy.load(write_policy(tmp_path / "policy.onnx"))
+    first, *others = OVERLAPPING[maker](tmp_path)
+    with Bag.open(first, *others) as bag:
+        logs = [record.stamp_ns for record in bag.records()]
+        assert logs == [log_ns for log_ns, _, _ in drive()]
+        counts = {name: topic.messages for name, topic in bag.topics.items()}
+        assert counts == {group[0][1]: len(group) for group in by_topic()}
+        result, summary = evaluate(bag, policy), Summary()
+        rewards = [moment.reward for moment in transitions(bag, SPEC, Sources(), summary)]
+        repeats = len(others) * len(drive()) or 100
+        told = f"{repeats} messages are in several files, alike in topic, time and bytes: each counts once"
+        assert [remark for remark in bag.remarks if "alike" in remark] == [told]
+    assert (len(result.ticks), result.frames, result.commands, bag.salvage) == (120, 120, 120, None)
+    with Bag.open(mcap(tmp_path / "once.mcap", [drive()])) as bag:
+        assert rewards == [moment.reward for moment in transitions(bag, SPEC, Sources(), Summary())]
+        assert bag.remarks == []
+
+
+def test_only_what_another_file_gave_is_a_repeat():
+    repeats = Repeats(["/a"])
+
+    def finds(file: int, data: bytes, stamp_ns: int = 1, topic: str = "/a", kind: str = "x/msg/Y") -> bool:
+        return repeats.finds(file, Record(topic, kind, stamp_ns, data, False))
+
+    assert [finds(0, b"1"), finds(0, b"1")] == [False, False]  # two publishers in one file
+    assert [finds(1, b"1"), finds(1, b"1"), finds(1, b"1")] == [True, True, False]
+    assert [finds(1, b"2"), finds(1, b"1", kind="x/msg/Z"), finds(1, b"1", topic="/b")] == [False] * 3
+    assert [finds(1, b"1", stamp_ns=2), finds(0, b"1", stamp_ns=2)] == [False, True]
+    assert repeats.counts == {"/a": 3}
+
+
+def test_messages_of_one_log_time_are_compared_in_bounded_memory():
+    repeats = Repeats(["/a"])
+    records = [Record("/a", "x/msg/Y", 0, i.to_bytes(4, "little"), False) for i in range(MOST_ALIKE + 100)]
+    assert not any(repeats.finds(0, record) for record in records)
+    assert sum(repeats.finds(1, record) for record in records) == MOST_ALIKE
 
 
 def test_a_part_of_several_recordings_is_by_their_common_log_time(tmp_path):

@@ -9,6 +9,7 @@ import pytest
 import small_bags as bags
 import tiny_bag
 from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
+from rosbags.rosbag1 import Writer as Ros1Writer
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 
@@ -255,6 +256,62 @@ def test_a_leap_of_the_log_times_is_left_out_and_told(first_ns, count, tmp_path)
         played = Playback(bag)
         assert played.end_ns - played.start_ns == 900_000_000 + (count - 1) * 100_000_000
         assert len(list(played.records())) == 10 + count
+
+
+@pytest.mark.parametrize(
+    ("leap_ns", "says"),
+    [(300 * 86400 * 10**9, "300.0 days"), (2 * 3600 * 10**9, "2.0 hours"), (1800 * 10**9, None)],
+)
+@pytest.mark.parametrize("storage", [StoragePlugin.MCAP, StoragePlugin.SQLITE3])
+def test_only_more_than_an_hour_is_a_leap(leap_ns, says, storage, tmp_path):
+    times = [tiny_bag.START_NS + i * 100_000_000 + (leap_ns if i >= 3 else 0) for i in range(20)]
+    with Writer(tmp_path / "bag", version=9, storage_plugin=storage) as writer:
+        connection = writer.add_connection("/ended", "std_msgs/msg/Bool", typestore=tiny_bag.STORE)
+        for at_ns in times:
+            writer.write(connection, at_ns, b"\0\1\0\0\1")
+    with Bag.open(tmp_path / "bag") as bag:
+        intervals = np.diff([record.stamp_ns for record in bag.records()]).tolist()
+        assert sorted(intervals) == [0, *[100_000_000] * 18] if says else [*[100_000_000] * 18, leap_ns + 100_000_000]
+        leap = f"log times leap by {says} after 3 messages, which is left out"
+        assert bag.remarks == ([leap] if says else [])
+
+
+def test_merged_recordings_of_different_years_are_not_joined(tmp_path):
+    """A leap within one of them is still left out."""
+    later_ns = tiny_bag.START_NS + 5 * 365 * 86400 * 10**9
+    early = tiny_bag.write(tmp_path / "early", leaping(0, 3))
+    late = tiny_bag.write(tmp_path / "late", [(later_ns + i, "/ended", tiny_bag.boolean(True)) for i in range(9)])
+    for first, second in ((early, late), (late, early)):
+        with Bag.open(first, second) as bag:
+            logs = [record.stamp_ns for record in bag.records()]
+            assert logs == sorted(logs)
+            assert logs[-9:] == [later_ns + i for i in range(9)]
+            assert (logs[0], bag.start_ns) == (tiny_bag.START_NS - 200_000_000,) * 2
+            assert sorted(bag.remarks) == [
+                "early.mcap: log times leap by 53.9 years after 3 messages, which is left out",
+                "late.mcap begins 5.0 years after early.mcap ends: merged, they have no time in common",
+            ]
+
+
+@pytest.mark.parametrize("storage", ["mcap", "sqlite3", "ros1", "cut"])
+def test_log_times_that_go_back_within_a_file_are_told(storage, tmp_path):
+    times = [bags.START_NS + i * 100_000_000 - (2_000_000_000 if i >= 30 else 0) for i in range(60)]
+    make = Ros1Writer(tmp_path / "bag") if storage == "ros1" else None
+    plugin = StoragePlugin.SQLITE3 if storage == "sqlite3" else StoragePlugin.MCAP
+    with make or Writer(tmp_path / "bag", version=9, storage_plugin=plugin) as writer:
+        store = get_typestore(Stores.ROS1_NOETIC) if make else tiny_bag.STORE
+        connection = writer.add_connection("/cmd_vel", bags.TWIST, typestore=store)
+        for i, at_ns in enumerate(times):
+            message = bags.twist(i, ros1=bool(make))
+            serialize = store.serialize_ros1 if make else store.serialize_cdr
+            writer.write(connection, at_ns, serialize(message, bags.TWIST))
+    if storage == "cut":
+        bags.cut(next((tmp_path / "bag").glob("*.mcap")), 0.02)
+    with Bag.open(tmp_path / "bag") as bag:
+        assert bag.remarks == []
+        assert [record.stamp_ns for record in bag.records()] == sorted(times)
+        (told,) = bag.remarks
+    assert "log times go back by 1.9 s within the file, on /cmd_vel: the recorder's clock was set back" in told
 
 
 def test_a_part_is_chosen_by_log_times_without_the_leap(tmp_path):

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import random
+import re
 import resource
 import sqlite3
+import struct
+from pathlib import Path
 
 import pytest
 import small_bags as bags
+from mcap.writer import Writer
 from rosbags.highlevel import AnyReader
 
 from sac_ae_ros.bag.reader import Bag
@@ -225,3 +229,39 @@ def test_no_damage_does_more_than_lose_messages(kind, tmp_path):
     path = tmp_path / f"damaged{whole.suffix}"
     assert survive(path, whole.read_bytes(), range(60)) > 0
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < 4 << 20  # KiB
+
+
+def without_names(kind: str, folder: Path) -> Path:
+    """30 images and 30 commands, of which nothing tells the topic of the latter."""
+    if kind == "sqlite3":
+        path = bags.write(folder / "bag", kind, count=30)
+        with contextlib.closing(sqlite3.connect(path)) as connection:
+            connection.execute("DELETE FROM topics WHERE name = '/cmd_vel'")
+            connection.commit()
+        return path
+    if kind == "ros1":
+        path = bags.write_ros1(folder / "drive.bag", count=30)
+        data = path.read_bytes().replace(struct.pack("<II", 1, 30), struct.pack("<II", 9, 30))  # what the index counts
+        one, nine = (b"conn=" + struct.pack("<I", number) for number in (1, 9))
+        data, count = re.subn(b"(op=\x02.{0,4})" + re.escape(one), lambda found: found[1] + nine, data, flags=re.DOTALL)
+        assert count == 30
+        path.write_bytes(data)
+        return path
+    path = folder / "drive.mcap"
+    with path.open("wb") as file:
+        out = Writer(file)
+        out.start("ros2", "test")
+        channel = out.register_channel("/image", "cdr", out.register_schema("std_msgs/msg/Empty", "ros2msg", b""))
+        for i in range(60):
+            out.add_message(channel if i % 2 else 9, bags.START_NS + i, b"\0\1\0\0\0", bags.START_NS)
+        out.finish()
+    return path
+
+
+@pytest.mark.parametrize("kind", ["mcap", "sqlite3", "ros1"])
+def test_messages_of_topics_that_are_not_there_are_damage(kind, tmp_path):
+    with Bag.open(without_names(kind, tmp_path)) as bag:
+        assert sum(1 for record in bag.records(["/image"])) == 30
+        assert bag.salvage is not None
+        assert "30 messages of topics whose names are lost" in bag.salvage.reason
+        assert bag.salvage.messages == 30
