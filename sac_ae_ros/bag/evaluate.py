@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,7 +64,8 @@ class Tick:
     stamp_ns: the frame's. log_ns: when it was recorded. values: float64 [A] in physical units, None when not finite.
     recorded: the command that held then, [A], None without one; known only when the bag was read to its end.
     novelty: mean squared reconstruction error, None where not measured. score: NoveltyGuard's, above 1 beyond the
-    held-out frames; None also for a policy without statistics. latency_s: from the bag's bytes to the command.
+    held-out frames; None also for a policy without statistics. latency_s: from the bag's bytes to the command. at_s:
+    when page and videos show it, since the first tick; as `metrics.shown_times` has it, at the end.
     """
 
     stamp_ns: int
@@ -75,6 +76,7 @@ class Tick:
     score: float | None
     latency_s: float
     restarted: bool
+    at_s: float = 0.0
 
 
 @dataclass
@@ -87,8 +89,8 @@ class Evaluation:
     that could be read; refused_commands could not. no_pairs: why no command met a tick, "" where one did. clocks: by
     topic, of images and commands, if these have stamps. paired_by: "header" or "log", what commands and frames met by;
     None without commands. paired_why: why it is log. two_clocks: because their stamps cannot be compared. ages_s:
-    greatest and 99th percentile of the frames' ages when recorded, None where stamps are of another clock. first_ns:
-    the earliest tick's stamp.
+    greatest and 99th percentile of the frames' ages when recorded, None where stamps are of another clock. remarks:
+    what else there is to say.
     """
 
     spec: PolicySpec
@@ -117,12 +119,7 @@ class Evaluation:
     recorded_s: float = 0.0
     wall_s: float = 0.0
     salvage: Salvage | None = None
-
-    first_ns: int = 0
-
-    def seconds(self, stamp_ns: Any) -> Any:
-        """Since the earliest tick: of a stamp, or of an array of them."""
-        return (stamp_ns - self.first_ns) * 1e-9
+    remarks: list[str] = field(default_factory=list)
 
     @property
     def times_real_time(self) -> float:
@@ -266,9 +263,22 @@ class _Frames:
         if self._options.stamp_source == "header" and abs(np.median(ages_s)) < OTHER_CLOCK_S:
             result.age_max_s, result.age_p99_s = float(ages_s.max()), float(np.percentile(ages_s, 99))
             result.stale = stamps_ns[ages_s > GAP_PERIODS * period_s].tolist()
-        result.first_ns = min((tick.stamp_ns for tick in result.ticks), default=origin_ns)
+        self._show_times()
         result.novelty_p99 = _p99([tick.score for tick in result.ticks])
         result.error_p99 = _p99([tick.novelty for tick in result.ticks])
+
+    def _show_times(self) -> None:
+        result = self._result
+        stamps_ns, logs_ns = (np.array([getattr(t, name) for t in result.ticks]) for name in ("stamp_ns", "log_ns"))
+        shown_s, leaps = metrics.shown_times(stamps_ns, logs_ns)
+        for tick, at_s in zip(result.ticks, shown_s.tolist(), strict=True):
+            tick.at_s = at_s
+        if len(leaps):
+            first = int(leaps[0])
+            by_s = int(stamps_ns[first] - stamps_ns[first - 1]) * 1e-9
+            how = f"{'ahead' if by_s > 0 else 'back'} by {abs(by_s):.6g} s after {first} ticks"
+            more = f", the first of {len(leaps)} times" if len(leaps) > 1 else ""
+            result.remarks.append(f"stamps on {result.image_topic} leap {how}{more}; page and videos leave that out")
 
 
 def stamp_of(record: Record, options: Options) -> int:

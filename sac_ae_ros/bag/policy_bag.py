@@ -68,6 +68,17 @@ class PolicyBag:
         self._writer.write(self._connections[name], log_ns, _STORE.serialize_cdr(message, kind))
 
 
+def check(out: Path) -> None:
+    """Refuses a folder in which something else has the recording's name.
+
+    Raises:
+        RunError: that is so.
+    """
+    final = out / FOLDER
+    if final.exists() and {path.name for path in final.glob("*")} != {"metadata.yaml", f"{FOLDER}.mcap"}:
+        raise RunError(f"--out: expected no {final}, or one of bag-eval's own, got something else; move it away")
+
+
 @contextmanager
 def writing(out: Path, actions: Sequence[str]) -> Iterator[PolicyBag]:
     """Writes the recording into `out`, whole or not at all; one that was there is replaced.
@@ -75,9 +86,8 @@ def writing(out: Path, actions: Sequence[str]) -> Iterator[PolicyBag]:
     Raises:
         RunError: something else is there under its name.
     """
+    check(out)
     final, partial = out / FOLDER, out / ".partial" / FOLDER
-    if final.exists() and {path.name for path in final.glob("*")} != {"metadata.yaml", f"{FOLDER}.mcap"}:
-        raise RunError(f"--out: expected no {final}, or one of bag-eval's own, got something else; move it away")
     shutil.rmtree(partial.parent, ignore_errors=True)
     try:
         writer = Writer(partial, version=9, storage_plugin=StoragePlugin.MCAP)

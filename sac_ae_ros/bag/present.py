@@ -77,7 +77,7 @@ class _Films:
 
     def add(self, look: Look) -> None:
         """Takes each tick in turn."""
-        tick, at_s = look.tick, self._result.seconds(look.tick.stamp_ns)
+        tick, at_s = look.tick, look.tick.at_s
         novelty = "" if tick.score is None else f"   novelty {tick.score:.2f}"
         mark = "" if tick.recorded is None else "   yellow: recorded"
         moment = Moment(look.camera, tick.values, f"{at_s:6.1f} s{novelty}{mark}", tick.recorded)

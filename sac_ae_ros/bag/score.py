@@ -7,13 +7,16 @@ import dataclasses
 import hashlib
 import json
 import math
+import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from sac_ae_ros.bag import policy_bag
 from sac_ae_ros.bag.evaluate import Evaluation, Options, evaluate
 from sac_ae_ros.bag.metrics import BASELINES
 from sac_ae_ros.bag.progress import progress
@@ -85,20 +88,38 @@ def score(job: Job, options: Options, *, with_bar: bool = True) -> dict[str, Any
             result = evaluate(bag, policy, options, lambda tick, _: advance(tick.log_ns))
         names = {"bag": " + ".join(map(str, (job.bag, *job.merged))), "bag_name": title, "policy": str(job.policy)}
         facts = {**names, **to_dict(result), "inputs": inputs(job, options)}
-        facts["remarks"] = bag.remarks
+        facts["remarks"] = [*bag.remarks, *result.remarks]
         if job.out is None:
             return facts
-        job.out.mkdir(parents=True, exist_ok=True)
-        write_frames(result, job.out / FRAMES)
-        if job.outputs.page:
-            from sac_ae_ros.bag.present import present  # matplotlib takes a second to import
+        with _whole(job) as folder:
+            write_frames(result, folder / FRAMES)
+            if job.outputs.page:
+                from sac_ae_ros.bag.present import present  # matplotlib takes a second to import
 
-            with progress(bag, f"{title}, page" if with_bar else "") as advance:
-                present(bag, result, options, facts, job.out, job.outputs, lambda tick: advance(tick.log_ns))
-    whole = job.out / f".{METRICS}"
-    whole.write_text(json.dumps(facts, indent=2, allow_nan=False) + "\n")
-    whole.replace(job.out / METRICS)  # last, and at once: what is there is finished
+                with progress(bag, f"{title}, page" if with_bar else "") as advance:
+                    present(bag, result, options, facts, folder, job.outputs, lambda tick: advance(tick.log_ns))
+            (folder / METRICS).write_text(json.dumps(facts, indent=2, allow_nan=False) + "\n")
     return facts
+
+
+@contextmanager
+def _whole(job: Job) -> Iterator[Path]:
+    """A folder within `out`, whose files move to `out` at the end; an error leaves nothing of them."""
+    assert job.out is not None
+    if job.outputs.page:
+        policy_bag.check(job.out)
+    partial = job.out / ".partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        (job.out / METRICS).unlink(missing_ok=True)
+        for path in sorted(partial.iterdir(), key=lambda path: path.name == METRICS):
+            if path.is_dir():
+                shutil.rmtree(job.out / path.name, ignore_errors=True)
+            path.replace(job.out / path.name)  # metrics.json last: what is there then is finished
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def to_dict(result: Evaluation) -> dict[str, Any]:

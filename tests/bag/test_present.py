@@ -3,6 +3,7 @@
 import json
 import os
 import re
+from functools import partial
 
 import av
 import numpy as np
@@ -21,6 +22,7 @@ from sac_ae_ros.core.spec import ActionSpec
 
 CAMERA_NS = 25_000_000
 GAP_NS = 1_000_000_000
+DAY_NS = 86_400_000_000_000
 # Clicks what the argument selects, and tells the times that the page then shows.
 CLICK = """
 new Promise(resolve => {
@@ -204,6 +206,47 @@ def test_file_names_that_are_no_utf_8_are_shown_escaped(tmp_path, policy, browse
     assert [href.rpartition("/many/")[2] for href in visit.value] == [
         "dr%FFive-tiny/report.html", "dr%FFive-tiny-2/report.html",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("stamp_ns", "log_ns", "seconds", "remark"),
+    [
+        ({30: 6 * DAY_NS}, {}, 5.9, "leap ahead by 518400 s after 30 ticks; page and videos leave that out"),
+        ({30: -6 * DAY_NS}, {}, 5.9, "leap back by 518400 s after 30 ticks; page and videos leave that out"),
+        ({59: 100 * DAY_NS}, {}, 5.9, "leap ahead by 8.64e+06 s after 59 ticks; page and videos leave that out"),
+        ({20: DAY_NS, 21: 0}, {}, 5.9, "after 20 ticks, the first of 2 times; page and videos leave that out"),
+        ({30: 6 * DAY_NS}, {30: 6 * DAY_NS}, 3605.8, ""),  # a pause, of which an hour is shown
+    ],
+    ids=["ahead", "back", "the last stamp", "one stamp", "a pause"],
+)
+def test_days_between_stamps_take_no_days_of_page_and_video(tmp_path, policy, stamp_ns, log_ns, seconds, remark):
+    def after(leaps, i):
+        return next((leaps[k] for k in sorted(leaps, reverse=True) if k <= i), 0)
+
+    times = [(START_NS + i * 100_000_000, i) for i in range(60)]
+    frames = [(at + after(log_ns, i), "/image", tiny_bag.image(at + after(stamp_ns, i), 60 + i)) for at, i in times]
+    facts = score(Job(tiny_bag.write(tmp_path / "bag", frames), policy, tmp_path / "out"), Options(), with_bar=False)
+    with av.open(str(tmp_path / "out/overlay.mp4")) as film:
+        assert max(float(frame.pts * frame.time_base) for frame in film.decode(video=0)) == pytest.approx(seconds)
+    page = (tmp_path / "out/report.html").read_text()
+    assert json.loads(re.search(r'id="ticks">(.*?)</script>', page)[1])["end_s"] == pytest.approx(seconds)
+    assert ("leap" in render(facts)) == ("leap" in page) == bool(remark)
+    assert any(each.endswith(remark) for each in facts["remarks"]) or not remark
+
+
+def test_a_scoring_that_fails_leaves_what_was_there(tmp_path, policy, monkeypatch):
+    bag = tiny_bag.write(tmp_path / "bag", drive())
+    job = Job(bag, policy, tmp_path / "out", Outputs(page=False, video=False))
+    score(job, Options(), with_bar=False)
+    before = {path.name: path.read_bytes() for path in job.out.iterdir()}
+    monkeypatch.setattr("sac_ae_ros.bag.report.write", partial(_raise, OSError("No space left on device")))
+    with pytest.raises(OSError, match="No space"):
+        score(Job(bag, policy, job.out), Options(stamp_source="log"), with_bar=False)
+    assert {path.name: path.read_bytes() for path in job.out.iterdir()} == before
+
+
+def _raise(error: Exception, *_: object) -> None:
+    raise error
 
 
 def test_metrics_only_and_then_the_page_is_asked_for_by_force(tmp_path, policy):
