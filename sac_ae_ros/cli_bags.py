@@ -69,6 +69,7 @@ def _gate_arguments(parser: argparse.ArgumentParser) -> None:
     gates.add_argument("--min-ticks", type=count, metavar="N", help="of the policy")
     gates.add_argument("--min-pairs", type=count, metavar="N", help="of ticks with a recorded command, for each action")
     gates.add_argument("--max-refused", type=count, metavar="N", help="frames that could not be used")
+    gates.add_argument("--max-commands-refused", type=count, metavar="N", help="commands that could not be read")
     gates.add_argument("--max-salvaged", type=count, metavar="N", help="messages of a damaged bag; 0: none is damaged")
 
 
@@ -100,7 +101,7 @@ def _bag_eval(args: argparse.Namespace, _: list[str]) -> int:
         duration_s=args.duration,
     )
     limits = args.max_novelty, args.max_age, args.min_ticks, args.max_refused, args.max_salvaged, args.min_pairs
-    gates = Gates(dict(args.max_mae), dict(args.max_mae_raw), *limits)
+    gates = Gates(dict(args.max_mae), dict(args.max_mae_raw), *limits, args.max_commands_refused)
     outputs = score.Outputs(page=not args.metrics_only, video=not (args.no_video or args.metrics_only))
     jobs = many.plan(args.bags, args.policy, args.out, outputs, args.merge)
     found = many.score_all(jobs, options, args.jobs or os.cpu_count() or 1, args.force)

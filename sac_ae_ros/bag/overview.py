@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import numpy as np
 
-from sac_ae_ros.bag.score import SCHEMA_VERSION
+from sac_ae_ros.bag.score import SCHEMA_VERSION, problems
 from sac_ae_ros.core.errors import printable
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def _actions(found: Sequence[Scored]) -> list[str]:
 
 
 def render(found: Sequence[Scored]) -> str:
-    """The table for a terminal."""
+    """The table for a terminal, and below it what is wrong with a score."""
     header, rows = table(found)
     rows = [
         header,
@@ -123,7 +123,13 @@ def render(found: Sequence[Scored]) -> str:
         *totals(found),
     ]
     widths = [max(len(row[i]) for row in rows if i < len(row)) for i in range(len(header))]
-    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+    for each in found:
+        if each.facts is not None:
+            lines += [
+                f"{each.job.bag} with {each.job.policy}: {' '.join(line.split())}" for line in problems(each.facts)
+            ]
+    return "\n".join(lines)
 
 
 def write_index(found: Sequence[Scored], out: Path) -> None:

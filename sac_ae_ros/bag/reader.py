@@ -111,6 +111,13 @@ class Bag:
             f"log times leap by {leap_ns / LEAP_NS:.1f} years after {count} messages, which is left out"
             for count, leap_ns in self._leaps
         ]
+        types: dict[str, dict[str, None]] = {}
+        for part in self._parts:
+            for channel in part.channels:
+                if is_name(channel.topic) and is_name(channel.type):
+                    types.setdefault(channel.topic, {})[channel.type] = None
+        mixed = [f"{name} ({' and '.join(list(kinds)[:3])})" for name, kinds in types.items() if len(kinds) > 1]
+        leaps += [f"topics that are of several types, of which the first counts: {few(mixed)}"] if mixed else []
         return self._remarks + leaps + ([f"topics that are of no ROS are ignored: {few(ignored)}"] if ignored else [])
 
     @property
@@ -221,12 +228,18 @@ class Bag:
         if problem not in self._problems:
             self._problems.append(problem)
 
-    def message(self, record: Record) -> Any:
+    def message(self, record: Record, types: Collection[str] = ()) -> Any:
         """A record's message: attributes named like its fields, arrays as numpy arrays.
 
+        Args:
+            record: of `records`.
+            types: what it must be one of, as a topic's messages need not all be of one type; empty: anything.
+
         Raises:
-            BagError: the type is unknown, or the bytes are no such message.
+            BagError: the type is unknown, or another than wanted, or the bytes are no such message.
         """
+        if types and record.type not in types:
+            raise BagError(f"{self._path}: {record.topic}: expected {' or '.join(types)}, got a {record.type}")
         store = self._store(record)
         if record.type not in store.fielddefs:
             raise BagError(

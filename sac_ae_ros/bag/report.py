@@ -123,6 +123,10 @@ def summary(facts: dict[str, Any]) -> dict[str, str]:
         else (f"{1e3 * facts['latency_p50_s']:.1f} ms (median), {1e3 * facts['latency_p99_s']:.1f} ms (99 %)"),
         "scored at": f"{facts['times_real_time']:.1f} × real time",
     }
+    refused, total = facts["commands_refused"], facts["commands"] + facts["commands_refused"]["messages"]
+    if refused["messages"]:
+        first = refused["moments"][0]["reason"]
+        rows["refused commands"] = f"{page.count(refused['messages'])} of {page.count(total)}; the first: {first}"
     if facts["age_p99_s"] is not None:
         rows["age when recorded"] = (
             f"{1e3 * facts['age_p99_s']:.0f} ms (99 %), {1e3 * facts['age_max_s']:.0f} ms at most"

@@ -198,6 +198,7 @@ def render(facts: dict[str, Any]) -> str:
         f"frames    {facts['frames']}, {facts['ticks']} ticks, {facts['refused']['frames']} refused,"
         f" {facts['stale']['frames']} stale, {facts['dropped']['frames']} dropped, {facts['gaps']['gaps']} gaps",
     ]
+    lines += problems(facts)
     lines += [f"doubtful  {count} ticks: {text}" for text, count in list(facts["doubtful"].items())[:MOST_PRINTED]]
     if facts["salvage"]:
         lines.append(f"salvaged  {facts['salvaged']} messages: {facts['salvage']['reason']}")
@@ -211,6 +212,17 @@ def render(facts: dict[str, Any]) -> str:
     lines.append(f"novelty   99 % of the frames score at most {_text(facts['novelty_p99'])}")
     lines.append(f"speed     {facts['times_real_time']:.1f} x real time, latency {_text(facts['latency_p50_s'])} s")
     return "\n".join(lines)
+
+
+def problems(facts: dict[str, Any]) -> Iterator[str]:
+    """What makes the errors of a score worth less than they look, line by line."""
+    refused = facts["commands_refused"]
+    if refused["messages"]:
+        total, first = facts["commands"] + refused["messages"], refused["moments"][0]["reason"]
+        yield (
+            f"refused   {refused['messages']} of {total} commands, over which no older one is held;"
+            f" the first: {printable(first)}"
+        )
 
 
 def _action_lines(name: str, errors: dict[str, Any]) -> Iterator[str]:

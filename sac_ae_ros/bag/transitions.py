@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from sac_ae_ros.bag.beside import Rewards, Summary, read_beside
+from sac_ae_ros.bag.beside import FLOATS, Rewards, Summary, read_beside
 from sac_ae_ros.bag.commands import EXECUTED, JOINT_STATE, Read, find_executed, reader
 from sac_ae_ros.bag.evaluate import STAMP_SOURCES, find_episode_ends
 from sac_ae_ros.bag.footage import Footage
@@ -20,7 +20,7 @@ from sac_ae_ros.core.errors import BagError, ConfigError
 from sac_ae_ros.core.image import FULL_VIEW, View
 from sac_ae_ros.core.spec import PolicySpec
 
-REWARD, FLOATS = "reward", ("std_msgs/msg/Float64", "std_msgs/msg/Float32")
+REWARD = "reward"
 EVERY_TICK = 1.5  # rewards that come at most so many ticks apart are meant to come with every tick
 
 
@@ -231,7 +231,7 @@ class _Episodes:
 def _is_true(bag: Bag, record: Record, summary: Summary) -> bool:
     """What an episode's end says; one that cannot be read claims no termination."""
     try:
-        return bool(bag.message(record).data)
+        return bool(bag.message(record, (BOOL,)).data)
     except BagError as error:
         summary.refuse(error)
         return False

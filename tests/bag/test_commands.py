@@ -2,6 +2,7 @@
 
 import contextlib
 import sqlite3
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,11 +12,14 @@ from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from tiny_bag import START_NS, boolean, float64, image, joints, make, twist
 from tiny_policy import SPEC, expected_values, write_policy
 
+from sac_ae_ros.bag import overview
 from sac_ae_ros.bag.evaluate import Options, evaluate
 from sac_ae_ros.bag.gates import Gates, judge
+from sac_ae_ros.bag.many import Scored
 from sac_ae_ros.bag.reader import Bag
 from sac_ae_ros.bag.records import Topic, are_parallel
-from sac_ae_ros.bag.score import render, to_dict
+from sac_ae_ros.bag.report import summary
+from sac_ae_ros.bag.score import Job, render, to_dict
 from sac_ae_ros.core.errors import BagError
 from sac_ae_ros.core.policy import OnnxPolicy
 
@@ -282,3 +286,23 @@ def test_parallel_namespaces(other, expected):
     there += [(f"/robot1/{node}/transition_event", "lifecycle_msgs/msg/TransitionEvent") for node in ("camera", "base")]
     topics = [Topic(name, kind, 1) for name, kind in there]
     assert are_parallel(topics, "/robot1/camera/image", other) == expected
+
+
+@pytest.mark.parametrize("stamped", [True, False], ids=["stamped", "by log time"])
+def test_commands_that_cannot_be_read_are_told_and_no_older_one_is_held_over_them(tmp_path, policy, stamped):
+    """Every second message is of another type than the first."""
+    topic = "/executed" if stamped else "/cmd_vel"
+    sent = [joints(at, NAMES, (0.1, 0.2)) if stamped else twist(0.1, 0.2) for at in stamps()]
+    sent[1::2] = [make("std_msgs/msg/String", "what?")] * (COUNT // 2)
+    late_ns = LATE_NS if stamped else 0
+    messages = [(at + late_ns, topic, message) for at, message in zip(stamps(), sent, strict=True)]
+    with Bag.open(tiny_bag.write(tmp_path / "bag", [*frames(), *messages])) as bag:
+        result, remarks = evaluate(bag, policy), bag.remarks
+    assert [tick.recorded is not None for tick in result.ticks] == [True, False] * (COUNT // 2)
+    facts = {**to_dict(result), "bag": "b"}
+    assert (facts["commands"], facts["commands_refused"]["messages"]) == (COUNT // 2, COUNT // 2)
+    assert f"refused   {COUNT // 2} of {COUNT} commands, over which no older one is held" in render(facts)
+    assert summary(facts)["refused commands"].endswith("got a std_msgs/msg/String")
+    assert any(f"several types, of which the first counts: {topic} (" in remark for remark in remarks)
+    scored = Scored(Job(Path("b"), Path("p")), facts)
+    assert "b with p: refused" in overview.render([scored, scored])

@@ -42,11 +42,15 @@ def test_a_bare_number_is_for_the_actions_without_one_of_their_own():
 
 def test_counts_have_gates():
     refused = [(0, "image: what?"), (1, "image: what?")]
-    damaged = facts(refused=refused, salvage=Salvage(7, {"/image": 7}, "a.mcap: no footer"))
-    assert judge(damaged, Gates(min_ticks=3, max_refused=2, max_salvaged=7, min_pairs=3)).exceeded == []
-    assert judge(damaged, Gates(min_ticks=4, max_refused=1, max_salvaged=6, min_pairs=4)).exceeded == [
+    lost = {"refused": refused, "refused_commands": [(0, "another type")]}
+    damaged = facts(**lost, salvage=Salvage(7, {"/image": 7}, "a.mcap: no footer"))
+    kept = Gates(min_ticks=3, max_refused=2, max_salvaged=7, min_pairs=3, max_commands_refused=1)
+    assert judge(damaged, kept).exceeded == []
+    failed = Gates(min_ticks=4, max_refused=1, max_salvaged=6, min_pairs=4, max_commands_refused=0)
+    assert judge(damaged, failed).exceeded == [
         "3 ticks are fewer than --min-ticks 4",
         "2 refused frames exceed --max-refused 1; the first: image: what?",
+        "1 refused commands exceed --max-commands-refused 0; the first: another type",
         "7 salvaged messages exceed --max-salvaged 6: a.mcap: no footer",
         "linear: 3 pairs are fewer than --min-pairs 4",
         "angular: 3 pairs are fewer than --min-pairs 4",

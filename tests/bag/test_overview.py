@@ -16,7 +16,16 @@ def scored(bag: str, policy: str, mae: float | None, out: Path | None = None) ->
     errors = {"pairs": 9, "mae": mae, "mae_at_shift": mae, "best_shift_s": 0.0, "of_range": {}}
     actions = {} if mae is None else {"linear": errors}
     job = Job(Path(bag), Path(f"{policy}.onnx"), None if out is None else out / f"{bag}-{policy}")
-    return Scored(job, {**COUNTS, "refused": {"frames": 1}, "novelty_p99": None, "actions": actions})
+    return Scored(
+        job,
+        {
+            **COUNTS,
+            "refused": {"frames": 1},
+            "commands_refused": {"messages": 0},
+            "novelty_p99": None,
+            "actions": actions,
+        },
+    )
 
 
 def test_the_table_names_what_failed():

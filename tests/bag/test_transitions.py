@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import small_bags
 import tiny_bag
-from tiny_bag import START_NS, boolean, float64, image, joints
+from tiny_bag import START_NS, boolean, float64, image, joints, make
 from tiny_policy import SPEC, write_policy
 
 from sac_ae_ros.bag.beside import Summary
@@ -219,6 +219,16 @@ def test_commands_that_are_none_are_counted(tmp_path):
     _, summary = read(tmp_path, messages)
     assert (summary.refused, summary.executed, summary.transitions) == (2, 3, 2)
     assert "elbow" in summary.problem
+
+
+@pytest.mark.parametrize("topic", ["/image", "/policy_node/executed", "/reward", "/episode_end"])
+def test_a_message_of_another_type_than_its_topics_is_refused_alone(tmp_path, topic):
+    messages = [*drive(4), end(105, False), (at(110), topic, make("std_msgs/msg/String", "what?"))]
+    moments, summary = read(tmp_path, messages)
+    assert summary.refused == (topic != "/image")  # no tick fell on that one
+    assert "got a std_msgs/msg/String" in summary.problem or topic == "/image"
+    assert (summary.images, summary.executed, summary.rewards) == (4 + (topic == "/image"), 4, 4)
+    assert len(moments) > 2
 
 
 def test_the_view_is_the_robots(tmp_path):
