@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sac_ae_ros.bag import metrics
 from sac_ae_ros.bag.clocks import Clock
 from sac_ae_ros.bag.messages import header_stamp_ns
-from sac_ae_ros.bag.records import are_parallel, few
+from sac_ae_ros.bag.records import are_apart, are_parallel, few
 from sac_ae_ros.core import field_path
 from sac_ae_ros.core.errors import BagError, ConfigError, SacAeError
 from sac_ae_ros.core.frames import GAP_PERIODS
@@ -89,6 +89,7 @@ def find_executed(bag: Bag, actions: Collection[str], image: str, flag: str) -> 
     called = [topic for topic in topics.values() if topic.type == JOINT_STATE and topic.last_part == EXECUTED]
     near = [topic for topic in called if not are_parallel(topics.values(), image, topic.name)]
     found = [topic for topic in near if _has_joints(bag, topic, actions)]
+    found = [topic for topic in found if not are_apart(image, topic.name)] or found
     if len(found) > 1:
         names = few([topic.name for topic in found])
         raise BagError(f"{bag.path}: several topics may be executed commands: {names}; name one with {flag}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 
@@ -17,7 +17,7 @@ from sac_ae_ros.bag.commands import RecordedCommands, find_commands
 from sac_ae_ros.bag.footage import Footage, Picture
 from sac_ae_ros.bag.messages import BOOL, EPISODE_END, LEAP_NS, OTHER_CLOCK_S, PICTURE_TYPES, peek_stamp_ns
 from sac_ae_ros.bag.metrics import ActionErrors
-from sac_ae_ros.bag.records import are_parallel
+from sac_ae_ros.bag.records import are_apart, are_parallel
 from sac_ae_ros.core.command import SafetyGate
 from sac_ae_ros.core.errors import BagError, ConfigError, SacAeError
 from sac_ae_ros.core.frames import GAP_PERIODS
@@ -151,6 +151,9 @@ def evaluate(
     result = Evaluation(policy.spec, policy.sha256, image.name, source.topic if source else None)
     frames, commands = _Frames(policy, options, result, on_tick), RecordedCommands(bag, source, result)
     ends = find_episode_ends(bag, image.name)
+    found = dict.fromkeys(ends, "ends of episodes")
+    found |= {source.topic: "commands"} if source and not options.command_topic else {}
+    result.remarks += remark_on_namespaces(image.name, found)
     started_s = time.perf_counter()
     wanted = {image.name, *ends, *([source.topic] if source else [])}
     for record, picture in Footage(bag, image).follow(bag.records(wanted)):
@@ -180,7 +183,22 @@ def find_episode_ends(bag: Bag, image: str) -> set[str]:
     """The topics of episodes' ends, but for those of another robot than the one with these images."""
     topics = bag.topics.values()
     ends = {topic.name for topic in topics if topic.type == BOOL and topic.last_part == EPISODE_END}
-    return {name for name in ends if not are_parallel(topics, image, name)}
+    near = {name for name in ends if not are_parallel(topics, image, name)}
+    return {name for name in near if not are_apart(image, name)} or near
+
+
+def remark_on_namespaces(image: str, found: Mapping[str, str]) -> list[str]:
+    """What to say of topics that were found by type or name in namespaces apart from the images'.
+
+    Args:
+        image: the topic of the images.
+        found: of each such topic what it is taken for, "commands".
+    """
+    return [
+        f"{what} are taken from {name}, which is in another namespace than {image}: are both of one robot?"
+        for name, what in sorted(found.items())
+        if are_apart(image, name)
+    ]
 
 
 class _Watched:

@@ -50,7 +50,7 @@ def fill(writer: Writer, path: Path, spec: PolicySpec, sources: Sources, merged:
             else:
                 writer.add(moment.action, moment.reward, moment.terminated, moment.frame)
             advance(moment.log_ns)
-        summary.remarks = bag.remarks
+        summary.remarks += bag.remarks
     return summary
 
 

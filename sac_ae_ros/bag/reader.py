@@ -21,7 +21,7 @@ from sac_ae_ros.bag.files import decompress, find_files, kind_of
 from sac_ae_ros.bag.merge import Budget, Stretch, merge
 from sac_ae_ros.bag.messages import FFMPEG_PACKET, FFMPEG_PACKET_FIELDS, LEAP_NS
 from sac_ae_ros.bag.part import Part
-from sac_ae_ros.bag.records import DamageError, Record, Salvage, Topic, are_parallel, few, is_name
+from sac_ae_ros.bag.records import DamageError, Record, Salvage, Topic, are_apart, are_parallel, few, is_name
 from sac_ae_ros.core.errors import BagError, printable
 
 __all__ = ["Bag", "Record", "Salvage", "Topic"]
@@ -283,7 +283,8 @@ class Bag:
             what: what it is for, named in errors: "images".
             last_part: what a topic that is chosen by type must be called, namespaces aside; "" for anything.
             flag: the option that names the topic, for errors.
-            beside: a topic of the same robot; what is in a namespace parallel to its own is not chosen by type.
+            beside: a topic of the same robot; what is in a namespace parallel to its own is not chosen by type, what is
+                in one apart from it only where there is nothing else.
 
         Raises:
             BagError: none, several, or one of another type; names what is there.
@@ -307,7 +308,7 @@ class Bag:
         if not near:
             names = few([t.name for t in fitting])
             raise BagError(f"{self._path}: {what} ({names}) are in another namespace than {beside}{say}")
-        fitting = near
+        fitting = [t for t in near if not (beside and are_apart(beside, t.name))] or near
         if len(fitting) > 1:
             names = few([t.name for t in fitting])
             raise BagError(f"{self._path}: several topics may be {what}: {names}{say}")

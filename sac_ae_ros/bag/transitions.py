@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from sac_ae_ros.bag.beside import FLOATS, Rewards, Summary, read_beside
 from sac_ae_ros.bag.commands import EXECUTED, JOINT_STATE, Read, find_executed, reader
-from sac_ae_ros.bag.evaluate import STAMP_SOURCES, find_episode_ends
+from sac_ae_ros.bag.evaluate import STAMP_SOURCES, find_episode_ends, remark_on_namespaces
 from sac_ae_ros.bag.footage import Footage
 from sac_ae_ros.bag.messages import BOOL, PICTURE_TYPES
 from sac_ae_ros.bag.reader import Bag, Record
@@ -73,6 +73,7 @@ def transitions(bag: Bag, spec: PolicySpec, sources: Sources, summary: Summary) 
         raise ConfigError(f"stamp source: expected {' or '.join(STAMP_SOURCES)}, got {sources.stamp_source!r}")
     bag.limit(sources.start_s, sources.duration_s)
     topics = _find(bag, spec, sources)
+    summary.remarks += topics.remarks
     executed, rewards = read_beside(bag, spec, topics.executed, topics.reward, topics.read, summary)
     ticks = Ticks(spec, sources.view, sources.stamp_source == "header", executed, summary)
     episodes = _Episodes(spec.frame_stack, rewards, executed.pace_ns, summary)
@@ -97,6 +98,7 @@ class _Topics:
     reward: str
     ends: frozenset[str]
     read: Read
+    remarks: list[str]
 
 
 def _find(bag: Bag, spec: PolicySpec, sources: Sources) -> _Topics:
@@ -114,7 +116,11 @@ def _find(bag: Bag, spec: PolicySpec, sources: Sources) -> _Topics:
         ends = {bag.topic(sources.episode_end_topic, (BOOL,), "episode ends", flag="--episode-end-topic").name}
     else:
         ends = find_episode_ends(bag, image.name)
-    return _Topics(image.name, executed.name, reward.name, frozenset(ends), reader(JOINT_STATE, (), actions))
+    found = {} if sources.episode_end_topic else dict.fromkeys(ends, "ends of episodes")
+    found |= {} if sources.executed_topic else {executed.name: "commands"}
+    found |= {} if sources.reward_topic else {reward.name: "rewards"}
+    remarks, read = remark_on_namespaces(image.name, found), reader(JOINT_STATE, (), actions)
+    return _Topics(image.name, executed.name, reward.name, frozenset(ends), read, remarks)
 
 
 @dataclass

@@ -279,11 +279,13 @@ def test_several_executed_topics_of_one_robot_must_be_named(tmp_path, policy):
         ("/robot1/base/cmd_vel", False),  # both have parameters, as every node
         ("/robot1/camera/cmd", False),
         ("/controller/cmd_vel", False),
+        ("/mapper/reward", True),  # has images of its own
     ],
 )
 def test_parallel_namespaces(other, expected):
     there = [("/robot1/odom", "nav_msgs/msg/Odometry"), ("/bob/odom", "nav_msgs/msg/Odometry")]
     there += [(f"/robot1/{node}/transition_event", "lifecycle_msgs/msg/TransitionEvent") for node in ("camera", "base")]
+    there += [("/mapper/map", "sensor_msgs/msg/Image")]
     topics = [Topic(name, kind, 1) for name, kind in there]
     assert are_parallel(topics, "/robot1/camera/image", other) == expected
 
@@ -306,3 +308,42 @@ def test_commands_that_cannot_be_read_are_told_and_no_older_one_is_held_over_the
     assert any(f"several types, of which the first counts: {topic} (" in remark for remark in remarks)
     scored = Scored(Job(Path("b"), Path("p")), facts)
     assert "b with p: refused" in overview.render([scored, scored])
+
+
+@pytest.mark.parametrize("other", ["/bob/executed", "/bob/policy_node/executed", "/bob/arm/executed"])
+def test_a_robots_own_commands_come_before_what_another_executed(tmp_path, policy, other):
+    """They share no topic's name."""
+    theirs = [(at, other, joints(at, NAMES, (0.0, 0.0))) for at in stamps()]
+    theirs.append((START_NS + 5 * PERIOD_NS, "/bob/episode_end", boolean(True)))
+    result = run(tmp_path / "bag", frames("/alice/image") + own(topic="/alice/cmd_vel") + theirs, policy)
+    assert (result.command_topic, sum(tick.restarted for tick in result.ticks)) == ("/alice/cmd_vel", 1)
+    assert result.remarks == []
+
+
+@pytest.mark.parametrize(
+    ("image_topic", "command_topic", "remarked"),
+    [
+        ("/alice/image", "/bob/cmd_vel", True),
+        ("/fleet/alice/image", "/fleet/bob/cmd_vel", True),
+        ("/camera/image", "/base/cmd_vel", True),
+        ("/camera/image", "/cmd_vel", False),
+        ("/image", "/base/cmd_vel", False),
+        ("/robot/camera/image", "/robot/cmd_vel", False),
+    ],
+)
+def test_commands_of_another_namespace_are_not_taken_without_a_word(
+    tmp_path, policy, image_topic, command_topic, remarked
+):
+    bag = tmp_path / "bag"
+    found = run(bag, frames(image_topic) + own(topic=command_topic), policy)
+    assert found.command_topic == command_topic
+    text = f"commands are taken from {command_topic}, which is in another namespace than {image_topic}"
+    assert [each.startswith(text) for each in found.remarks] == [True] * remarked
+    named = run(tmp_path / "named", frames(image_topic) + own(topic=command_topic), policy, Options("", command_topic))
+    assert named.remarks == []
+
+
+def test_two_sides_are_two_robots(tmp_path, policy):
+    messages = frames("/robot_left/camera/image") + own(topic="/robot_right/cmd_vel")
+    with pytest.raises(BagError, match="are in another namespace than /robot_left/camera/image"):
+        run(tmp_path / "bag", messages, policy)
