@@ -66,7 +66,7 @@ def _gate_arguments(parser: argparse.ArgumentParser) -> None:
     gates.add_argument(
         "--max-age", type=seconds, metavar="S", help="of the frame that was recorded latest after its stamp"
     )
-    gates.add_argument("--min-ticks", type=count, metavar="N", help="of the policy")
+    gates.add_argument("--min-ticks", type=count, metavar="N", help="of the policy, with finite actions")
     gates.add_argument("--min-pairs", type=count, metavar="N", help="of ticks with a recorded command, for each action")
     gates.add_argument("--max-refused", type=count, metavar="N", help="frames that could not be used")
     gates.add_argument("--max-commands-refused", type=count, metavar="N", help="commands that could not be read")

@@ -135,7 +135,9 @@ def summary(facts: dict[str, Any]) -> dict[str, str]:
         found = [f"{page.count(ticks)} ticks: {text}" for text, ticks in facts["doubtful"].items()]
         rows["doubtful images"] = "; ".join(found[:5])
     if facts["ticks_not_finite"]:
-        rows["not a number"] = f"{page.count(facts['ticks_not_finite'])} ticks"
+        rows["not a number"] = (
+            f"{page.count(facts['ticks_not_finite'])} of {page.count(facts['ticks'])} ticks: a robot would stop there"
+        )
     return rows
 
 

@@ -216,6 +216,8 @@ def render(facts: dict[str, Any]) -> str:
 
 def problems(facts: dict[str, Any]) -> Iterator[str]:
     """What makes the errors of a score worth less than they look, line by line."""
+    if facts["ticks_not_finite"]:
+        yield f"no number {facts['ticks_not_finite']} of {facts['ticks']} ticks: a robot would stop there"
     refused = facts["commands_refused"]
     if refused["messages"]:
         total, first = facts["commands"] + refused["messages"], refused["moments"][0]["reason"]

@@ -22,6 +22,7 @@ def scored(bag: str, policy: str, mae: float | None, out: Path | None = None) ->
             **COUNTS,
             "refused": {"frames": 1},
             "commands_refused": {"messages": 0},
+            "ticks_not_finite": 0,
             "novelty_p99": None,
             "actions": actions,
         },
