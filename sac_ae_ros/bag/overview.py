@@ -80,13 +80,18 @@ def _over_bags(errors: Sequence[dict[str, Any]]) -> dict[str, Any]:
 def table(found: Sequence[Scored]) -> tuple[list[str], list[list[str]]]:
     """Header and rows: one for each pair, with each action's MAE and best shift; shorter where it failed."""
     actions = _actions(found)
-    header = ["bag", "policy", "ticks", "refused", "salvaged", "novelty_p99"]
+    header = ["bag", "policy", "ticks", "pairs", "refused", "salvaged", "novelty_p99"]
     header += [column for name in actions for column in (f"{MAE}{printable(name)}", AT_SHIFT, "shift s")]
     rows = []
     for each in found:
         row = [printable(each.job.bag.resolve().name), printable(each.job.policy.stem)]
         if each.facts is not None:
-            row += [str(each.facts["ticks"]), str(each.facts["refused"]["frames"]), str(each.facts["salvaged"])]
+            row += [
+                str(each.facts["ticks"]),
+                str(_pairs(each.facts["actions"])),
+                str(each.facts["refused"]["frames"]),
+                str(each.facts["salvaged"]),
+            ]
             row.append(_text(each.facts["novelty_p99"]))
             for name in actions:
                 errors = each.facts["actions"].get(name, {})
@@ -101,13 +106,18 @@ def totals(found: Sequence[Scored]) -> list[list[str]]:
     for each in aggregate(found):
         if each["bags"] < 2:
             continue
-        counts = [str(each[key]) for key in ("ticks", "refused", "salvaged")]
+        counts = [str(count) for count in (each["ticks"], _pairs(each["actions"]), each["refused"], each["salvaged"])]
         row = [f"all {each['bags']}", printable(Path(each["policy"]).stem), *counts, _spread_text(each["novelty_p99"])]
         for name in _actions(found):
             errors = each["actions"].get(name, {})
             row += [_spread_text(errors.get(key)) for key in ("mae", "mae_at_shift", "best_shift_s")]
         rows.append(row)
     return rows
+
+
+def _pairs(actions: dict[str, Any]) -> int:
+    """Of the action that has the fewest."""
+    return min((errors["pairs"] for errors in actions.values()), default=0)
 
 
 def _actions(found: Sequence[Scored]) -> list[str]:

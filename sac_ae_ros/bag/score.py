@@ -206,7 +206,7 @@ def render(facts: dict[str, Any]) -> str:
     if facts["two_clocks"]:
         lines.append(f"clocks    {facts['paired_why']}; frames and commands meet by when they were recorded")
     for name, errors in facts["actions"].items():
-        lines += _action_lines(name, errors)
+        lines += _action_lines(name, errors, facts["ticks"])
     if facts["no_pairs"]:
         lines.append(f"no pairs  {facts['no_pairs']}")
     lines.append(f"novelty   99 % of the frames score at most {_text(facts['novelty_p99'])}")
@@ -227,13 +227,13 @@ def problems(facts: dict[str, Any]) -> Iterator[str]:
         )
 
 
-def _action_lines(name: str, errors: dict[str, Any]) -> Iterator[str]:
+def _action_lines(name: str, errors: dict[str, Any], ticks: int) -> Iterator[str]:
     share = errors["of_range"].get("mae_at_shift")
     of_range = "" if share is None else f" ({100 * share:.3g} % of its range)"
     yield (
         f"{name:<9} mae {_text(errors['mae_at_shift'])}{of_range} at the best shift, {_text(errors['best_shift_s'])} s;"
         f" without a shift mae {_text(errors['mae'])}  rmse {_text(errors['rmse'])}  max {_text(errors['max'])}"
-        f"  r2 {_text(errors['r2'])}"
+        f"  r2 {_text(errors['r2'])}; {errors['pairs']} pairs of {ticks} ticks"
     )
     if errors["baselines"]:
         maes = [f"{_text(each['mae'])} ({BASELINES[kind]})" for kind, each in errors["baselines"].items()]

@@ -303,6 +303,7 @@ def test_commands_that_cannot_be_read_are_told_and_no_older_one_is_held_over_the
     assert [tick.recorded is not None for tick in result.ticks] == [True, False] * (COUNT // 2)
     facts = {**to_dict(result), "bag": "b"}
     assert (facts["commands"], facts["commands_refused"]["messages"]) == (COUNT // 2, COUNT // 2)
+    assert f"; {COUNT // 2} pairs of {COUNT} ticks" in render(facts)
     assert f"refused   {COUNT // 2} of {COUNT} commands, over which no older one is held" in render(facts)
     assert summary(facts)["refused commands"].endswith("got a std_msgs/msg/String")
     assert any(f"several types, of which the first counts: {topic} (" in remark for remark in remarks)

@@ -32,8 +32,8 @@ def scored(bag: str, policy: str, mae: float | None, out: Path | None = None) ->
 def test_the_table_names_what_failed():
     found = [scored("a", "x", 0.5), Scored(Job(Path("b"), Path("x.onnx")), None, "gone")]
     assert [line.split() for line in render(found).splitlines()] == [
-        ["bag", "policy", "ticks", "refused", "salvaged", "novelty_p99", "mae", "linear", "at", "shift", "shift", "s"],
-        ["a", "x", "9", "1", "0", "-", "0.5", "0.5", "0"],
+        "bag policy ticks pairs refused salvaged novelty_p99 mae linear at shift shift s".split(),
+        ["a", "x", "9", "9", "1", "0", "-", "0.5", "0.5", "0"],
         ["b", "x", "failed"],
     ]
 
@@ -79,5 +79,5 @@ def test_each_policy_is_summed_up_over_its_bags_with_the_spread():
     }  # fmt: skip
     assert (y["bags"], y["actions"]["linear"]["mae"]["sd"]) == (1, None)
     lines = [" ".join(line.split()) for line in render(found).splitlines()]
-    assert lines[-1] == "all 3 x 27 3 0 - 0.2 ± 0.14 0.2 ± 0.14 0 ± 0"
+    assert lines[-1] == "all 3 x 27 18 3 0 - 0.2 ± 0.14 0.2 ± 0.14 0 ± 0"
     assert to_dict(found)["failed"] == [{"bag": "d", "policy": "y.onnx", "error": "gone"}]
