@@ -453,7 +453,7 @@ def test_a_policy_for_a_task_that_is_not_here(policy, refused):
         (["eval", "none.onnx", "--episodes", "2.5"], "expected an integer, got '2.5'"),
         (["demo", "--real-time-factor", "x"], "expected a number, got 'x'"),
         (["disarm", "--timeout", "x"], "expected a number of seconds, got 'x'"),
-        (["state", "--timeout", "inf"], "expected a number of seconds from 0 on, got inf"),
+        (["state", "--timeout", "inf"], "expected 0 to 1e+09 seconds, got inf"),
         (["record", "--keep-free", "much"], "expected an integer, got 'much'"),
         (["bag-eval", "none", "--policy", "none.onnx", "--max-mae", "x"], "or ACTION=number, got 'x'"),
         (["bag-eval", "none", "--policy", "none.onnx", "--rotate-deg", "x"], "expected an integer, got 'x'"),
@@ -508,3 +508,32 @@ def test_debug_shows_the_traceback(tmp_path):
     assert result.returncode == 1
     assert "Traceback" in result.stderr
     assert "ModelError" in result.stderr
+
+
+@pytest.mark.parametrize("verb", ["bag-eval", "bag-to-replay", "replay"])
+@pytest.mark.parametrize("value", ["1e300", "inf", "nan", "-1"])
+@pytest.mark.parametrize("option", ["--start", "--duration"])
+def test_times_that_no_recording_has_are_refused_in_one_line(verb, option, value, bag, tmp_path, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main([verb, str(bag), f"{option}={value}"])
+    assert capsys.readouterr().err.startswith(
+        f"error: argument {option}: expected 0 to 1e+09 seconds, got {value}; see"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--freeze-timeout", "1e300"], "expected 0 to 1e+09 seconds, got 1e300"),
+        (["--max-age", "1e300"], "expected 0 to 1e+09 seconds, got 1e300"),
+        (["--max-novelty", "inf"], "expected a finite number, got 'inf'"),
+        (["--value-range", "0", "nan"], "expected a finite number, got 'nan'"),
+        (["--roi", "0", "0", "9" * 16, "1"], "expected an integer of at most 15 digits"),
+        (["--min-ticks", "9" * 5000], "expected an integer, got '999"),
+    ],
+)
+def test_numbers_that_make_no_sense_are_refused_in_one_line(arguments, says, bag, policy, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["bag-eval", str(bag), "--policy", str(policy), *arguments])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: argument {arguments[0]}: {says}")
