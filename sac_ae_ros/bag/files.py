@@ -91,6 +91,8 @@ def _in_order(here: list[Path], listed: list[str], problems: list[str]) -> tuple
 
 
 def _listed(path: Path) -> list[str]:
+    if path.exists() and not path.is_file():
+        raise ValueError("a pipe, device or folder")
     with path.open("rb") as file:
         text = file.read(_MOST_METADATA)
     names = yaml.safe_load(text)["rosbag2_bagfile_information"]["relative_file_paths"]

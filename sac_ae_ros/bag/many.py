@@ -62,6 +62,8 @@ def finished(job: Job, options: Options, force: bool) -> dict[str, Any] | None:
     if job.out is None or force or not (job.out / METRICS).exists():
         return None
     try:
+        if not (job.out / METRICS).is_file():
+            raise ValueError("a pipe, device or folder")
         facts = json.loads((job.out / METRICS).read_text())
         same = facts["inputs"] == inputs(job, options)
     except (ValueError, KeyError, TypeError):

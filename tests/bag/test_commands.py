@@ -1,6 +1,7 @@
 """Which recorded command counts for which frame: clocks, joints' names, types without definitions, namespaces."""
 
 import contextlib
+import os
 import sqlite3
 from pathlib import Path
 
@@ -245,6 +246,14 @@ def test_folders_of_definitions_that_are_none_are_refused(tmp_path, policy):
         options = Options(command_topic="/drive", command_fields=("speed", "speed"))
         with Bag.open(tmp_path / "bag", msg_path=tmp_path / "ws") as bag, pytest.raises(BagError, match=says):
             evaluate(bag, policy, options)
+
+
+def test_a_pipe_among_files_of_definitions_is_no_file(tmp_path, policy):
+    (tmp_path / "ws/my_msgs/msg").mkdir(parents=True)
+    os.mkfifo(tmp_path / "ws/my_msgs/msg/Drive.msg")
+    write_humble(tmp_path / "bag", frames())
+    with pytest.raises(BagError, match=r"--msg-path: expected .*\.msg files below .*there are none"):
+        Bag.open(tmp_path / "bag", msg_path=tmp_path / "ws")
 
 
 def test_two_robots_in_one_recording_are_not_mixed(tmp_path, policy):

@@ -257,3 +257,9 @@ def test_metrics_only_and_then_the_page_is_asked_for_by_force(tmp_path, policy):
     assert finished(bare, Options(), False) is not None
     with pytest.raises(RunError, match="--force"):
         finished(Job(bag, policy, tmp_path / "out"), Options(), False)
+
+
+def test_a_pipe_in_place_of_earlier_results_is_not_waited_for(tmp_path, policy):
+    os.mkfifo(tmp_path / "metrics.json")
+    with pytest.raises(RunError, match="--force"):
+        finished(Job(tmp_path / "bag", policy, tmp_path), Options(), False)
