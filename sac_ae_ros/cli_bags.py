@@ -48,7 +48,7 @@ def _bag_eval_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder for numbers, page, videos and a recording")
     parser.add_argument("--no-video", action="store_true", help="with --out: no overlay.mp4, and none in report.html")
     parser.add_argument("--metrics-only", action="store_true", help="with --out: only metrics.json and frames.csv")
-    parser.add_argument("--force", action="store_true", help="replace results in --out")
+    parser.add_argument("--force", action="store_true", help="replace what has the names of results in --out")
     parser.add_argument("--jobs", type=positive, help="of several pairs, how many side by side (default: the cores)")
     _gate_arguments(parser)
     _merge_argument(parser)
@@ -104,6 +104,8 @@ def _bag_eval(args: argparse.Namespace, _: list[str]) -> int:
     gates = Gates(dict(args.max_mae), dict(args.max_mae_raw), *limits, args.max_commands_refused)
     outputs = score.Outputs(page=not args.metrics_only, video=not (args.no_video or args.metrics_only))
     jobs = many.plan(args.bags, args.policy, args.out, outputs, args.merge)
+    if args.out is not None and outputs.page and len(jobs) > 1:
+        many.check_index(args.out, args.force)
     found = many.score_all(jobs, options, args.jobs or os.cpu_count() or 1, args.force)
     if args.out is not None and outputs.page and len(jobs) > 1 and args.out.is_dir():
         overview.write_index(found, args.out)

@@ -22,13 +22,13 @@ from sac_ae_ros.bag.metrics import BASELINES
 from sac_ae_ros.bag.progress import progress
 from sac_ae_ros.bag.reader import Bag
 from sac_ae_ros.core import policy_file
-from sac_ae_ros.core.errors import printable
+from sac_ae_ros.core.errors import RunError, printable
 from sac_ae_ros.core.policy import OnnxPolicy
 
 SCHEMA_VERSION = 1  # of what `to_dict` gives; grows when a key changes its meaning or goes
 LISTED = 1000  # moments of a kind, so that a broken recording makes no huge file
 MOST_PRINTED = 5
-METRICS, FRAMES = "metrics.json", "frames.csv"
+METRICS, FRAMES, PAGE, OVERLAY = "metrics.json", "frames.csv", "report.html", "overlay.mp4"
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,12 @@ class Outputs:
 
     page: bool = True
     video: bool = True
+
+    @property
+    def names(self) -> list[str]:
+        """What a scoring writes into `out`."""
+        names = [METRICS, FRAMES, *([PAGE, policy_bag.FOLDER, policy_bag.LAYOUT] if self.page else [])]
+        return names + ([OVERLAY] if self.video else [])
 
 
 ALL = Outputs()
@@ -108,6 +114,9 @@ def _whole(job: Job) -> Iterator[Path]:
     assert job.out is not None
     if job.outputs.page:
         policy_bag.check(job.out)
+    for name in set(job.outputs.names) - {policy_bag.FOLDER}:
+        if (job.out / name).is_dir():
+            raise RunError(f"--out: expected no folder {job.out / name}; move it away, or give another --out")
     partial = job.out / ".partial"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)

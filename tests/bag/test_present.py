@@ -14,7 +14,7 @@ from tiny_bag import START_NS
 from tiny_policy import SPEC, write_policy
 
 from sac_ae_ros.bag.evaluate import Options
-from sac_ae_ros.bag.many import finished, plan, score_all
+from sac_ae_ros.bag.many import check_index, finished, plan, score_all
 from sac_ae_ros.bag.overview import write_index
 from sac_ae_ros.bag.score import Job, Outputs, render, score
 from sac_ae_ros.core.errors import RunError
@@ -263,3 +263,38 @@ def test_a_pipe_in_place_of_earlier_results_is_not_waited_for(tmp_path, policy):
     os.mkfifo(tmp_path / "metrics.json")
     with pytest.raises(RunError, match="--force"):
         finished(Job(tmp_path / "bag", policy, tmp_path), Options(), False)
+
+
+@pytest.mark.parametrize("name", ["report.html", "frames.csv", "overlay.mp4", "policy_bag", "foxglove_layout.json"])
+def test_what_somebody_else_wrote_is_replaced_by_force_only(tmp_path, policy, name):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / name).write_text("mine")
+    bag = tiny_bag.write(tmp_path / "bag", drive()[:40])
+    job = Job(bag, policy, tmp_path / "out", Outputs(video=name == "overlay.mp4"))
+    with pytest.raises(RunError, match=rf"has {name}, but no metrics\.json of a finished scoring; give --force"):
+        score_all([job], Options(), 1)
+    assert [(path.name, path.read_text()) for path in job.out.iterdir()] == [(name, "mine")]
+    if name == "policy_bag":  # a folder is never taken for ours by its name alone
+        with pytest.raises(RunError, match="move it away"):
+            score_all([job], Options(), 1, force=True)
+    else:
+        score_all([job], Options(), 1, force=True)
+        assert sorted(path.name for path in job.out.iterdir()) == sorted(job.outputs.names)
+        assert score_all([job], Options(), 1)[0].facts is not None  # one's own are taken as they are
+
+
+def test_a_folder_is_replaced_by_nothing(tmp_path, policy):
+    (tmp_path / "out/report.html").mkdir(parents=True)
+    bag = tiny_bag.write(tmp_path / "bag", drive()[:40])
+    with pytest.raises(RunError, match=r"expected no folder .*report\.html; move it away"):
+        score(Job(bag, policy, tmp_path / "out", Outputs(video=False)), Options(), with_bar=False)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["report.html"]
+
+
+def test_the_table_of_several_replaces_no_other_page(tmp_path, policy):
+    (tmp_path / "index.html").write_text("mine")
+    with pytest.raises(RunError, match=r"index\.html is there, but no table of bag-eval; give --force"):
+        check_index(tmp_path, force=False)
+    check_index(tmp_path, force=True)
+    write_index([], tmp_path)
+    check_index(tmp_path, force=False)
