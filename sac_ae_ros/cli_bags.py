@@ -24,7 +24,7 @@ from sac_ae_ros.cli_parts import (
     show,
     show_lines,
 )
-from sac_ae_ros.core.errors import quote
+from sac_ae_ros.core.errors import ConfigError, quote
 from sac_ae_ros.core.share import ensure_dds_profile
 
 
@@ -82,6 +82,14 @@ def _limit(text: str) -> tuple[str, float]:
         raise argparse.ArgumentTypeError(f"expected a number from 0 on, or ACTION=number, got {quote(text)}") from None
 
 
+def _by_action(gate: str, limits: list[tuple[str, float]]) -> dict[str, float]:
+    names = [name for name, _ in limits]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(f"{gate}: expected one limit of {name or 'all actions'}, got {names.count(name)}")
+    return dict(limits)
+
+
 def _bag_eval(args: argparse.Namespace, _: list[str]) -> int:
     from sac_ae_ros.bag import many, overview, score
     from sac_ae_ros.bag.evaluate import Options
@@ -101,7 +109,8 @@ def _bag_eval(args: argparse.Namespace, _: list[str]) -> int:
         duration_s=args.duration,
     )
     limits = args.max_novelty, args.max_age, args.min_ticks, args.max_refused, args.max_salvaged, args.min_pairs
-    gates = Gates(dict(args.max_mae), dict(args.max_mae_raw), *limits, args.max_commands_refused)
+    errors = _by_action("--max-mae", args.max_mae), _by_action("--max-mae-raw", args.max_mae_raw)
+    gates = Gates(*errors, *limits, args.max_commands_refused)
     outputs = score.Outputs(page=not args.metrics_only, video=not (args.no_video or args.metrics_only))
     jobs = many.plan(args.bags, args.policy, args.out, outputs, args.merge)
     if args.out is not None and outputs.page and len(jobs) > 1:
@@ -284,7 +293,6 @@ def _replay_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _replay(args: argparse.Namespace, _: list[str]) -> int:
     ensure_dds_profile()
-    from sac_ae_ros.core.errors import ConfigError
     from sac_ae_ros.nodes import replay_node
 
     if len(args.bags) > 1 and not args.merge:

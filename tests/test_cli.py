@@ -285,6 +285,10 @@ def test_bag_eval_refuses_in_one_line(bag, policy, tmp_path, refused):
     refused("bag-eval", bag, "--policy", policy, "--command-topic", "/joy", says="/joy")
     refused("bag-eval", bag, "--policy", policy, "--command-field", "linear.x", says="one for each action")
     refused("bag-eval", bag, "--policy", policy, "--max-mae", "-1", says="a number from 0 on")
+    twice = "--max-mae", "linear=1", "--max-mae", "linear=2"
+    refused("bag-eval", bag, "--policy", policy, *twice, says="--max-mae: expected one limit of linear, got 2")
+    bare = "--max-mae-raw", "1", "--max-mae-raw", "2"
+    refused("bag-eval", bag, "--policy", policy, *bare, says="--max-mae-raw: expected one limit of all actions, got 2")
     refused("bag-eval", bag, "--policy", policy, "--max-mae", "linear=", says="or ACTION=number, got 'linear='")
     refused("bag-eval", bag, "--policy", policy, "--roi", "0", "0", "0", "4", says="image.roi")
     refused("bag-eval", bag, "--policy", policy, "--value-range", "9", "3", says="image.value_range")

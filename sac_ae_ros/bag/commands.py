@@ -226,6 +226,8 @@ def _by_joint(type_: str, actions: Sequence[str]) -> Read:
             names, numbers = message.name, message.position
         else:
             names, numbers = message.joint_names, message.points[0].positions if message.points else ()
+        if twice := [action for action in actions if list(names).count(action) > 1]:
+            raise ConfigError(f"recorded {kind}: expected each joint once, got {', '.join(twice)} several times")
         positions = dict(zip(names, numbers, strict=False))
         if any(action not in positions for action in actions):
             raise ConfigError(

@@ -357,3 +357,15 @@ def test_two_sides_are_two_robots(tmp_path, policy):
     messages = frames("/robot_left/camera/image") + own(topic="/robot_right/cmd_vel")
     with pytest.raises(BagError, match="are in another namespace than /robot_left/camera/image"):
         run(tmp_path / "bag", messages, policy)
+
+
+def test_a_message_that_names_a_joint_twice_is_refused(tmp_path, policy):
+    """Which of the two was meant, nobody can tell."""
+    sent = [joints(at, NAMES, (0.1, 0.2)) for at in stamps()]
+    sent[3] = joints(stamps()[3], [*NAMES, NAMES[0]], (0.1, 0.2, 99.0))
+    messages = [(at + LATE_NS, "/executed", message) for at, message in zip(stamps(), sent, strict=True)]
+    result = run(tmp_path / "bag", frames() + messages, policy)
+    assert (result.commands, result.ticks[3].recorded) == (COUNT - 1, None)
+    assert [reason for _, reason in result.refused_commands] == [
+        f"recorded JointState: expected each joint once, got {NAMES[0]} several times"
+    ]
