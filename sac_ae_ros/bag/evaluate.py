@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from sac_ae_ros.bag.reader import Bag, Record, Salvage
 
 STAMP_SOURCES = ("header", "log")
+LEAST_ENDS, SHORT_EPISODE_TICKS = 3, 5  # as many ends, of episodes as short, are no episodes' ends
 SCORED = NoveltyLimits(warn=1.0, stop=0.0, m=1, n=1)
 
 Frame = NDArray[np.uint8]
@@ -187,6 +188,16 @@ def find_episode_ends(bag: Bag, image: str) -> set[str]:
     return {name for name in near if not are_apart(image, name)} or near
 
 
+def remark_on_ends(ends: int, ticks: int) -> list[str]:
+    """What to say of so many messages on episode_end for so many ticks; nothing where episodes are long."""
+    if ends < LEAST_ENDS or ticks >= SHORT_EPISODE_TICKS * ends:
+        return []
+    return [
+        f"{ends} ends of episodes for {ticks} ticks: every message on episode_end is one, whether true (terminated) or"
+        " false, and the frame stack begins anew each time; publish it at an end only"
+    ]
+
+
 def remark_on_namespaces(image: str, found: Mapping[str, str]) -> list[str]:
     """What to say of topics that were found by type or name in namespaces apart from the images'.
 
@@ -282,6 +293,7 @@ class _Frames:
             result.age_max_s, result.age_p99_s = float(ages_s.max()), float(np.percentile(ages_s, 99))
             result.stale = stamps_ns[ages_s > GAP_PERIODS * period_s].tolist()
         self._show_times()
+        result.remarks += remark_on_ends(len(self._ends), len(result.ticks))
         result.novelty_p99 = _p99([tick.score for tick in result.ticks])
         result.error_p99 = _p99([tick.novelty for tick in result.ticks])
 

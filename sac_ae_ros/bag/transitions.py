@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from sac_ae_ros.bag.beside import FLOATS, Rewards, Summary, read_beside
 from sac_ae_ros.bag.commands import EXECUTED, JOINT_STATE, Read, find_executed, reader
-from sac_ae_ros.bag.evaluate import STAMP_SOURCES, find_episode_ends, remark_on_namespaces
+from sac_ae_ros.bag.evaluate import STAMP_SOURCES, find_episode_ends, remark_on_ends, remark_on_namespaces
 from sac_ae_ros.bag.footage import Footage
 from sac_ae_ros.bag.messages import BOOL, PICTURE_TYPES
 from sac_ae_ros.bag.reader import Bag, Record
@@ -78,15 +78,19 @@ def transitions(bag: Bag, spec: PolicySpec, sources: Sources, summary: Summary) 
     ticks = Ticks(spec, sources.view, sources.stamp_source == "header", executed, summary)
     episodes = _Episodes(spec.frame_stack, rewards, executed.pace_ns, summary)
     footage = Footage(bag, bag.topics[topics.image])
+    ends, seen = 0, 0
     for record, picture in footage.follow(bag.records({topics.image, *topics.ends})):
         if record.topic == topics.image:
             tick = ticks.take(record, picture)
             if tick is not None:
+                seen += 1
                 yield from episodes.tick(tick)
             continue
+        ends += 1
         ticks.restart()
         episodes.end(record.stamp_ns, _is_true(bag, record, summary))
     yield from episodes.finish()
+    summary.remarks += remark_on_ends(ends, seen)
     summary.unused_rewards = rewards.unused
     summary.salvage = bag.salvage
 

@@ -231,6 +231,19 @@ def test_a_message_of_another_type_than_its_topics_is_refused_alone(tmp_path, to
     assert len(moments) > 2
 
 
+@pytest.mark.parametrize(("every", "remarked"), [(1, True), (5, False)])
+def test_ends_that_come_with_every_tick_are_remarked_on(tmp_path, every, remarked):
+    messages = drive(20) + [end(100 * i + 50, False) for i in range(20) if i % every == every - 1]
+    _, summary = read(tmp_path, messages)
+    with Bag.open(tmp_path / "bag") as bag:
+        result = evaluate(bag, OnnxPolicy.load(write_policy(tmp_path / "tiny.onnx")))
+    assert sum(tick.restarted for tick in result.ticks) == 20 // every  # the last end is the recording's, too
+    for remarks in (summary.remarks, result.remarks):
+        assert [each.startswith("20 ends of episodes for 20 ticks: every message") for each in remarks] == [
+            True
+        ] * remarked
+
+
 def test_the_view_is_the_robots(tmp_path):
     pixels = np.zeros((8, 8), np.uint8)
     pixels[0:4, 0:4] = 240
