@@ -320,7 +320,8 @@ VERBS = {
     "bag-eval": Verb(
         _bag_eval,
         _bag_eval_arguments,
-        "Score a policy on a recorded drive, through the code that the robot runs; see docs/bags.md.",
+        "Score a policy on a recorded drive, through the code that the robot runs; see docs/bags.md. The robot's own\n"
+        "limits.* are not applied: a policy that drove with them is not at 0 on its own drive.",
         "  sac-ae bag-eval drive.mcap --policy models/rover_chase_ball.onnx --out scores/drive\n"
         "  sac-ae bag-eval drives/* --policy old.onnx --policy new.onnx --json\n"
         "  sac-ae bag-eval drive.mcap --policy new.onnx --max-mae 0.05 --max-novelty 1.0",

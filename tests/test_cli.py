@@ -247,7 +247,8 @@ def test_bag_eval_scores_several_side_by_side_and_goes_on_later(bag, policy, tmp
     assert (out / "bag-tiny/metrics.json").stat().st_mtime_ns == before
     assert main(command[:-1]) == 0
     *lines, page = capsys.readouterr().out.splitlines()
-    assert [line.split()[:3] for line in lines[1:]] == [["bag", "tiny", "30"], ["bag", "other", "30"]]
+    assert [line.split()[:3] for line in lines[1:-1]] == [["bag", "tiny", "30"], ["bag", "other", "30"]]
+    assert "limits.* (slew" in lines[-1]
     assert page == f"page      {out / 'index.html'}"
     assert main([*command, "--stamp-source", "log"]) == 2
     assert "exists already, of other files or options" in capsys.readouterr().err
@@ -541,3 +542,11 @@ def test_numbers_that_make_no_sense_are_refused_in_one_line(arguments, says, bag
         main(["bag-eval", str(bag), "--policy", str(policy), *arguments])
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"error: argument {arguments[0]}: {says}")
+
+
+def test_bag_eval_says_that_a_robots_limits_are_not_applied(bag, policy, capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main(["bag-eval", "--help"])
+    assert "limits.* are not applied" in capsys.readouterr().out
+    assert main(["bag-eval", str(bag), "--policy", str(policy)]) == 0
+    assert "\nlimits    a robot's own limits.* (slew, jerk" in capsys.readouterr().out

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import numpy as np
 
-from sac_ae_ros.bag.score import SCHEMA_VERSION, problems
+from sac_ae_ros.bag.score import NO_LIMITS, SCHEMA_VERSION, problems
 from sac_ae_ros.core.errors import printable
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ def render(found: Sequence[Scored]) -> str:
             lines += [
                 f"{each.job.bag} with {each.job.policy}: {' '.join(line.split())}" for line in problems(each.facts)
             ]
-    return "\n".join(lines)
+    return "\n".join([*lines, NO_LIMITS] if _actions(found) else lines)
 
 
 def write_index(found: Sequence[Scored], out: Path) -> None:

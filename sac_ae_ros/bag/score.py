@@ -28,6 +28,10 @@ from sac_ae_ros.core.policy import OnnxPolicy
 SCHEMA_VERSION = 1  # of what `to_dict` gives; grows when a key changes its meaning or goes
 LISTED = 1000  # moments of a kind, so that a broken recording makes no huge file
 MOST_PRINTED = 5
+NO_LIMITS = (  # people take the errors of a policy on its own drive for a fault of the policy
+    "a robot's own limits.* (slew, jerk, low pass, deadband, ends) are not applied to the policy's commands: a policy"
+    " that drove with them is not at 0 on its own drive"
+)
 METRICS, FRAMES, PAGE, OVERLAY = "metrics.json", "frames.csv", "report.html", "overlay.mp4"
 
 
@@ -216,6 +220,8 @@ def render(facts: dict[str, Any]) -> str:
         lines.append(f"clocks    {facts['paired_why']}; frames and commands meet by when they were recorded")
     for name, errors in facts["actions"].items():
         lines += _action_lines(name, errors, facts["ticks"])
+    if facts["actions"]:
+        lines.append(f"limits    {NO_LIMITS}")
     if facts["no_pairs"]:
         lines.append(f"no pairs  {facts['no_pairs']}")
     lines.append(f"novelty   99 % of the frames score at most {_text(facts['novelty_p99'])}")

@@ -77,6 +77,7 @@ def test_the_page_opens_without_complaints_and_asks_for_nothing(whole, browser, 
     assert visit.requests == []
     assert visit.width <= width
     assert "tiny 1 on a <b>drive" in visit.value
+    assert "limits.* (slew, jerk, low pass, deadband, ends) are not applied" in visit.value
     assert f"{facts['actions']['linear']['mae']:.3g}" in visit.value
     assert len(re.findall(r"^at [\d.]+ s$", visit.value, re.MULTILINE)) >= 2 * 5
 
