@@ -235,6 +235,9 @@ def test_a_message_of_another_type_than_its_topics_is_refused_alone(tmp_path, to
 def test_ends_that_come_with_every_tick_are_remarked_on(tmp_path, every, remarked):
     messages = drive(20) + [end(100 * i + 50, False) for i in range(20) if i % every == every - 1]
     _, summary = read(tmp_path, messages)
+    if remarked:
+        with pytest.raises(BagError, match=r"not one transition came of .*; 20 ends of episodes for 20 ticks"):
+            to_dict(["bag"], [summary])
     with Bag.open(tmp_path / "bag") as bag:
         result = evaluate(bag, OnnxPolicy.load(write_policy(tmp_path / "tiny.onnx")))
     assert sum(tick.restarted for tick in result.ticks) == 20 // every  # the last end is the recording's, too
