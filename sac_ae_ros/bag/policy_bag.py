@@ -32,6 +32,7 @@ TOPICS = {
     "reconstruction_error": "std_msgs/msg/Float64",
     "seen": "sensor_msgs/msg/CompressedImage",
 }
+LAST_NS = 2**31 * 10**9 - 1  # of a stamp, in 2038; log times of images without one may be later
 _STORE = get_typestore(Stores.ROS2_JAZZY)
 
 
@@ -118,5 +119,5 @@ def write_layout(out: Path, image_topic: str, actions: Sequence[str]) -> None:
 
 
 def _header(stamp_ns: int) -> Any:
-    stamp = _STORE.types["builtin_interfaces/msg/Time"](*divmod(stamp_ns, 10**9))
+    stamp = _STORE.types["builtin_interfaces/msg/Time"](*divmod(min(stamp_ns, LAST_NS), 10**9))
     return _STORE.types["std_msgs/msg/Header"](stamp, "camera")

@@ -235,6 +235,13 @@ def test_days_between_stamps_take_no_days_of_page_and_video(tmp_path, policy, st
     assert any(each.endswith(remark) for each in facts["remarks"]) or not remark
 
 
+def test_log_times_beyond_what_a_stamp_holds_make_a_page_too(tmp_path, policy):
+    """Of images without a stamp, which count by their log times."""
+    frames = [(2**31 * 10**9 + i * 100_000_000, "/image", tiny_bag.image(0, 60 + i)) for i in range(12)]
+    score(Job(tiny_bag.write(tmp_path / "bag", frames), policy, tmp_path / "out"), Options(), with_bar=False)
+    assert (tmp_path / "out/report.html").exists()
+
+
 def test_a_scoring_that_fails_leaves_what_was_there(tmp_path, policy, monkeypatch):
     bag = tiny_bag.write(tmp_path / "bag", drive())
     job = Job(bag, policy, tmp_path / "out", Outputs(page=False, video=False))
