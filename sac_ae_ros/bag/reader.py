@@ -111,14 +111,18 @@ class Bag:
             f"log times leap by {leap_ns / LEAP_NS:.1f} years after {count} messages, which is left out"
             for count, leap_ns in self._leaps
         ]
+        leaps += self._mixed()
+        return self._remarks + leaps + ([f"topics that are of no ROS are ignored: {few(ignored)}"] if ignored else [])
+
+    def _mixed(self) -> list[str]:
+        """What to say of topics of several types."""
         types: dict[str, dict[str, None]] = {}
         for part in self._parts:
             for channel in part.channels:
                 if is_name(channel.topic) and is_name(channel.type):
                     types.setdefault(channel.topic, {})[channel.type] = None
         mixed = [f"{name} ({' and '.join(list(kinds)[:3])})" for name, kinds in types.items() if len(kinds) > 1]
-        leaps += [f"topics that are of several types, of which the first counts: {few(mixed)}"] if mixed else []
-        return self._remarks + leaps + ([f"topics that are of no ROS are ignored: {few(ignored)}"] if ignored else [])
+        return [f"topics that are of several types, of which the first counts: {few(mixed)}"] if mixed else []
 
     @property
     def start_ns(self) -> int | None:
