@@ -179,7 +179,9 @@ def plots(result: Evaluation) -> str:
             for span in gaps:
                 axes.axvspan(*span, color=page.QUIET, alpha=0.25, linewidth=0)
             axes.set_xlim(0, _end_s(result))
-        all_axes[-1, 0].set_xlabel("seconds since the first tick" + ("; grey: no frames" if gaps else ""))
+        notes = ["seconds since the first tick", *(["grey: no frames"] if gaps else [])]
+        notes += [f"{result.leaps} leaps of stamps left out"] if result.leaps else []
+        all_axes[-1, 0].set_xlabel("; ".join(notes))
         return page.svg(figure, "commands and novelty over time")
 
 
