@@ -24,7 +24,7 @@ from sac_ae_ros.cli_parts import (
     show,
     show_lines,
 )
-from sac_ae_ros.core.errors import quote
+from sac_ae_ros.core.errors import ConfigError, quote
 from sac_ae_ros.core.share import ensure_dds_profile
 
 
@@ -48,7 +48,7 @@ def _bag_eval_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder for numbers, page, videos and a recording")
     parser.add_argument("--no-video", action="store_true", help="with --out: no overlay.mp4, and none in report.html")
     parser.add_argument("--metrics-only", action="store_true", help="with --out: only metrics.json and frames.csv")
-    parser.add_argument("--force", action="store_true", help="replace results in --out")
+    parser.add_argument("--force", action="store_true", help="replace what has the names of results in --out")
     parser.add_argument("--jobs", type=positive, help="of several pairs, how many side by side (default: the cores)")
     _gate_arguments(parser)
     _merge_argument(parser)
@@ -66,9 +66,10 @@ def _gate_arguments(parser: argparse.ArgumentParser) -> None:
     gates.add_argument(
         "--max-age", type=seconds, metavar="S", help="of the frame that was recorded latest after its stamp"
     )
-    gates.add_argument("--min-ticks", type=count, metavar="N", help="of the policy")
+    gates.add_argument("--min-ticks", type=count, metavar="N", help="of the policy, with finite actions")
     gates.add_argument("--min-pairs", type=count, metavar="N", help="of ticks with a recorded command, for each action")
     gates.add_argument("--max-refused", type=count, metavar="N", help="frames that could not be used")
+    gates.add_argument("--max-commands-refused", type=count, metavar="N", help="commands that could not be read")
     gates.add_argument("--max-salvaged", type=count, metavar="N", help="messages of a damaged bag; 0: none is damaged")
 
 
@@ -79,6 +80,14 @@ def _limit(text: str) -> tuple[str, float]:
         return name, gate(value)
     except argparse.ArgumentTypeError:
         raise argparse.ArgumentTypeError(f"expected a number from 0 on, or ACTION=number, got {quote(text)}") from None
+
+
+def _by_action(gate: str, limits: list[tuple[str, float]]) -> dict[str, float]:
+    names = [name for name, _ in limits]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(f"{gate}: expected one limit of {name or 'all actions'}, got {names.count(name)}")
+    return dict(limits)
 
 
 def _bag_eval(args: argparse.Namespace, _: list[str]) -> int:
@@ -100,9 +109,12 @@ def _bag_eval(args: argparse.Namespace, _: list[str]) -> int:
         duration_s=args.duration,
     )
     limits = args.max_novelty, args.max_age, args.min_ticks, args.max_refused, args.max_salvaged, args.min_pairs
-    gates = Gates(dict(args.max_mae), dict(args.max_mae_raw), *limits)
+    errors = _by_action("--max-mae", args.max_mae), _by_action("--max-mae-raw", args.max_mae_raw)
+    gates = Gates(*errors, *limits, args.max_commands_refused)
     outputs = score.Outputs(page=not args.metrics_only, video=not (args.no_video or args.metrics_only))
     jobs = many.plan(args.bags, args.policy, args.out, outputs, args.merge)
+    if args.out is not None and outputs.page and len(jobs) > 1:
+        many.check_index(args.out, args.force)
     found = many.score_all(jobs, options, args.jobs or os.cpu_count() or 1, args.force)
     if args.out is not None and outputs.page and len(jobs) > 1 and args.out.is_dir():
         overview.write_index(found, args.out)
@@ -281,7 +293,6 @@ def _replay_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _replay(args: argparse.Namespace, _: list[str]) -> int:
     ensure_dds_profile()
-    from sac_ae_ros.core.errors import ConfigError
     from sac_ae_ros.nodes import replay_node
 
     if len(args.bags) > 1 and not args.merge:
@@ -309,7 +320,8 @@ VERBS = {
     "bag-eval": Verb(
         _bag_eval,
         _bag_eval_arguments,
-        "Score a policy on a recorded drive, through the code that the robot runs; see docs/bags.md.",
+        "Score a policy on a recorded drive, through the code that the robot runs; see docs/bags.md. The robot's own\n"
+        "limits.* are not applied: a policy that drove with them is not at 0 on its own drive.",
         "  sac-ae bag-eval drive.mcap --policy models/rover_chase_ball.onnx --out scores/drive\n"
         "  sac-ae bag-eval drives/* --policy old.onnx --policy new.onnx --json\n"
         "  sac-ae bag-eval drive.mcap --policy new.onnx --max-mae 0.05 --max-novelty 1.0",

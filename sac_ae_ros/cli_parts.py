@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from sac_ae_ros.core.errors import printable, quote
 FAILED = 1
 BAD_INPUT = 2
 INTERRUPTED = 130
+LONGEST_S = 1e9  # as nodes' parameters have it: 32 years, and nanoseconds of it fit any clock
+MOST = 10**15  # of integers: what is larger is a slip, and fits no parameter
 
 Number = TypeVar("Number", int, float)
 
@@ -58,13 +61,19 @@ def _read(kind: Callable[[str], Number], text: str, expected: str) -> Number:
 
 
 def integer(text: str) -> int:
-    """An integer."""
-    return _read(int, text, "an integer")
+    """An integer of at most 15 digits."""
+    value = _read(int, text, "an integer")
+    if abs(value) >= MOST:
+        raise argparse.ArgumentTypeError(f"expected an integer of at most 15 digits, got {quote(text)}")
+    return value
 
 
 def number(text: str) -> float:
-    """A number."""
-    return _read(float, text, "a number")
+    """A finite number."""
+    value = _read(float, text, "a number")
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"expected a finite number, got {quote(text)}")
+    return value
 
 
 def positive(text: str) -> int:
@@ -94,16 +103,16 @@ def seed(text: str) -> int:
 def gate(text: str) -> float:
     """A finite number from 0 on."""
     value = number(text)
-    if not 0 <= value < float("inf"):
+    if value < 0:
         raise argparse.ArgumentTypeError(f"expected a number from 0 on, got {text}")
     return value
 
 
 def seconds(text: str) -> float:
-    """A finite time from 0 on, s."""
+    """A time of 0 to 1e9 s."""
     value = _read(float, text, "a number of seconds")
-    if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"expected a number of seconds from 0 on, got {text}")
+    if not 0 <= value <= LONGEST_S:
+        raise argparse.ArgumentTypeError(f"expected 0 to {LONGEST_S:.0e} seconds, got {text}")
     return value
 
 

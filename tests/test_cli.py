@@ -247,7 +247,8 @@ def test_bag_eval_scores_several_side_by_side_and_goes_on_later(bag, policy, tmp
     assert (out / "bag-tiny/metrics.json").stat().st_mtime_ns == before
     assert main(command[:-1]) == 0
     *lines, page = capsys.readouterr().out.splitlines()
-    assert [line.split()[:3] for line in lines[1:]] == [["bag", "tiny", "30"], ["bag", "other", "30"]]
+    assert [line.split()[:3] for line in lines[1:-1]] == [["bag", "tiny", "30"], ["bag", "other", "30"]]
+    assert "limits.* (slew" in lines[-1]
     assert page == f"page      {out / 'index.html'}"
     assert main([*command, "--stamp-source", "log"]) == 2
     assert "exists already, of other files or options" in capsys.readouterr().err
@@ -285,6 +286,10 @@ def test_bag_eval_refuses_in_one_line(bag, policy, tmp_path, refused):
     refused("bag-eval", bag, "--policy", policy, "--command-topic", "/joy", says="/joy")
     refused("bag-eval", bag, "--policy", policy, "--command-field", "linear.x", says="one for each action")
     refused("bag-eval", bag, "--policy", policy, "--max-mae", "-1", says="a number from 0 on")
+    twice = "--max-mae", "linear=1", "--max-mae", "linear=2"
+    refused("bag-eval", bag, "--policy", policy, *twice, says="--max-mae: expected one limit of linear, got 2")
+    bare = "--max-mae-raw", "1", "--max-mae-raw", "2"
+    refused("bag-eval", bag, "--policy", policy, *bare, says="--max-mae-raw: expected one limit of all actions, got 2")
     refused("bag-eval", bag, "--policy", policy, "--max-mae", "linear=", says="or ACTION=number, got 'linear='")
     refused("bag-eval", bag, "--policy", policy, "--roi", "0", "0", "0", "4", says="image.roi")
     refused("bag-eval", bag, "--policy", policy, "--value-range", "9", "3", says="image.value_range")
@@ -453,7 +458,7 @@ def test_a_policy_for_a_task_that_is_not_here(policy, refused):
         (["eval", "none.onnx", "--episodes", "2.5"], "expected an integer, got '2.5'"),
         (["demo", "--real-time-factor", "x"], "expected a number, got 'x'"),
         (["disarm", "--timeout", "x"], "expected a number of seconds, got 'x'"),
-        (["state", "--timeout", "inf"], "expected a number of seconds from 0 on, got inf"),
+        (["state", "--timeout", "inf"], "expected 0 to 1e+09 seconds, got inf"),
         (["record", "--keep-free", "much"], "expected an integer, got 'much'"),
         (["bag-eval", "none", "--policy", "none.onnx", "--max-mae", "x"], "or ACTION=number, got 'x'"),
         (["bag-eval", "none", "--policy", "none.onnx", "--rotate-deg", "x"], "expected an integer, got 'x'"),
@@ -515,3 +520,40 @@ def test_debug_shows_the_traceback(tmp_path):
     assert result.returncode == 1
     assert "Traceback" in result.stderr
     assert "ModelError" in result.stderr
+
+
+@pytest.mark.parametrize("verb", ["bag-eval", "bag-to-replay", "replay"])
+@pytest.mark.parametrize("value", ["1e300", "inf", "nan", "-1"])
+@pytest.mark.parametrize("option", ["--start", "--duration"])
+def test_times_that_no_recording_has_are_refused_in_one_line(verb, option, value, bag, tmp_path, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main([verb, str(bag), f"{option}={value}"])
+    assert capsys.readouterr().err.startswith(
+        f"error: argument {option}: expected 0 to 1e+09 seconds, got {value}; see"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--freeze-timeout", "1e300"], "expected 0 to 1e+09 seconds, got 1e300"),
+        (["--max-age", "1e300"], "expected 0 to 1e+09 seconds, got 1e300"),
+        (["--max-novelty", "inf"], "expected a finite number, got 'inf'"),
+        (["--value-range", "0", "nan"], "expected a finite number, got 'nan'"),
+        (["--roi", "0", "0", "9" * 16, "1"], "expected an integer of at most 15 digits"),
+        (["--min-ticks", "9" * 5000], "expected an integer, got '999"),
+    ],
+)
+def test_numbers_that_make_no_sense_are_refused_in_one_line(arguments, says, bag, policy, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["bag-eval", str(bag), "--policy", str(policy), *arguments])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: argument {arguments[0]}: {says}")
+
+
+def test_bag_eval_says_that_a_robots_limits_are_not_applied(bag, policy, capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main(["bag-eval", "--help"])
+    assert "limits.* are not applied" in capsys.readouterr().out
+    assert main(["bag-eval", str(bag), "--policy", str(policy)]) == 0
+    assert "\nlimits    a robot's own limits.* (slew, jerk" in capsys.readouterr().out

@@ -66,10 +66,10 @@ def float64(value: float) -> Any:
 def write(path: Path, messages: Sequence[tuple[int, str, Any]]) -> Path:
     """Writes a new bag, a folder with one mcap file, of (log_ns, topic, message)."""
     with Writer(path, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
-        connections: dict[str, Any] = {}
+        connections: dict[tuple[str, str], Any] = {}
         for log_ns, topic, message in sorted(messages, key=lambda each: each[0]):
             kind = message.__msgtype__
-            if topic not in connections:
-                connections[topic] = writer.add_connection(topic, kind, typestore=STORE)
-            writer.write(connections[topic], log_ns, STORE.serialize_cdr(message, kind))
+            if (topic, kind) not in connections:
+                connections[topic, kind] = writer.add_connection(topic, kind, typestore=STORE)
+            writer.write(connections[topic, kind], log_ns, STORE.serialize_cdr(message, kind))
     return path

@@ -10,13 +10,14 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from sac_ae_ros.bag.commands import Read
+from sac_ae_ros.bag.commands import JOINT_STATE, Read
 from sac_ae_ros.bag.messages import header_stamp_ns
 from sac_ae_ros.bag.reader import Bag, Salvage
 from sac_ae_ros.core.command import from_physical
 from sac_ae_ros.core.errors import BagError, SacAeError
 from sac_ae_ros.core.spec import PolicySpec
 
+FLOATS = "std_msgs/msg/Float64", "std_msgs/msg/Float32"  # the types of rewards
 SAME_PERIOD = 0.7, 1.5  # by the median, which jitter and lost frames do not move so far
 
 
@@ -115,7 +116,7 @@ def read_beside(
     rewarded_ns, rewards = array("q"), array("d")
     for record in bag.records({executed_topic, reward_topic}):
         try:
-            message = bag.message(record)
+            message = bag.message(record, FLOATS if record.topic == reward_topic else (JOINT_STATE,))
             if record.topic == reward_topic:
                 rewards.append(float(message.data))
                 rewarded_ns.append(record.stamp_ns)

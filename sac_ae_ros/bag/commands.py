@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sac_ae_ros.bag import metrics
 from sac_ae_ros.bag.clocks import Clock, lateness
 from sac_ae_ros.bag.messages import header_stamp_ns
-from sac_ae_ros.bag.records import are_parallel, few
+from sac_ae_ros.bag.records import are_apart, are_parallel, few
 from sac_ae_ros.core import field_path
 from sac_ae_ros.core.errors import BagError, ConfigError, SacAeError
 from sac_ae_ros.core.frames import GAP_PERIODS
@@ -89,6 +89,7 @@ def find_executed(bag: Bag, actions: Collection[str], image: str, flag: str) -> 
     called = [topic for topic in topics.values() if topic.type == JOINT_STATE and topic.last_part == EXECUTED]
     near = [topic for topic in called if not are_parallel(topics.values(), image, topic.name)]
     found = [topic for topic in near if _has_joints(bag, topic, actions)]
+    found = [topic for topic in found if not are_apart(image, topic.name)] or found
     if len(found) > 1:
         names = few([topic.name for topic in found])
         raise BagError(f"{bag.path}: several topics may be executed commands: {names}; name one with {flag}")
@@ -104,15 +105,18 @@ class RecordedCommands:
         self._shifts_ns: list[int] = []
         self._stamps_ns: list[int | None] = []
         self._values: list[list[float]] = []
+        self._holes_ns: list[tuple[int, int | None]] = []  # log times and stamps of what could not be read
 
     def take(self, record: Record) -> None:
         """Takes every record of the command topic."""
         assert self._source is not None
+        message = None
         try:
-            message = self._bag.message(record)
+            message = self._bag.message(record, (self._source.type,))
             values = self._source.read(message)
         except SacAeError as error:
             self._result.refused_commands.append((record.stamp_ns, str(error)))
+            self._holes_ns.append((record.stamp_ns, header_stamp_ns(message)))
             return
         self._values.append(values)
         self._logs_ns.append(record.stamp_ns)
@@ -139,11 +143,12 @@ class RecordedCommands:
         result.paired_why = self._why_by_log(by_header, stamps_ns)
         stamped = not result.paired_why
         result.paired_by = "header" if stamped else "log"
-        theirs_ns = np.array(self._stamps_ns if stamped else self._logs_ns, np.int64)
+        theirs_ns = np.array([*(self._stamps_ns if stamped else self._logs_ns), *self._holes(stamped)], np.int64)
         mine_ns = np.array([tick.stamp_ns if stamped else tick.log_ns for tick in result.ticks])
         origin_ns, period_s = mine_ns[0], result.spec.control_period_s
         mine_s, theirs_s = (mine_ns - origin_ns) * 1e-9, (theirs_ns - origin_ns) * 1e-9
-        recorded = np.array(self._values)
+        nothing = [[np.nan] * len(self._values[0])] * len(self._holes_ns)  # which no older command holds over
+        recorded = np.array([*self._values, *nothing])
         missing = np.full(recorded.shape[1], np.nan)
         policy = np.array([missing if tick.values is None else tick.values for tick in result.ticks])
         held = metrics.hold(mine_s, theirs_s, recorded, GAP_PERIODS * period_s)
@@ -152,6 +157,11 @@ class RecordedCommands:
         result.actions = metrics.compare(mine_s, policy, theirs_s, recorded, result.spec.actions, period_s)
         if not any(errors.pairs for errors in result.actions.values()):
             result.no_pairs = self._why_none(mine_s, theirs_s)
+
+    def _holes(self, stamped: bool) -> list[int]:
+        """When the commands were that could not be read; where they tell no stamp, as late as the others were."""
+        late_ns = round(self._result.clocks[str(self._result.command_topic)].median_s * 1e9) if stamped else 0
+        return [(stamped and stamp_ns) or log_ns - late_ns for log_ns, stamp_ns in self._holes_ns]
 
     def _why_by_log(self, by_header: bool, images_ns: NDArray[np.int64]) -> str:
         """Why stamps cannot tell which command meets which frame; "" where they can."""
@@ -219,6 +229,8 @@ def _by_joint(type_: str, actions: Sequence[str]) -> Read:
             names, numbers = message.name, message.position
         else:
             names, numbers = message.joint_names, message.points[0].positions if message.points else ()
+        if twice := [action for action in actions if list(names).count(action) > 1]:
+            raise ConfigError(f"recorded {kind}: expected each joint once, got {', '.join(twice)} several times")
         positions = dict(zip(names, numbers, strict=False))
         if any(action not in positions for action in actions):
             raise ConfigError(
@@ -231,8 +243,12 @@ def _by_joint(type_: str, actions: Sequence[str]) -> Read:
 
 
 def _has_joints(bag: Bag, topic: Topic, actions: Collection[str]) -> bool:
+    """By the first message that can be read."""
     for record in bag.records([topic.name]):
-        return set(actions) <= set(bag.message(record).name)
+        try:
+            return set(actions) <= set(bag.message(record, (JOINT_STATE,)).name)
+        except BagError:
+            continue
     return False
 
 

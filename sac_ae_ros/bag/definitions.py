@@ -28,7 +28,8 @@ class Definitions:
         self._folder = folder
         if not folder.is_dir():
             raise BagError(f"--msg-path: expected a folder with .msg files, got {folder}")
-        files = list(itertools.islice(folder.rglob("*.msg"), MOST_FILES + 1))
+        regular = (path for path in folder.rglob("*.msg") if path.is_file())  # a pipe would be waited for
+        files = list(itertools.islice(regular, MOST_FILES + 1))
         if not files or len(files) > MOST_FILES:
             there = f"more than {MOST_FILES}" if files else "none"
             raise BagError(f"--msg-path: expected PACKAGE/msg/TYPE.msg files below {folder}, there are {there}")

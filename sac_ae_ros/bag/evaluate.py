@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,7 @@ from sac_ae_ros.bag.commands import RecordedCommands, find_commands
 from sac_ae_ros.bag.footage import Footage, Picture
 from sac_ae_ros.bag.messages import BOOL, EPISODE_END, OTHER_CLOCK_S, PICTURE_TYPES, peek_stamp_ns
 from sac_ae_ros.bag.metrics import ActionErrors
-from sac_ae_ros.bag.records import are_parallel
+from sac_ae_ros.bag.records import are_apart, are_parallel
 from sac_ae_ros.core.command import SafetyGate
 from sac_ae_ros.core.errors import BagError, ConfigError, SacAeError
 from sac_ae_ros.core.frames import GAP_PERIODS
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from sac_ae_ros.bag.reader import Bag, Record, Salvage
 
 STAMP_SOURCES = ("header", "log")
+LEAST_ENDS, SHORT_EPISODE_TICKS = 3, 5  # as many ends, of episodes as short, are no episodes' ends
 SCORED = NoveltyLimits(warn=1.0, stop=0.0, m=1, n=1)
 
 Frame = NDArray[np.uint8]
@@ -64,7 +65,8 @@ class Tick:
     stamp_ns: the frame's. log_ns: when it was recorded. values: float64 [A] in physical units, None when not finite.
     recorded: the command that held then, [A], None without one; known only when the bag was read to its end.
     novelty: mean squared reconstruction error, None where not measured. score: NoveltyGuard's, above 1 beyond the
-    held-out frames; None also for a policy without statistics. latency_s: from the bag's bytes to the command.
+    held-out frames; None also for a policy without statistics. latency_s: from the bag's bytes to the command. at_s:
+    when page and videos show it, since the first tick; as `metrics.shown_times` has it, at the end.
     """
 
     stamp_ns: int
@@ -75,6 +77,7 @@ class Tick:
     score: float | None
     latency_s: float
     restarted: bool
+    at_s: float = 0.0
 
 
 @dataclass
@@ -88,7 +91,7 @@ class Evaluation:
     topic, of images and commands, if these have stamps. paired_by: "header" or "log", what commands and frames met by;
     None without commands. paired_why: why it is log. two_clocks: because their stamps cannot be compared. ages_s:
     greatest and 99th percentile of the frames' ages when recorded, of those that can be, None where stamps are of
-    another clock. first_ns: the earliest tick's stamp. remarks: what there is to say of the frames' stamps.
+    another clock. leaps: how many of stamps page and videos leave out. remarks: what else there is to say.
     """
 
     spec: PolicySpec
@@ -117,13 +120,8 @@ class Evaluation:
     recorded_s: float = 0.0
     wall_s: float = 0.0
     salvage: Salvage | None = None
-
-    first_ns: int = 0
+    leaps: int = 0
     remarks: list[str] = field(default_factory=list)
-
-    def seconds(self, stamp_ns: Any) -> Any:
-        """Since the earliest tick: of a stamp, or of an array of them."""
-        return (stamp_ns - self.first_ns) * 1e-9
 
     @property
     def times_real_time(self) -> float:
@@ -155,6 +153,9 @@ def evaluate(
     result = Evaluation(policy.spec, policy.sha256, image.name, source.topic if source else None)
     frames, commands = _Frames(policy, options, result, on_tick), RecordedCommands(bag, source, result)
     ends = find_episode_ends(bag, image.name)
+    found = dict.fromkeys(ends, "ends of episodes")
+    found |= {source.topic: "commands"} if source and not options.command_topic else {}
+    result.remarks += remark_on_namespaces(image.name, found)
     started_s = time.perf_counter()
     wanted = {image.name, *ends, *([source.topic] if source else [])}
     for record, picture in Footage(bag, image).follow(bag.records(wanted)):
@@ -184,7 +185,32 @@ def find_episode_ends(bag: Bag, image: str) -> set[str]:
     """The topics of episodes' ends, but for those of another robot than the one with these images."""
     topics = bag.topics.values()
     ends = {topic.name for topic in topics if topic.type == BOOL and topic.last_part == EPISODE_END}
-    return {name for name in ends if not are_parallel(topics, image, name)}
+    near = {name for name in ends if not are_parallel(topics, image, name)}
+    return {name for name in near if not are_apart(image, name)} or near
+
+
+def remark_on_ends(ends: int, ticks: int) -> list[str]:
+    """What to say of so many messages on episode_end for so many ticks; nothing where episodes are long."""
+    if ends < LEAST_ENDS or ticks >= SHORT_EPISODE_TICKS * ends:
+        return []
+    return [
+        f"{ends} ends of episodes for {ticks} ticks: every message on episode_end is one, whether true (terminated) or"
+        " false, and the frame stack begins anew each time; publish it at an end only"
+    ]
+
+
+def remark_on_namespaces(image: str, found: Mapping[str, str]) -> list[str]:
+    """What to say of topics that were found by type or name in namespaces apart from the images'.
+
+    Args:
+        image: the topic of the images.
+        found: of each such topic what it is taken for, "commands".
+    """
+    return [
+        f"{what} are taken from {name}, which is in another namespace than {image}: are both of one robot?"
+        for name, what in sorted(found.items())
+        if are_apart(image, name)
+    ]
 
 
 class _Watched:
@@ -275,9 +301,18 @@ class _Frames:
             can_be = np.abs(ages_s) < OTHER_CLOCK_S  # other stamps are of another clock, or of before it was set
             result.age_max_s, result.age_p99_s = float(ages_s[can_be].max()), float(np.percentile(ages_s[can_be], 99))
             result.stale = stamps_ns[can_be & (ages_s > GAP_PERIODS * period_s)].tolist()
-        result.first_ns = min((tick.stamp_ns for tick in result.ticks), default=origin_ns)
+        self._show_times()
+        result.remarks += remark_on_ends(len(self._ends), len(result.ticks))
         result.novelty_p99 = _p99([tick.score for tick in result.ticks])
         result.error_p99 = _p99([tick.novelty for tick in result.ticks])
+
+    def _show_times(self) -> None:
+        result = self._result
+        stamps_ns, logs_ns = (np.array([getattr(t, name) for t in result.ticks]) for name in ("stamp_ns", "log_ns"))
+        shown_s, places = metrics.shown_times(stamps_ns, logs_ns)
+        for tick, at_s in zip(result.ticks, shown_s.tolist(), strict=True):
+            tick.at_s = at_s
+        result.leaps = len(places)
 
 
 def stamp_of(record: Record, options: Options) -> int:

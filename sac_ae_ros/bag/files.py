@@ -92,6 +92,8 @@ def _in_order(here: list[Path], listed: list[str], problems: list[str]) -> tuple
 
 
 def _listed(path: Path) -> list[str]:
+    if path.exists() and not path.is_file():
+        raise ValueError("a pipe, device or folder")
     if (size := path.stat().st_size) > _MOST_METADATA:
         raise ValueError(f"{size} bytes")
     return [PurePath(name).name for name in _names(path.read_bytes())]

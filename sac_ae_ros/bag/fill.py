@@ -50,7 +50,7 @@ def fill(writer: Writer, path: Path, spec: PolicySpec, sources: Sources, merged:
             else:
                 writer.add(moment.action, moment.reward, moment.terminated, moment.frame)
             advance(moment.log_ns)
-        summary.remarks = bag.remarks
+        summary.remarks += bag.remarks
     return summary
 
 
@@ -64,6 +64,7 @@ def to_dict(bags: Sequence[Path | str], summaries: Sequence[Summary]) -> dict[st
     total = _facts(summaries)
     if not total["transitions"]:
         problem = next((summary.problem for summary in summaries if summary.problem), "")
+        problem = "; ".join([problem] * bool(problem) + list(total["remarks"]))
         raise BagError(
             f"{', '.join(map(str, bags))}: expected frames, commands for them and rewards, not one transition came of"
             f" {total['images']} images, {total['executed']} commands ({total['paired']} of them with their frame)"

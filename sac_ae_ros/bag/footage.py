@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from sac_ae_ros.bag.messages import FFMPEG_PACKET, IMAGE_TYPES, peek_stamp_ns, to_image
+from sac_ae_ros.bag.messages import FFMPEG_PACKET, IMAGE_TYPES, PICTURE_TYPES, peek_stamp_ns, to_image
 from sac_ae_ros.core.compressed import CompressedImage, video_codec
 from sac_ae_ros.core.encodings import MAX_PIXELS, Image
 from sac_ae_ros.core.errors import BagError, ImageError, SacAeError, quote
@@ -53,7 +53,7 @@ class Footage:
             yield record, partial(self._picture, record)
 
     def _picture(self, record: Record) -> Image | CompressedImage:
-        return to_image(self._bag.message(record))
+        return to_image(self._bag.message(record, IMAGE_TYPES))
 
     def _begins_as_video(self) -> bool:
         """By the first message that can be read."""
@@ -61,7 +61,7 @@ class Footage:
             return False
         for record in self._bag.records([self._topic.name]):
             try:
-                return bool(video_codec(self._bag.message(record).format))
+                return bool(video_codec(self._bag.message(record, IMAGE_TYPES[1:]).format))
             except SacAeError:
                 continue
         return False
@@ -189,7 +189,7 @@ class _Video:
         if record is None:
             packet = None
         else:
-            message = self._bag.message(record)
+            message = self._bag.message(record, PICTURE_TYPES[1:])
             text = message.encoding if record.type == FFMPEG_PACKET else message.format
             self._open(text)
             if not len(message.data):  # which the decoder would take for the end of the video

@@ -17,8 +17,9 @@ class Gates:
     """The limits of a score; None, or an empty mapping, is no limit.
 
     max_mae: by action, or ALL_ACTIONS, in its unit; of the error at the best shift. max_mae_raw: likewise without a
-    shift. max_novelty: of the score's 99th percentile. max_age_s: of the oldest frame, when recorded. min_ticks,
-    min_pairs: of each action. max_refused: frames. max_salvaged: messages of a damaged recording.
+    shift. max_novelty: of the score's 99th percentile. max_age_s: of the oldest frame, when recorded. min_ticks: with a
+    finite action. min_pairs: of each action. max_refused: frames. max_commands_refused: messages of the command topic.
+    max_salvaged: messages of a damaged recording.
     """
 
     max_mae: Mapping[str, float] = field(default_factory=dict)
@@ -29,6 +30,7 @@ class Gates:
     max_refused: int | None = None
     max_salvaged: int | None = None
     min_pairs: int | None = None
+    max_commands_refused: int | None = None
 
 
 @dataclass
@@ -54,12 +56,19 @@ def judge(facts: dict[str, Any], gates: Gates) -> Verdict:
 
 
 def _counts(facts: dict[str, Any], gates: Gates) -> Iterator[str]:
-    if gates.min_ticks is not None and facts["ticks"] < gates.min_ticks:
-        yield f"{facts['ticks']} ticks are fewer than --min-ticks {gates.min_ticks}"
+    usable, lost = facts["ticks"] - facts["ticks_not_finite"], facts["ticks_not_finite"]
+    if gates.min_ticks is not None and usable < gates.min_ticks:
+        why = f": {lost} of {facts['ticks']} had an action that is no number" if lost else ""
+        yield f"{usable} ticks are fewer than --min-ticks {gates.min_ticks}{why}"
     refused = facts["refused"]["frames"]
     if gates.max_refused is not None and refused > gates.max_refused:
         first = facts["refused"]["moments"][0]["reason"]
         yield f"{refused} refused frames exceed --max-refused {gates.max_refused}; the first: {first}"
+    refused = facts["commands_refused"]["messages"]
+    if gates.max_commands_refused is not None and refused > gates.max_commands_refused:
+        first = facts["commands_refused"]["moments"][0]["reason"]
+        limit = f"--max-commands-refused {gates.max_commands_refused}"
+        yield f"{refused} refused commands exceed {limit}; the first: {first}"
     if gates.max_salvaged is not None and facts["salvaged"] > gates.max_salvaged:
         why = facts["salvage"]["reason"]
         yield f"{facts['salvaged']} salvaged messages exceed --max-salvaged {gates.max_salvaged}: {why}"

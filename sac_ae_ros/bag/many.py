@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import multiprocessing
+import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -16,6 +17,9 @@ from typing import Any
 from sac_ae_ros.bag.evaluate import Options
 from sac_ae_ros.bag.score import ALL, METRICS, Job, Outputs, inputs, score
 from sac_ae_ros.core.errors import RunError, SacAeError, printable
+
+INDEX, INDEX_MARK = "index.html", b"<title>Scores of recorded drives</title>"
+MARK_WITHIN = 4096  # bytes
 
 
 @dataclass(frozen=True)
@@ -56,12 +60,21 @@ def finished(job: Job, options: Options, force: bool) -> dict[str, Any] | None:
     """What an earlier scoring of the same files left; None where there is nothing, or `force` is set.
 
     Raises:
-        RunError: results of something else are there.
+        RunError: results of something else are there, or files of their names that no scoring left.
         ModelError: the policy file cannot be read.
     """
-    if job.out is None or force or not (job.out / METRICS).exists():
+    if job.out is None or force:
+        return None
+    if not (job.out / METRICS).exists():
+        if others := [name for name in job.outputs.names if os.path.lexists(job.out / name)]:
+            raise RunError(
+                f"--out: {job.out} has {', '.join(others)}, but no {METRICS} of a finished scoring;"
+                " give --force to replace what is there, or another --out"
+            )
         return None
     try:
+        if not (job.out / METRICS).is_file():
+            raise ValueError("a pipe, device or folder")
         facts = json.loads((job.out / METRICS).read_text())
         same = facts["inputs"] == inputs(job, options)
     except (ValueError, KeyError, TypeError):
@@ -72,6 +85,21 @@ def finished(job: Job, options: Options, force: bool) -> dict[str, Any] | None:
             " give --force to replace it, or another --out"
         )
     return dict(facts)
+
+
+def check_index(out: Path, force: bool) -> None:
+    """Refuses a folder whose index.html is not a table of scores, unless `force` is set.
+
+    Raises:
+        RunError: that is so.
+    """
+    index = out / INDEX
+    if force or not os.path.lexists(index):
+        return
+    if not index.is_file() or INDEX_MARK not in index.read_bytes()[:MARK_WITHIN]:
+        raise RunError(
+            f"--out: {index} is there, but no table of bag-eval; give --force to replace it, or another --out"
+        )
 
 
 def score_all(jobs: Sequence[Job], options: Options, workers: int, force: bool = False) -> list[Scored]:

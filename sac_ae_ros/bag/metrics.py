@@ -22,6 +22,8 @@ LEAST_SHARE = 0.5  # of the pairs without a shift, which a shift must leave to c
 BASELINES = {"zero": "always 0", "mean": "always the mean", "repeat": "the last command again"}  # as people read them
 OF_RANGE = ("mae", "rmse", "max", "mae_at_shift", "rmse_at_shift")  # errors that are also told as shares of the range
 _EQUAL = 1e-3  # RMSEs nearer than this, relatively, differ by what is at the recording's ends
+LEAP_S = 60.0  # stamps that go on by so much more than the recorder's clock are of a clock that was set
+LONGEST_SHOWN_S = 3600.0
 _SAME_S = 1e-6  # stamps nearer than this are the same: seconds since an epoch have no more digits
 
 
@@ -211,6 +213,22 @@ def gaps(stamps_s: Floats, period_s: float) -> list[tuple[float, float]]:
     """Start and length, seconds, of what is longer than 2.5 periods between two stamps [N]."""
     lengths = np.diff(stamps_s)
     return [(float(stamps_s[i]), float(lengths[i])) for i in np.flatnonzero(lengths > GAP_PERIODS * period_s + _SAME_S)]
+
+
+def shown_times(stamps_ns: NDArray[np.int64], logs_ns: NDArray[np.int64]) -> tuple[Floats, NDArray[np.intp]]:
+    """When a page and a video show each tick, float64 [N], s since the first one; and before which stamps leap, [L].
+
+    Time goes on with the stamps. Where these go back, or leap ahead by over a minute more than the recorder's clock, it
+    goes on with that clock. A pause of more than an hour is shown as an hour.
+
+    Args:
+        stamps_ns: the ticks' stamps in the order in which they were recorded, int64 [N], N >= 1.
+        logs_ns: when they were recorded, int64 [N].
+    """
+    steps_s, logged_s = np.diff(stamps_ns) * 1e-9, np.diff(logs_ns) * 1e-9
+    leaps = (steps_s <= 0) | (steps_s > logged_s + LEAP_S)
+    steps_s = np.clip(np.where(leaps, logged_s, steps_s), 0.0, LONGEST_SHOWN_S)
+    return np.concatenate([[0.0], np.cumsum(steps_s)]), np.flatnonzero(leaps) + 1
 
 
 def pace(episodes_s: Sequence[Floats]) -> float | None:

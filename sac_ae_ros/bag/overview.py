@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import numpy as np
 
-from sac_ae_ros.bag.score import SCHEMA_VERSION
+from sac_ae_ros.bag.score import NO_LIMITS, SCHEMA_VERSION, problems
 from sac_ae_ros.core.errors import printable
 
 if TYPE_CHECKING:
@@ -80,13 +80,18 @@ def _over_bags(errors: Sequence[dict[str, Any]]) -> dict[str, Any]:
 def table(found: Sequence[Scored]) -> tuple[list[str], list[list[str]]]:
     """Header and rows: one for each pair, with each action's MAE and best shift; shorter where it failed."""
     actions = _actions(found)
-    header = ["bag", "policy", "ticks", "refused", "salvaged", "novelty_p99"]
+    header = ["bag", "policy", "ticks", "pairs", "refused", "salvaged", "novelty_p99"]
     header += [column for name in actions for column in (f"{MAE}{printable(name)}", AT_SHIFT, "shift s")]
     rows = []
     for each in found:
         row = [printable(each.job.bag.resolve().name), printable(each.job.policy.stem)]
         if each.facts is not None:
-            row += [str(each.facts["ticks"]), str(each.facts["refused"]["frames"]), str(each.facts["salvaged"])]
+            row += [
+                str(each.facts["ticks"]),
+                str(_pairs(each.facts["actions"])),
+                str(each.facts["refused"]["frames"]),
+                str(each.facts["salvaged"]),
+            ]
             row.append(_text(each.facts["novelty_p99"]))
             for name in actions:
                 errors = each.facts["actions"].get(name, {})
@@ -101,7 +106,7 @@ def totals(found: Sequence[Scored]) -> list[list[str]]:
     for each in aggregate(found):
         if each["bags"] < 2:
             continue
-        counts = [str(each[key]) for key in ("ticks", "refused", "salvaged")]
+        counts = [str(count) for count in (each["ticks"], _pairs(each["actions"]), each["refused"], each["salvaged"])]
         row = [f"all {each['bags']}", printable(Path(each["policy"]).stem), *counts, _spread_text(each["novelty_p99"])]
         for name in _actions(found):
             errors = each["actions"].get(name, {})
@@ -110,12 +115,17 @@ def totals(found: Sequence[Scored]) -> list[list[str]]:
     return rows
 
 
+def _pairs(actions: dict[str, Any]) -> int:
+    """Of the action that has the fewest."""
+    return min((errors["pairs"] for errors in actions.values()), default=0)
+
+
 def _actions(found: Sequence[Scored]) -> list[str]:
     return list(dict.fromkeys(name for each in found if each.facts for name in each.facts["actions"]))
 
 
 def render(found: Sequence[Scored]) -> str:
-    """The table for a terminal."""
+    """The table for a terminal, and below it what is wrong with a score."""
     header, rows = table(found)
     rows = [
         header,
@@ -123,7 +133,13 @@ def render(found: Sequence[Scored]) -> str:
         *totals(found),
     ]
     widths = [max(len(row[i]) for row in rows if i < len(row)) for i in range(len(header))]
-    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+    for each in found:
+        if each.facts is not None:
+            lines += [
+                f"{each.job.bag} with {each.job.policy}: {' '.join(line.split())}" for line in problems(each.facts)
+            ]
+    return "\n".join([*lines, NO_LIMITS] if _actions(found) else lines)
 
 
 def write_index(found: Sequence[Scored], out: Path) -> None:

@@ -32,6 +32,7 @@ TOPICS = {
     "reconstruction_error": "std_msgs/msg/Float64",
     "seen": "sensor_msgs/msg/CompressedImage",
 }
+LAST_NS = 2**31 * 10**9 - 1  # of a stamp, in 2038; log times of images without one may be later
 _STORE = get_typestore(Stores.ROS2_JAZZY)
 
 
@@ -68,6 +69,17 @@ class PolicyBag:
         self._writer.write(self._connections[name], log_ns, _STORE.serialize_cdr(message, kind))
 
 
+def check(out: Path) -> None:
+    """Refuses a folder in which something else has the recording's name.
+
+    Raises:
+        RunError: that is so.
+    """
+    final = out / FOLDER
+    if final.exists() and {path.name for path in final.glob("*")} != {"metadata.yaml", f"{FOLDER}.mcap"}:
+        raise RunError(f"--out: expected no {final}, or one of bag-eval's own, got something else; move it away")
+
+
 @contextmanager
 def writing(out: Path, actions: Sequence[str]) -> Iterator[PolicyBag]:
     """Writes the recording into `out`, whole or not at all; one that was there is replaced.
@@ -75,9 +87,8 @@ def writing(out: Path, actions: Sequence[str]) -> Iterator[PolicyBag]:
     Raises:
         RunError: something else is there under its name.
     """
+    check(out)
     final, partial = out / FOLDER, out / ".partial" / FOLDER
-    if final.exists() and {path.name for path in final.glob("*")} != {"metadata.yaml", f"{FOLDER}.mcap"}:
-        raise RunError(f"--out: expected no {final}, or one of bag-eval's own, got something else; move it away")
     shutil.rmtree(partial.parent, ignore_errors=True)
     try:
         writer = Writer(partial, version=9, storage_plugin=StoragePlugin.MCAP)
@@ -108,5 +119,5 @@ def write_layout(out: Path, image_topic: str, actions: Sequence[str]) -> None:
 
 
 def _header(stamp_ns: int) -> Any:
-    stamp = _STORE.types["builtin_interfaces/msg/Time"](*divmod(stamp_ns, 10**9))
+    stamp = _STORE.types["builtin_interfaces/msg/Time"](*divmod(min(stamp_ns, LAST_NS), 10**9))
     return _STORE.types["std_msgs/msg/Header"](stamp, "camera")

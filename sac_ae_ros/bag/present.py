@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from sac_ae_ros.bag import policy_bag, report
 from sac_ae_ros.bag.look import look_again, most_disagreeing, most_novel
+from sac_ae_ros.bag.score import OVERLAY, PAGE
 from sac_ae_ros.video import Film, Moment, draw, poster
 
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from sac_ae_ros.bag.reader import Bag
     from sac_ae_ros.bag.score import Outputs
 
-PAGE, OVERLAY = "report.html", "overlay.mp4"
 MOST_CLIP_FRAMES = 3000  # of the page's video, so that an hour's drive still makes a page that opens
 CLIP_CRF = 30
 LEFT_OUT = "The video was left out on request."
@@ -77,7 +77,7 @@ class _Films:
 
     def add(self, look: Look) -> None:
         """Takes each tick in turn."""
-        tick, at_s = look.tick, self._result.seconds(look.tick.stamp_ns)
+        tick, at_s = look.tick, look.tick.at_s
         novelty = "" if tick.score is None else f"   novelty {tick.score:.2f}"
         mark = "" if tick.recorded is None else "   yellow: recorded"
         moment = Moment(look.camera, tick.values, f"{at_s:6.1f} s{novelty}{mark}", tick.recorded)

@@ -22,7 +22,7 @@ from sac_ae_ros.bag.files import decompress, find_files, kind_of
 from sac_ae_ros.bag.merge import Budget, Repeats, Stretch, merge
 from sac_ae_ros.bag.messages import FFMPEG_PACKET, FFMPEG_PACKET_FIELDS, LEAP_NS
 from sac_ae_ros.bag.part import Part
-from sac_ae_ros.bag.records import DamageError, Record, Salvage, Topic, are_parallel, few, is_name
+from sac_ae_ros.bag.records import DamageError, Record, Salvage, Topic, are_apart, are_parallel, few, is_name
 from sac_ae_ros.core.errors import BagError, printable
 
 __all__ = ["Bag", "Record", "Salvage", "Topic"]
@@ -123,8 +123,19 @@ class Bag:
             self._remarks
             + (alike if repeats else [])
             + leaps
+            + self._mixed()
             + ([f"topics that are of no ROS are ignored: {few(ignored)}"] if ignored else [])
         )
+
+    def _mixed(self) -> list[str]:
+        """What to say of topics of several types."""
+        types: dict[str, dict[str, None]] = {}
+        for part in self._parts:
+            for channel in part.channels:
+                if is_name(channel.topic) and is_name(channel.type):
+                    types.setdefault(channel.topic, {})[channel.type] = None
+        mixed = [f"{name} ({' and '.join(list(kinds)[:3])})" for name, kinds in types.items() if len(kinds) > 1]
+        return [f"topics that are of several types, of which the first counts: {few(mixed)}"] if mixed else []
 
     @property
     def start_ns(self) -> int | None:
@@ -284,12 +295,18 @@ class Bag:
         if problem not in self._problems:
             self._problems.append(problem)
 
-    def message(self, record: Record) -> Any:
+    def message(self, record: Record, types: Collection[str] = ()) -> Any:
         """A record's message: attributes named like its fields, arrays as numpy arrays.
 
+        Args:
+            record: of `records`.
+            types: what it must be one of, as a topic's messages need not all be of one type; empty: anything.
+
         Raises:
-            BagError: the type is unknown, or the bytes are no such message.
+            BagError: the type is unknown, or another than wanted, or the bytes are no such message.
         """
+        if types and record.type not in types:
+            raise BagError(f"{self._path}: {record.topic}: expected {' or '.join(types)}, got a {record.type}")
         store = self._store(record)
         if record.type not in store.fielddefs:
             raise BagError(
@@ -333,7 +350,8 @@ class Bag:
             what: what it is for, named in errors: "images".
             last_part: what a topic that is chosen by type must be called, namespaces aside; "" for anything.
             flag: the option that names the topic, for errors.
-            beside: a topic of the same robot; what is in a namespace parallel to its own is not chosen by type.
+            beside: a topic of the same robot; what is in a namespace parallel to its own is not chosen by type, what is
+                in one apart from it only where there is nothing else.
 
         Raises:
             BagError: none, several, or one of another type; names what is there.
@@ -357,7 +375,7 @@ class Bag:
         if not near:
             names = few([t.name for t in fitting])
             raise BagError(f"{self._path}: {what} ({names}) are in another namespace than {beside}{say}")
-        fitting = near
+        fitting = [t for t in near if not (beside and are_apart(beside, t.name))] or near
         if len(fitting) > 1:
             names = few([t.name for t in fitting])
             raise BagError(f"{self._path}: several topics may be {what}: {names}{say}")

@@ -11,6 +11,10 @@ _ANY_NODES = ("lifecycle_msgs/", "rcl_interfaces/", "dynamic_reconfigure/", "bon
 MAX_RECORD = 256 << 20  # bytes; a length beyond is damage or malice, and must not be allocated
 
 
+_ACTS = "/Twist", "/TwistStamped", "/JointTrajectory"  # endings of types
+_SEES = "/Image", "/CompressedImage", "/FFMPEGPacket"
+_OF_A_ROBOT = "executed", "reward", "episode_end"
+_SIDE = re.compile(r"\d+|left|right")
 _LATCHED = re.compile(r"durability:\s*[\"']?(1|transient_local)\b", re.IGNORECASE)
 
 
@@ -60,22 +64,42 @@ def are_parallel(topics: Collection[Topic], one: str, other: str) -> bool:
     """Whether two topics lie in namespaces that a recording has side by side, as of two robots.
 
     Of /r1/camera/image and /r2/cmd_vel these are /r1 and /r2. They are taken for those of two robots if their names
-    differ in a number only, or if the recording has topics of one name and type below both, but for what any node may
-    publish.
+    differ in a number or in left and right only, if the recording has topics of one name and type below both, but for
+    what any node may publish, if there are commands, rewards or ends of episodes below the first, or pictures below the
+    second.
     """
+    apart = _apart(one, other)
+    if apart is None:
+        return False
+    mine, theirs = apart
+    if _SIDE.sub("", mine) == _SIDE.sub("", theirs):
+        return True
+    mine_has, theirs_has = (
+        {(topic.name.strip("/").removeprefix(prefix), topic.type) for topic in topics if _is_below(topic, prefix)}
+        for prefix in apart
+    )
+    acts = any(kind.endswith(_ACTS) or name.rpartition("/")[2] in _OF_A_ROBOT for name, kind in mine_has)
+    return bool(mine_has & theirs_has) or acts or any(kind.endswith(_SEES) for _, kind in theirs_has)
+
+
+def are_apart(one: str, other: str) -> bool:
+    """Whether two topics lie in namespaces of which neither holds the other: they may be of two robots, or of one."""
+    return _apart(one, other) is not None
+
+
+def _apart(one: str, other: str) -> tuple[str, str] | None:
+    """Where two topics' namespaces part, each up to there; what a node called policy_node has is in the node's own."""
     mine, theirs = one.strip("/").split("/"), other.strip("/").split("/")
+    if theirs[-2:-1] == ["policy_node"]:
+        del theirs[-2]
     depth = next((i for i, (a, b) in enumerate(zip(mine, theirs, strict=False)) if a != b), None)
     if depth is None or depth + 1 >= min(len(mine), len(theirs)):
-        return False
-    if re.sub(r"\d+", "", mine[depth]) == re.sub(r"\d+", "", theirs[depth]):
-        return True
+        return None
+    return "/".join(mine[: depth + 1]) + "/", "/".join(theirs[: depth + 1]) + "/"
 
-    def below(parts: list[str]) -> set[tuple[str, str]]:
-        prefix = "/".join(parts[: depth + 1]) + "/"
-        names = [(topic.name.strip("/"), topic.type) for topic in topics if not topic.type.startswith(_ANY_NODES)]
-        return {(name.removeprefix(prefix), kind) for name, kind in names if name.startswith(prefix)}
 
-    return bool(below(mine) & below(theirs))
+def _is_below(topic: Topic, prefix: str) -> bool:
+    return topic.name.strip("/").startswith(prefix) and not topic.type.startswith(_ANY_NODES)
 
 
 @dataclass(frozen=True, slots=True)

@@ -99,7 +99,7 @@ def moment(result: Evaluation, look: Look) -> Moment:
     if tick.score is not None:
         lines.append(f"novelty {tick.score:.3g}")
     return Moment(
-        result.seconds(tick.stamp_ns),
+        tick.at_s,
         bytes(cv2.imencode(".jpg", camera, [cv2.IMWRITE_JPEG_QUALITY, 85])[1]),
         bytes(cv2.imencode(".png", seen)[1]),
         lines,
@@ -123,6 +123,10 @@ def summary(facts: dict[str, Any]) -> dict[str, str]:
         else (f"{1e3 * facts['latency_p50_s']:.1f} ms (median), {1e3 * facts['latency_p99_s']:.1f} ms (99 %)"),
         "scored at": f"{facts['times_real_time']:.1f} × real time",
     }
+    refused, total = facts["commands_refused"], facts["commands"] + facts["commands_refused"]["messages"]
+    if refused["messages"]:
+        first = refused["moments"][0]["reason"]
+        rows["refused commands"] = f"{page.count(refused['messages'])} of {page.count(total)}; the first: {first}"
     if facts["age_p99_s"] is not None:
         rows["age when recorded"] = (
             f"{1e3 * facts['age_p99_s']:.0f} ms (99 %), {1e3 * facts['age_max_s']:.0f} ms at most"
@@ -131,7 +135,9 @@ def summary(facts: dict[str, Any]) -> dict[str, str]:
         found = [f"{page.count(ticks)} ticks: {text}" for text, ticks in facts["doubtful"].items()]
         rows["doubtful images"] = "; ".join(found[:5])
     if facts["ticks_not_finite"]:
-        rows["not a number"] = f"{page.count(facts['ticks_not_finite'])} ticks"
+        rows["not a number"] = (
+            f"{page.count(facts['ticks_not_finite'])} of {page.count(facts['ticks'])} ticks: a robot would stop there"
+        )
     return rows
 
 
@@ -149,7 +155,7 @@ def ticks(result: Evaluation) -> dict[str, Any]:
         for i, action in enumerate(result.spec.actions)
     ]
     return {
-        "at_s": result.seconds(np.array([tick.stamp_ns for tick in chosen])).round(3).tolist(),
+        "at_s": [round(tick.at_s, 3) for tick in chosen],
         "end_s": _end_s(result),
         "actions": series,
         "novelty": [
@@ -160,9 +166,8 @@ def ticks(result: Evaluation) -> dict[str, Any]:
 
 def plots(result: Evaluation) -> str:
     """All plots over one time axis, as one SVG element."""
-    at_s = result.seconds(np.array([tick.stamp_ns for tick in result.ticks]))
-    order = np.argsort(at_s, kind="stable")
-    rows = list(_rows(result))
+    at_s = np.array([tick.at_s for tick in result.ticks])
+    rows, gaps = list(_rows(result)), list(_gaps(result, at_s))
     height_in = ROW_IN * len(rows) + 0.5
     with plt.rc_context({**page.STYLE, "svg.hashsalt": "bag"}):
         figure, all_axes = plt.subplots(len(rows), sharex=True, figsize=(11.0, height_in), squeeze=False)
@@ -170,40 +175,54 @@ def plots(result: Evaluation) -> str:
         figure.patch.set_alpha(0)
         for axes, row in zip(all_axes[:, 0], rows, strict=True):
             axes.patch.set_alpha(0)
-            row(axes, at_s, order)
-            for start_ns, length_s in result.gaps:
-                start_s = result.seconds(start_ns)
-                axes.axvspan(start_s, start_s + length_s, color=page.QUIET, alpha=0.25, linewidth=0)
+            row(axes, at_s)
+            for span in gaps:
+                axes.axvspan(*span, color=page.QUIET, alpha=0.25, linewidth=0)
             axes.set_xlim(0, _end_s(result))
-        all_axes[-1, 0].set_xlabel("seconds since the first tick" + ("; grey: no frames" if result.gaps else ""))
+        notes = ["seconds since the first tick", *(["grey: no frames"] if gaps else [])]
+        notes += [f"{result.leaps} leaps of stamps left out"] if result.leaps else []
+        all_axes[-1, 0].set_xlabel("; ".join(notes))
         return page.svg(figure, "commands and novelty over time")
 
 
-def _rows(result: Evaluation) -> Iterator[Callable[[Axes, NDArray, NDArray], None]]:
+def _gaps(result: Evaluation, at_s: NDArray[np.float64]) -> Iterator[tuple[float, float]]:
+    """Where the plots show that no frames came: begin and end, s."""
+    stamps_ns = np.array([tick.stamp_ns for tick in result.ticks])
+    for start_ns, length_s in result.gaps:
+        end_ns = start_ns + round(length_s * 1e9)
+        around = np.flatnonzero((stamps_ns[:-1] <= start_ns) & (end_ns <= stamps_ns[1:] + 1000))
+        for i in around[:1]:  # before the gap, and the next one after it
+            start_s = at_s[i] + (start_ns - stamps_ns[i]) * 1e-9
+            end_s = at_s[i + 1] - (stamps_ns[i + 1] - end_ns) * 1e-9
+            if end_s > start_s:  # else it was a leap
+                yield start_s, end_s
+
+
+def _rows(result: Evaluation) -> Iterator[Callable[[Axes, NDArray], None]]:
     for i, action in enumerate(result.spec.actions):
 
-        def commands(axes: Axes, at_s: NDArray, order: NDArray, i: int = i, title: str = action.name) -> None:
+        def commands(axes: Axes, at_s: NDArray, i: int = i, title: str = action.name) -> None:
             for color, label, values in (
                 (RECORDED, "recorded", [tick.recorded for tick in result.ticks]),
                 (POLICY, "policy", [tick.values for tick in result.ticks]),
             ):
                 column = np.array([np.nan if each is None else each[i] for each in values])
                 if np.isfinite(column).any():
-                    _draw(axes, at_s[order], column[order], color, label)
+                    _draw(axes, at_s, column, color, label)
             axes.set_title(page.literal(f"{title}, {result.spec.actions[i].unit}"), loc="left")
             _legend(axes)
 
         yield commands
     if any(tick.score is not None for tick in result.ticks):
-        yield lambda axes, at_s, order: _novelty_row(axes, result, at_s, order)
+        yield lambda axes, at_s: _novelty_row(axes, result, at_s)
     if any(tick.novelty is not None for tick in result.ticks):
-        yield lambda axes, at_s, order: _error_row(axes, result, at_s, order)
-    yield lambda axes, at_s, order: _latency_row(axes, result, at_s, order)
+        yield lambda axes, at_s: _error_row(axes, result, at_s)
+    yield lambda axes, at_s: _latency_row(axes, result, at_s)
 
 
-def _novelty_row(axes: Axes, result: Evaluation, at_s: NDArray, order: NDArray) -> None:
+def _novelty_row(axes: Axes, result: Evaluation, at_s: NDArray) -> None:
     scores = _finite([tick.score for tick in result.ticks])
-    _draw(axes, at_s[order], scores[order], NOVELTY, "")
+    _draw(axes, at_s, scores, NOVELTY, "")
     axes.axhline(1.0, color=RECORDED, linewidth=1, linestyle="--", label="farthest of the held-out frames")
     if np.nanmax(scores, initial=0.0) > 20:
         axes.set_yscale("log")
@@ -211,9 +230,9 @@ def _novelty_row(axes: Axes, result: Evaluation, at_s: NDArray, order: NDArray) 
     _legend(axes)
 
 
-def _error_row(axes: Axes, result: Evaluation, at_s: NDArray, order: NDArray) -> None:
+def _error_row(axes: Axes, result: Evaluation, at_s: NDArray) -> None:
     errors = _finite([tick.novelty for tick in result.ticks])
-    _draw(axes, at_s[order], errors[order], NOVELTY, "")
+    _draw(axes, at_s, errors, NOVELTY, "")
     for edge, line in ((LOW, ":"), ("0.5", "-."), (HIGH, "--")):
         if edge in result.spec.novelty.quantiles:
             level, label = result.spec.novelty.quantiles[edge], f"{100 * float(edge):g} %"
@@ -224,8 +243,8 @@ def _error_row(axes: Axes, result: Evaluation, at_s: NDArray, order: NDArray) ->
     _legend(axes)
 
 
-def _latency_row(axes: Axes, result: Evaluation, at_s: NDArray, order: NDArray) -> None:
-    _draw(axes, at_s[order], np.array([1e3 * tick.latency_s for tick in result.ticks])[order], page.QUIET, "")
+def _latency_row(axes: Axes, result: Evaluation, at_s: NDArray) -> None:
+    _draw(axes, at_s, np.array([1e3 * tick.latency_s for tick in result.ticks]), page.QUIET, "")
     axes.set_ylim(bottom=0)
     axes.set_title("latency of a frame on this machine, ms", loc="left")
 
@@ -267,7 +286,7 @@ def _finite(values: list[float | None]) -> NDArray[np.float64]:
 
 
 def _end_s(result: Evaluation) -> float:
-    return max(result.seconds(max(tick.stamp_ns for tick in result.ticks)), result.spec.control_period_s)
+    return max(result.ticks[-1].at_s, result.spec.control_period_s)
 
 
 def _number(values: NDArray[np.float64] | None, i: int, unit: str) -> str:

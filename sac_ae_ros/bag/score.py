@@ -7,25 +7,32 @@ import dataclasses
 import hashlib
 import json
 import math
+import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from sac_ae_ros.bag import policy_bag
 from sac_ae_ros.bag.evaluate import Evaluation, Options, evaluate
 from sac_ae_ros.bag.metrics import BASELINES
 from sac_ae_ros.bag.progress import progress
 from sac_ae_ros.bag.reader import Bag
 from sac_ae_ros.core import policy_file
-from sac_ae_ros.core.errors import printable
+from sac_ae_ros.core.errors import RunError, printable
 from sac_ae_ros.core.policy import OnnxPolicy
 
 SCHEMA_VERSION = 1  # of what `to_dict` gives; grows when a key changes its meaning or goes
 LISTED = 1000  # moments of a kind, so that a broken recording makes no huge file
 MOST_PRINTED = 5
-METRICS, FRAMES = "metrics.json", "frames.csv"
+NO_LIMITS = (  # people take the errors of a policy on its own drive for a fault of the policy
+    "a robot's own limits.* (slew, jerk, low pass, deadband, ends) are not applied to the policy's commands: a policy"
+    " that drove with them is not at 0 on its own drive"
+)
+METRICS, FRAMES, PAGE, OVERLAY = "metrics.json", "frames.csv", "report.html", "overlay.mp4"
 
 
 @dataclass(frozen=True)
@@ -37,6 +44,12 @@ class Outputs:
 
     page: bool = True
     video: bool = True
+
+    @property
+    def names(self) -> list[str]:
+        """What a scoring writes into `out`."""
+        names = [METRICS, FRAMES, *([PAGE, policy_bag.FOLDER, policy_bag.LAYOUT] if self.page else [])]
+        return names + ([OVERLAY] if self.video else [])
 
 
 ALL = Outputs()
@@ -85,20 +98,41 @@ def score(job: Job, options: Options, *, with_bar: bool = True) -> dict[str, Any
             result = evaluate(bag, policy, options, lambda tick, _: advance(tick.log_ns))
         names = {"bag": " + ".join(map(str, (job.bag, *job.merged))), "bag_name": title, "policy": str(job.policy)}
         facts = {**names, **to_dict(result), "inputs": inputs(job, options)}
-        facts["remarks"] = bag.remarks + result.remarks
+        facts["remarks"] = [*bag.remarks, *result.remarks]
         if job.out is None:
             return facts
-        job.out.mkdir(parents=True, exist_ok=True)
-        write_frames(result, job.out / FRAMES)
-        if job.outputs.page:
-            from sac_ae_ros.bag.present import present  # matplotlib takes a second to import
+        with _whole(job) as folder:
+            write_frames(result, folder / FRAMES)
+            if job.outputs.page:
+                from sac_ae_ros.bag.present import present  # matplotlib takes a second to import
 
-            with progress(bag, f"{title}, page" if with_bar else "") as advance:
-                present(bag, result, options, facts, job.out, job.outputs, lambda tick: advance(tick.log_ns))
-    whole = job.out / f".{METRICS}"
-    whole.write_text(json.dumps(facts, indent=2, allow_nan=False) + "\n")
-    whole.replace(job.out / METRICS)  # last, and at once: what is there is finished
+                with progress(bag, f"{title}, page" if with_bar else "") as advance:
+                    present(bag, result, options, facts, folder, job.outputs, lambda tick: advance(tick.log_ns))
+            (folder / METRICS).write_text(json.dumps(facts, indent=2, allow_nan=False) + "\n")
     return facts
+
+
+@contextmanager
+def _whole(job: Job) -> Iterator[Path]:
+    """A folder within `out`, whose files move to `out` at the end; an error leaves nothing of them."""
+    assert job.out is not None
+    if job.outputs.page:
+        policy_bag.check(job.out)
+    for name in set(job.outputs.names) - {policy_bag.FOLDER}:
+        if (job.out / name).is_dir():
+            raise RunError(f"--out: expected no folder {job.out / name}; move it away, or give another --out")
+    partial = job.out / ".partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        (job.out / METRICS).unlink(missing_ok=True)
+        for path in sorted(partial.iterdir(), key=lambda path: path.name == METRICS):
+            if path.is_dir():
+                shutil.rmtree(job.out / path.name, ignore_errors=True)
+            path.replace(job.out / path.name)  # metrics.json last: what is there then is finished
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def to_dict(result: Evaluation) -> dict[str, Any]:
@@ -177,6 +211,7 @@ def render(facts: dict[str, Any]) -> str:
         f"frames    {facts['frames']}, {facts['ticks']} ticks, {facts['refused']['frames']} refused,"
         f" {facts['stale']['frames']} stale, {facts['dropped']['frames']} dropped, {facts['gaps']['gaps']} gaps",
     ]
+    lines += problems(facts)
     lines += [f"doubtful  {count} ticks: {text}" for text, count in list(facts["doubtful"].items())[:MOST_PRINTED]]
     if facts["salvage"]:
         lines.append(f"salvaged  {facts['salvaged']} messages: {facts['salvage']['reason']}")
@@ -184,7 +219,9 @@ def render(facts: dict[str, Any]) -> str:
     if facts["two_clocks"]:
         lines.append(f"clocks    {facts['paired_why']}; frames and commands meet by when they were recorded")
     for name, errors in facts["actions"].items():
-        lines += _action_lines(name, errors)
+        lines += _action_lines(name, errors, facts["ticks"])
+    if facts["actions"]:
+        lines.append(f"limits    {NO_LIMITS}")
     if facts["no_pairs"]:
         lines.append(f"no pairs  {facts['no_pairs']}")
     lines.append(f"novelty   99 % of the frames score at most {_text(facts['novelty_p99'])}")
@@ -192,13 +229,26 @@ def render(facts: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _action_lines(name: str, errors: dict[str, Any]) -> Iterator[str]:
+def problems(facts: dict[str, Any]) -> Iterator[str]:
+    """What makes the errors of a score worth less than they look, line by line."""
+    if facts["ticks_not_finite"]:
+        yield f"no number {facts['ticks_not_finite']} of {facts['ticks']} ticks: a robot would stop there"
+    refused = facts["commands_refused"]
+    if refused["messages"]:
+        total, first = facts["commands"] + refused["messages"], refused["moments"][0]["reason"]
+        yield (
+            f"refused   {refused['messages']} of {total} commands, over which no older one is held;"
+            f" the first: {printable(first)}"
+        )
+
+
+def _action_lines(name: str, errors: dict[str, Any], ticks: int) -> Iterator[str]:
     share = errors["of_range"].get("mae_at_shift")
     of_range = "" if share is None else f" ({100 * share:.3g} % of its range)"
     yield (
         f"{name:<9} mae {_text(errors['mae_at_shift'])}{of_range} at the best shift, {_text(errors['best_shift_s'])} s;"
         f" without a shift mae {_text(errors['mae'])}  rmse {_text(errors['rmse'])}  max {_text(errors['max'])}"
-        f"  r2 {_text(errors['r2'])}"
+        f"  r2 {_text(errors['r2'])}; {errors['pairs']} pairs of {ticks} ticks"
     )
     if errors["baselines"]:
         maes = [f"{_text(each['mae'])} ({BASELINES[kind]})" for kind, each in errors["baselines"].items()]

@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from sac_ae_ros.bag.beside import Rewards, Summary, read_beside
+from sac_ae_ros.bag.beside import FLOATS, Rewards, Summary, read_beside
 from sac_ae_ros.bag.commands import EXECUTED, JOINT_STATE, Read, find_executed, reader
-from sac_ae_ros.bag.evaluate import STAMP_SOURCES, find_episode_ends
+from sac_ae_ros.bag.evaluate import STAMP_SOURCES, find_episode_ends, remark_on_ends, remark_on_namespaces
 from sac_ae_ros.bag.footage import Footage
 from sac_ae_ros.bag.messages import BOOL, PICTURE_TYPES
 from sac_ae_ros.bag.reader import Bag, Record
@@ -20,7 +20,7 @@ from sac_ae_ros.core.errors import BagError, ConfigError
 from sac_ae_ros.core.image import FULL_VIEW, View
 from sac_ae_ros.core.spec import PolicySpec
 
-REWARD, FLOATS = "reward", ("std_msgs/msg/Float64", "std_msgs/msg/Float32")
+REWARD = "reward"
 EVERY_TICK = 1.5  # rewards that come at most so many ticks apart are meant to come with every tick
 
 
@@ -73,19 +73,24 @@ def transitions(bag: Bag, spec: PolicySpec, sources: Sources, summary: Summary) 
         raise ConfigError(f"stamp source: expected {' or '.join(STAMP_SOURCES)}, got {sources.stamp_source!r}")
     bag.limit(sources.start_s, sources.duration_s)
     topics = _find(bag, spec, sources)
+    summary.remarks += topics.remarks
     executed, rewards = read_beside(bag, spec, topics.executed, topics.reward, topics.read, summary)
     ticks = Ticks(spec, sources.view, sources.stamp_source == "header", executed, summary)
     episodes = _Episodes(spec.frame_stack, rewards, executed.pace_ns, summary)
     footage = Footage(bag, bag.topics[topics.image])
+    ends, seen = 0, 0
     for record, picture in footage.follow(bag.records({topics.image, *topics.ends})):
         if record.topic == topics.image:
             tick = ticks.take(record, picture)
             if tick is not None:
+                seen += 1
                 yield from episodes.tick(tick)
             continue
+        ends += 1
         ticks.restart()
         episodes.end(record.stamp_ns, _is_true(bag, record, summary))
     yield from episodes.finish()
+    summary.remarks += remark_on_ends(ends, seen)
     summary.unused_rewards = rewards.unused
     summary.salvage = bag.salvage
 
@@ -97,6 +102,7 @@ class _Topics:
     reward: str
     ends: frozenset[str]
     read: Read
+    remarks: list[str]
 
 
 def _find(bag: Bag, spec: PolicySpec, sources: Sources) -> _Topics:
@@ -114,7 +120,11 @@ def _find(bag: Bag, spec: PolicySpec, sources: Sources) -> _Topics:
         ends = {bag.topic(sources.episode_end_topic, (BOOL,), "episode ends", flag="--episode-end-topic").name}
     else:
         ends = find_episode_ends(bag, image.name)
-    return _Topics(image.name, executed.name, reward.name, frozenset(ends), reader(JOINT_STATE, (), actions))
+    found = {} if sources.episode_end_topic else dict.fromkeys(ends, "ends of episodes")
+    found |= {} if sources.executed_topic else {executed.name: "commands"}
+    found |= {} if sources.reward_topic else {reward.name: "rewards"}
+    remarks, read = remark_on_namespaces(image.name, found), reader(JOINT_STATE, (), actions)
+    return _Topics(image.name, executed.name, reward.name, frozenset(ends), read, remarks)
 
 
 @dataclass
@@ -231,7 +241,7 @@ class _Episodes:
 def _is_true(bag: Bag, record: Record, summary: Summary) -> bool:
     """What an episode's end says; one that cannot be read claims no termination."""
     try:
-        return bool(bag.message(record).data)
+        return bool(bag.message(record, (BOOL,)).data)
     except BagError as error:
         summary.refuse(error)
         return False

@@ -58,11 +58,13 @@ def read_bytes(path: Path) -> bytes:
     """Reads a policy file whole, after a size check.
 
     Raises:
-        ModelError: no such file, a folder, empty, or larger than 256 MiB.
+        ModelError: no such file, a folder, a pipe or a device, empty, or larger than 256 MiB.
     """
     if path.is_dir():
         raise ModelError(f"policy: expected an ONNX file, got the folder {path}")
     try:
+        if path.exists() and not path.is_file():  # reading might wait for ever
+            raise ModelError(f"policy: expected an ONNX file, got a pipe or device, {path}")
         with path.open("rb") as file:
             data = file.read(MAX_FILE_BYTES + 1)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path

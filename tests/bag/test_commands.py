@@ -1,7 +1,9 @@
 """Which recorded command counts for which frame: clocks, joints' names, types without definitions, namespaces."""
 
 import contextlib
+import os
 import sqlite3
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,11 +13,14 @@ from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from tiny_bag import START_NS, boolean, float64, image, joints, make, twist
 from tiny_policy import SPEC, expected_values, write_policy
 
+from sac_ae_ros.bag import overview
 from sac_ae_ros.bag.evaluate import Options, evaluate
 from sac_ae_ros.bag.gates import Gates, judge
+from sac_ae_ros.bag.many import Scored
 from sac_ae_ros.bag.reader import Bag
 from sac_ae_ros.bag.records import Topic, are_parallel
-from sac_ae_ros.bag.score import render, to_dict
+from sac_ae_ros.bag.report import summary
+from sac_ae_ros.bag.score import Job, render, to_dict
 from sac_ae_ros.core.errors import BagError
 from sac_ae_ros.core.policy import OnnxPolicy
 
@@ -243,6 +248,14 @@ def test_folders_of_definitions_that_are_none_are_refused(tmp_path, policy):
             evaluate(bag, policy, options)
 
 
+def test_a_pipe_among_files_of_definitions_is_no_file(tmp_path, policy):
+    (tmp_path / "ws/my_msgs/msg").mkdir(parents=True)
+    os.mkfifo(tmp_path / "ws/my_msgs/msg/Drive.msg")
+    write_humble(tmp_path / "bag", frames())
+    with pytest.raises(BagError, match=r"--msg-path: expected .*\.msg files below .*there are none"):
+        Bag.open(tmp_path / "bag", msg_path=tmp_path / "ws")
+
+
 def test_two_robots_in_one_recording_are_not_mixed(tmp_path, policy):
     theirs = [(at + LATE_NS, "/r2/cmd_vel", twist(0.0, 0.0)) for at in stamps()]
     end = [(START_NS + 5 * PERIOD_NS, "/r2/episode_end", boolean(True))]
@@ -275,10 +288,84 @@ def test_several_executed_topics_of_one_robot_must_be_named(tmp_path, policy):
         ("/robot1/base/cmd_vel", False),  # both have parameters, as every node
         ("/robot1/camera/cmd", False),
         ("/controller/cmd_vel", False),
+        ("/mapper/reward", True),  # has images of its own
     ],
 )
 def test_parallel_namespaces(other, expected):
     there = [("/robot1/odom", "nav_msgs/msg/Odometry"), ("/bob/odom", "nav_msgs/msg/Odometry")]
     there += [(f"/robot1/{node}/transition_event", "lifecycle_msgs/msg/TransitionEvent") for node in ("camera", "base")]
+    there += [("/mapper/map", "sensor_msgs/msg/Image")]
     topics = [Topic(name, kind, 1) for name, kind in there]
     assert are_parallel(topics, "/robot1/camera/image", other) == expected
+
+
+@pytest.mark.parametrize("stamped", [True, False], ids=["stamped", "by log time"])
+def test_commands_that_cannot_be_read_are_told_and_no_older_one_is_held_over_them(tmp_path, policy, stamped):
+    """Every second message is of another type than the first."""
+    topic = "/executed" if stamped else "/cmd_vel"
+    sent = [joints(at, NAMES, (0.1, 0.2)) if stamped else twist(0.1, 0.2) for at in stamps()]
+    sent[1::2] = [make("std_msgs/msg/String", "what?")] * (COUNT // 2)
+    late_ns = LATE_NS if stamped else 0
+    messages = [(at + late_ns, topic, message) for at, message in zip(stamps(), sent, strict=True)]
+    with Bag.open(tiny_bag.write(tmp_path / "bag", [*frames(), *messages])) as bag:
+        result, remarks = evaluate(bag, policy), bag.remarks
+    assert [tick.recorded is not None for tick in result.ticks] == [True, False] * (COUNT // 2)
+    facts = {**to_dict(result), "bag": "b"}
+    assert (facts["commands"], facts["commands_refused"]["messages"]) == (COUNT // 2, COUNT // 2)
+    assert f"; {COUNT // 2} pairs of {COUNT} ticks" in render(facts)
+    assert f"refused   {COUNT // 2} of {COUNT} commands, over which no older one is held" in render(facts)
+    assert summary(facts)["refused commands"].endswith("got a std_msgs/msg/String")
+    assert any(f"several types, of which the first counts: {topic} (" in remark for remark in remarks)
+    scored = Scored(Job(Path("b"), Path("p")), facts)
+    assert "b with p: refused" in overview.render([scored, scored])
+
+
+@pytest.mark.parametrize("other", ["/bob/executed", "/bob/policy_node/executed", "/bob/arm/executed"])
+def test_a_robots_own_commands_come_before_what_another_executed(tmp_path, policy, other):
+    """They share no topic's name."""
+    theirs = [(at, other, joints(at, NAMES, (0.0, 0.0))) for at in stamps()]
+    theirs.append((START_NS + 5 * PERIOD_NS, "/bob/episode_end", boolean(True)))
+    result = run(tmp_path / "bag", frames("/alice/image") + own(topic="/alice/cmd_vel") + theirs, policy)
+    assert (result.command_topic, sum(tick.restarted for tick in result.ticks)) == ("/alice/cmd_vel", 1)
+    assert result.remarks == []
+
+
+@pytest.mark.parametrize(
+    ("image_topic", "command_topic", "remarked"),
+    [
+        ("/alice/image", "/bob/cmd_vel", True),
+        ("/fleet/alice/image", "/fleet/bob/cmd_vel", True),
+        ("/camera/image", "/base/cmd_vel", True),
+        ("/camera/image", "/cmd_vel", False),
+        ("/image", "/base/cmd_vel", False),
+        ("/robot/camera/image", "/robot/cmd_vel", False),
+    ],
+)
+def test_commands_of_another_namespace_are_not_taken_without_a_word(
+    tmp_path, policy, image_topic, command_topic, remarked
+):
+    bag = tmp_path / "bag"
+    found = run(bag, frames(image_topic) + own(topic=command_topic), policy)
+    assert found.command_topic == command_topic
+    text = f"commands are taken from {command_topic}, which is in another namespace than {image_topic}"
+    assert [each.startswith(text) for each in found.remarks] == [True] * remarked
+    named = run(tmp_path / "named", frames(image_topic) + own(topic=command_topic), policy, Options("", command_topic))
+    assert named.remarks == []
+
+
+def test_two_sides_are_two_robots(tmp_path, policy):
+    messages = frames("/robot_left/camera/image") + own(topic="/robot_right/cmd_vel")
+    with pytest.raises(BagError, match="are in another namespace than /robot_left/camera/image"):
+        run(tmp_path / "bag", messages, policy)
+
+
+def test_a_message_that_names_a_joint_twice_is_refused(tmp_path, policy):
+    """Which of the two was meant, nobody can tell."""
+    sent = [joints(at, NAMES, (0.1, 0.2)) for at in stamps()]
+    sent[3] = joints(stamps()[3], [*NAMES, NAMES[0]], (0.1, 0.2, 99.0))
+    messages = [(at + LATE_NS, "/executed", message) for at, message in zip(stamps(), sent, strict=True)]
+    result = run(tmp_path / "bag", frames() + messages, policy)
+    assert (result.commands, result.ticks[3].recorded) == (COUNT - 1, None)
+    assert [reason for _, reason in result.refused_commands] == [
+        f"recorded JointState: expected each joint once, got {NAMES[0]} several times"
+    ]

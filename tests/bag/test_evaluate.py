@@ -58,7 +58,9 @@ def test_it_is_what_the_robot_would_do_and_only_due_frames_are_read(tmp_path, po
     frames = camera(41)
     read = []
     really = Bag.message
-    monkeypatch.setattr(Bag, "message", lambda bag, record: read.append(record.stamp_ns) or really(bag, record))
+    monkeypatch.setattr(
+        Bag, "message", lambda bag, record, types=(): read.append(record.stamp_ns) or really(bag, record)
+    )
     seen = []
     result = run(tmp_path / "bag", frames, policy, on_tick=lambda tick, frame: seen.append((tick, frame.copy())))
     steps = through_the_pipeline(policy, frames)

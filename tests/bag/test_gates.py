@@ -3,20 +3,25 @@
 import math
 from typing import Any
 
+import numpy as np
 import pytest
-from tiny_policy import SPEC
+import tiny_bag
+from tiny_bag import START_NS, image
+from tiny_policy import NAN_PIXEL, SPEC, write_policy
 
-from sac_ae_ros.bag.evaluate import Evaluation, Tick
+from sac_ae_ros.bag.evaluate import Evaluation, Tick, evaluate
 from sac_ae_ros.bag.gates import ALL_ACTIONS, Gates, judge
 from sac_ae_ros.bag.metrics import ActionErrors
-from sac_ae_ros.bag.reader import Salvage
-from sac_ae_ros.bag.score import to_dict
+from sac_ae_ros.bag.reader import Bag, Salvage
+from sac_ae_ros.bag.report import summary
+from sac_ae_ros.bag.score import render, to_dict
+from sac_ae_ros.core.policy import OnnxPolicy
 
 EVERY = {ALL_ACTIONS: 0.01}
 
 
 def facts(novelty: float | None = 1.0, linear: ActionErrors | None = None, **fields: Any) -> dict:
-    ticks = [Tick(i, i, None, None, novelty, novelty, 0.001, False) for i in range(3)]
+    ticks = [Tick(i, i, np.zeros(2), None, novelty, novelty, 0.001, False) for i in range(3)]
     errors = linear or ActionErrors(3, mae=0.129, mae_at_shift=0.0028, best_shift_s=-0.1)
     actions = {"linear": errors, "angular": ActionErrors(3, mae=0.5, mae_at_shift=0.02, best_shift_s=0.0)}
     given = {"actions": actions, "novelty_p99": novelty} | fields
@@ -42,11 +47,15 @@ def test_a_bare_number_is_for_the_actions_without_one_of_their_own():
 
 def test_counts_have_gates():
     refused = [(0, "image: what?"), (1, "image: what?")]
-    damaged = facts(refused=refused, salvage=Salvage(7, {"/image": 7}, "a.mcap: no footer"))
-    assert judge(damaged, Gates(min_ticks=3, max_refused=2, max_salvaged=7, min_pairs=3)).exceeded == []
-    assert judge(damaged, Gates(min_ticks=4, max_refused=1, max_salvaged=6, min_pairs=4)).exceeded == [
+    lost = {"refused": refused, "refused_commands": [(0, "another type")]}
+    damaged = facts(**lost, salvage=Salvage(7, {"/image": 7}, "a.mcap: no footer"))
+    kept = Gates(min_ticks=3, max_refused=2, max_salvaged=7, min_pairs=3, max_commands_refused=1)
+    assert judge(damaged, kept).exceeded == []
+    failed = Gates(min_ticks=4, max_refused=1, max_salvaged=6, min_pairs=4, max_commands_refused=0)
+    assert judge(damaged, failed).exceeded == [
         "3 ticks are fewer than --min-ticks 4",
         "2 refused frames exceed --max-refused 1; the first: image: what?",
+        "1 refused commands exceed --max-commands-refused 0; the first: another type",
         "7 salvaged messages exceed --max-salvaged 6: a.mcap: no footer",
         "linear: 3 pairs are fewer than --min-pairs 4",
         "angular: 3 pairs are fewer than --min-pairs 4",
@@ -81,3 +90,18 @@ def test_a_gate_on_what_was_not_measured_is_no_pass_and_hides_no_other():
 def test_nothing_asked_is_nothing_failed(gates):
     verdict = judge(facts(), gates)
     assert (verdict.exceeded, verdict.unknown) == ([], [])
+
+
+def test_ticks_without_a_finite_action_do_not_count_and_are_told(tmp_path):
+    policy = OnnxPolicy.load(write_policy(tmp_path / "nan.onnx", nan=True))
+    stamps = [START_NS + i * 10**8 for i in range(6)]
+    frames = [(at, "/image", image(at, 60 if i < 2 else NAN_PIXEL)) for i, at in enumerate(stamps)]
+    bag = tiny_bag.write(tmp_path / "bag", frames)
+    with Bag.open(bag) as opened:
+        score = {**to_dict(evaluate(opened, policy)), "bag": "b"}
+    assert judge(score, Gates(min_ticks=3)).exceeded == []  # a stack of two, so that the third is a mixture
+    assert judge(score, Gates(min_ticks=4)).exceeded == [
+        "3 ticks are fewer than --min-ticks 4: 3 of 6 had an action that is no number"
+    ]
+    assert "no number 3 of 6 ticks" in render(score)
+    assert summary({**score, "recorded_s": 0.5})["not a number"].startswith("3 of 6 ticks")

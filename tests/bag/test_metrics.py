@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sac_ae_ros.bag.metrics import compare, dropped, gaps, hold, jerk, pace, saturation
+from sac_ae_ros.bag.metrics import compare, dropped, gaps, hold, jerk, pace, saturation, shown_times
 from sac_ae_ros.core.spec import ActionSpec
 
 SPEED = ActionSpec("speed", "m/s", -1.0, 1.0)
@@ -125,3 +125,11 @@ def test_numbers_near_the_largest_float_are_infinite_errors_without_a_complaint(
     with np.errstate(all="raise"):
         (errors,) = compare(stamps, column(1.7e308, 0), stamps, column(-1.7e308, 0), [wide], PERIOD_S).values()
     assert (errors.pairs, errors.max) == (2, np.inf)
+
+
+def test_shown_times_go_on_with_stamps_without_leaps_and_long_pauses():
+    stamps_s = [0, 1, 2, 102, 103, 3, 4, 7204, 7205]  # ahead by 100 s, back, and a pause of two hours
+    logs_s = [0, 1, 2, 4, 5, 6, 7, 7207, 7208]
+    shown_s, leaps = shown_times(*(np.array(each, np.int64) * 10**9 for each in (stamps_s, logs_s)))
+    assert shown_s.tolist() == [0, 1, 2, 4, 5, 6, 7, 3607, 3608]
+    assert leaps.tolist() == [3, 5]

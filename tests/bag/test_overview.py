@@ -7,7 +7,7 @@ from browser import open_browser
 
 from sac_ae_ros.bag.many import Scored
 from sac_ae_ros.bag.overview import aggregate, render, to_dict, write_index
-from sac_ae_ros.bag.score import Job
+from sac_ae_ros.bag.score import NO_LIMITS, Job
 
 COUNTS = {"frames": 9, "ticks": 9, "salvaged": 0, "recorded_s": 0.9}
 
@@ -16,15 +16,26 @@ def scored(bag: str, policy: str, mae: float | None, out: Path | None = None) ->
     errors = {"pairs": 9, "mae": mae, "mae_at_shift": mae, "best_shift_s": 0.0, "of_range": {}}
     actions = {} if mae is None else {"linear": errors}
     job = Job(Path(bag), Path(f"{policy}.onnx"), None if out is None else out / f"{bag}-{policy}")
-    return Scored(job, {**COUNTS, "refused": {"frames": 1}, "novelty_p99": None, "actions": actions})
+    return Scored(
+        job,
+        {
+            **COUNTS,
+            "refused": {"frames": 1},
+            "commands_refused": {"messages": 0},
+            "ticks_not_finite": 0,
+            "novelty_p99": None,
+            "actions": actions,
+        },
+    )
 
 
 def test_the_table_names_what_failed():
     found = [scored("a", "x", 0.5), Scored(Job(Path("b"), Path("x.onnx")), None, "gone")]
     assert [line.split() for line in render(found).splitlines()] == [
-        ["bag", "policy", "ticks", "refused", "salvaged", "novelty_p99", "mae", "linear", "at", "shift", "shift", "s"],
-        ["a", "x", "9", "1", "0", "-", "0.5", "0.5", "0"],
+        "bag policy ticks pairs refused salvaged novelty_p99 mae linear at shift shift s".split(),
+        ["a", "x", "9", "9", "1", "0", "-", "0.5", "0.5", "0"],
         ["b", "x", "failed"],
+        NO_LIMITS.split(),
     ]
 
 
@@ -69,5 +80,5 @@ def test_each_policy_is_summed_up_over_its_bags_with_the_spread():
     }  # fmt: skip
     assert (y["bags"], y["actions"]["linear"]["mae"]["sd"]) == (1, None)
     lines = [" ".join(line.split()) for line in render(found).splitlines()]
-    assert lines[-1] == "all 3 x 27 3 0 - 0.2 ± 0.14 0.2 ± 0.14 0 ± 0"
+    assert lines[-2] == "all 3 x 27 18 3 0 - 0.2 ± 0.14 0.2 ± 0.14 0 ± 0"
     assert to_dict(found)["failed"] == [{"bag": "d", "policy": "y.onnx", "error": "gone"}]

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+from functools import partial
 
 import av
 import numpy as np
@@ -13,7 +14,7 @@ from tiny_bag import START_NS
 from tiny_policy import SPEC, write_policy
 
 from sac_ae_ros.bag.evaluate import Options
-from sac_ae_ros.bag.many import finished, plan, score_all
+from sac_ae_ros.bag.many import check_index, finished, plan, score_all
 from sac_ae_ros.bag.overview import write_index
 from sac_ae_ros.bag.score import Job, Outputs, render, score
 from sac_ae_ros.core.errors import RunError
@@ -21,6 +22,7 @@ from sac_ae_ros.core.spec import ActionSpec
 
 CAMERA_NS = 25_000_000
 GAP_NS = 1_000_000_000
+SECOND_NS, DAY_NS = 1_000_000_000, 86_400_000_000_000
 # Clicks what the argument selects, and tells the times that the page then shows.
 CLICK = """
 new Promise(resolve => {
@@ -75,6 +77,7 @@ def test_the_page_opens_without_complaints_and_asks_for_nothing(whole, browser, 
     assert visit.requests == []
     assert visit.width <= width
     assert "tiny 1 on a <b>drive" in visit.value
+    assert "limits.* (slew, jerk, low pass, deadband, ends) are not applied" in visit.value
     assert f"{facts['actions']['linear']['mae']:.3g}" in visit.value
     assert len(re.findall(r"^at [\d.]+ s$", visit.value, re.MULTILINE)) >= 2 * 5
 
@@ -206,6 +209,53 @@ def test_file_names_that_are_no_utf_8_are_shown_escaped(tmp_path, policy, browse
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("stamp_ns", "log_ns", "seconds", "leaps"),
+    [
+        ({30: 6 * DAY_NS}, {}, 5.9, 1),
+        ({30: -6 * DAY_NS}, {}, 5.9, 1),
+        ({59: 100 * DAY_NS}, {}, 5.9, 1),
+        ({20: DAY_NS, 21: 0}, {}, 5.9, 2),
+        ({30: 3000 * SECOND_NS}, {30: 3000 * SECOND_NS}, 3005.9, 0),
+    ],
+    ids=["ahead", "back", "the last stamp", "one stamp", "a pause"],
+)
+def test_days_between_stamps_take_no_days_of_page_and_video(tmp_path, policy, stamp_ns, log_ns, seconds, leaps):
+    def after(leaps, i):
+        return next((leaps[k] for k in sorted(leaps, reverse=True) if k <= i), 0)
+
+    times = [(START_NS + i * 100_000_000, i) for i in range(60)]
+    frames = [(at + after(log_ns, i), "/image", tiny_bag.image(at + after(stamp_ns, i), 60 + i)) for at, i in times]
+    score(Job(tiny_bag.write(tmp_path / "bag", frames), policy, tmp_path / "out"), Options(), with_bar=False)
+    with av.open(str(tmp_path / "out/overlay.mp4")) as film:
+        assert max(float(frame.pts * frame.time_base) for frame in film.decode(video=0)) == pytest.approx(seconds)
+    page = (tmp_path / "out/report.html").read_text()
+    assert json.loads(re.search(r'id="ticks">(.*?)</script>', page)[1])["end_s"] == pytest.approx(seconds)
+    assert (f"{leaps} leaps of stamps left out" in page) == ("leaps of stamps" in page) == (leaps > 0)
+
+
+def test_log_times_beyond_what_a_stamp_holds_make_a_page_too(tmp_path, policy):
+    """Of images without a stamp, which count by their log times."""
+    frames = [(2**31 * 10**9 + i * 100_000_000, "/image", tiny_bag.image(0, 60 + i)) for i in range(12)]
+    score(Job(tiny_bag.write(tmp_path / "bag", frames), policy, tmp_path / "out"), Options(), with_bar=False)
+    assert (tmp_path / "out/report.html").exists()
+
+
+def test_a_scoring_that_fails_leaves_what_was_there(tmp_path, policy, monkeypatch):
+    bag = tiny_bag.write(tmp_path / "bag", drive())
+    job = Job(bag, policy, tmp_path / "out", Outputs(page=False, video=False))
+    score(job, Options(), with_bar=False)
+    before = {path.name: path.read_bytes() for path in job.out.iterdir()}
+    monkeypatch.setattr("sac_ae_ros.bag.report.write", partial(_raise, OSError("No space left on device")))
+    with pytest.raises(OSError, match="No space"):
+        score(Job(bag, policy, job.out), Options(stamp_source="log"), with_bar=False)
+    assert {path.name: path.read_bytes() for path in job.out.iterdir()} == before
+
+
+def _raise(error: Exception, *_: object) -> None:
+    raise error
+
+
 def test_metrics_only_and_then_the_page_is_asked_for_by_force(tmp_path, policy):
     bag = tiny_bag.write(tmp_path / "bag", drive())
     bare = Job(bag, policy, tmp_path / "out", Outputs(page=False, video=False))
@@ -214,3 +264,44 @@ def test_metrics_only_and_then_the_page_is_asked_for_by_force(tmp_path, policy):
     assert finished(bare, Options(), False) is not None
     with pytest.raises(RunError, match="--force"):
         finished(Job(bag, policy, tmp_path / "out"), Options(), False)
+
+
+def test_a_pipe_in_place_of_earlier_results_is_not_waited_for(tmp_path, policy):
+    os.mkfifo(tmp_path / "metrics.json")
+    with pytest.raises(RunError, match="--force"):
+        finished(Job(tmp_path / "bag", policy, tmp_path), Options(), False)
+
+
+@pytest.mark.parametrize("name", ["report.html", "frames.csv", "overlay.mp4", "policy_bag", "foxglove_layout.json"])
+def test_what_somebody_else_wrote_is_replaced_by_force_only(tmp_path, policy, name):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / name).write_text("mine")
+    bag = tiny_bag.write(tmp_path / "bag", drive()[:40])
+    job = Job(bag, policy, tmp_path / "out", Outputs(video=name == "overlay.mp4"))
+    with pytest.raises(RunError, match=rf"has {name}, but no metrics\.json of a finished scoring; give --force"):
+        score_all([job], Options(), 1)
+    assert [(path.name, path.read_text()) for path in job.out.iterdir()] == [(name, "mine")]
+    if name == "policy_bag":  # a folder is never taken for ours by its name alone
+        with pytest.raises(RunError, match="move it away"):
+            score_all([job], Options(), 1, force=True)
+    else:
+        score_all([job], Options(), 1, force=True)
+        assert sorted(path.name for path in job.out.iterdir()) == sorted(job.outputs.names)
+        assert score_all([job], Options(), 1)[0].facts is not None  # one's own are taken as they are
+
+
+def test_a_folder_is_replaced_by_nothing(tmp_path, policy):
+    (tmp_path / "out/report.html").mkdir(parents=True)
+    bag = tiny_bag.write(tmp_path / "bag", drive()[:40])
+    with pytest.raises(RunError, match=r"expected no folder .*report\.html; move it away"):
+        score(Job(bag, policy, tmp_path / "out", Outputs(video=False)), Options(), with_bar=False)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["report.html"]
+
+
+def test_the_table_of_several_replaces_no_other_page(tmp_path, policy):
+    (tmp_path / "index.html").write_text("mine")
+    with pytest.raises(RunError, match=r"index\.html is there, but no table of bag-eval; give --force"):
+        check_index(tmp_path, force=False)
+    check_index(tmp_path, force=True)
+    write_index([], tmp_path)
+    check_index(tmp_path, force=False)

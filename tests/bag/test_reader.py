@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 
 import numpy as np
 import pytest
@@ -80,6 +81,13 @@ def test_ros1_bags_are_read(compression, tmp_path):
 def test_a_damaged_metadata_file_is_done_without(tmp_path):
     file = bags.write(tmp_path / "drive")
     (file.parent / "metadata.yaml").write_text("rosbag2_bagfile_information: [")
+    assert "damaged metadata.yaml" in check_all(file.parent).reason
+
+
+def test_a_pipe_in_place_of_metadata_is_not_waited_for(tmp_path):
+    file = bags.write(tmp_path / "drive")
+    (file.parent / "metadata.yaml").unlink()
+    os.mkfifo(file.parent / "metadata.yaml")
     assert "damaged metadata.yaml" in check_all(file.parent).reason
 
 

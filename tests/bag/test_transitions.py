@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import small_bags
 import tiny_bag
-from tiny_bag import START_NS, boolean, float64, image, joints
+from tiny_bag import START_NS, boolean, float64, image, joints, make
 from tiny_policy import SPEC, write_policy
 
 from sac_ae_ros.bag.beside import Summary
@@ -219,6 +219,32 @@ def test_commands_that_are_none_are_counted(tmp_path):
     _, summary = read(tmp_path, messages)
     assert (summary.refused, summary.executed, summary.transitions) == (2, 3, 2)
     assert "elbow" in summary.problem
+
+
+@pytest.mark.parametrize("topic", ["/image", "/policy_node/executed", "/reward", "/episode_end"])
+def test_a_message_of_another_type_than_its_topics_is_refused_alone(tmp_path, topic):
+    messages = [*drive(4), end(105, False), (at(110), topic, make("std_msgs/msg/String", "what?"))]
+    moments, summary = read(tmp_path, messages)
+    assert summary.refused == (topic != "/image")  # no tick fell on that one
+    assert "got a std_msgs/msg/String" in summary.problem or topic == "/image"
+    assert (summary.images, summary.executed, summary.rewards) == (4 + (topic == "/image"), 4, 4)
+    assert len(moments) > 2
+
+
+@pytest.mark.parametrize(("every", "remarked"), [(1, True), (5, False)])
+def test_ends_that_come_with_every_tick_are_remarked_on(tmp_path, every, remarked):
+    messages = drive(20) + [end(100 * i + 50, False) for i in range(20) if i % every == every - 1]
+    _, summary = read(tmp_path, messages)
+    if remarked:
+        with pytest.raises(BagError, match=r"not one transition came of .*; 20 ends of episodes for 20 ticks"):
+            to_dict(["bag"], [summary])
+    with Bag.open(tmp_path / "bag") as bag:
+        result = evaluate(bag, OnnxPolicy.load(write_policy(tmp_path / "tiny.onnx")))
+    assert sum(tick.restarted for tick in result.ticks) == 20 // every  # the last end is the recording's, too
+    for remarks in (summary.remarks, result.remarks):
+        assert [each.startswith("20 ends of episodes for 20 ticks: every message") for each in remarks] == [
+            True
+        ] * remarked
 
 
 def test_the_view_is_the_robots(tmp_path):

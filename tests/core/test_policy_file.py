@@ -22,7 +22,9 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def test_paths_that_are_no_file(tmp_path):
     (tmp_path / "empty.onnx").touch()
-    for path, says in ((tmp_path, "folder"), (tmp_path / "empty.onnx", "empty file"), (tmp_path / "no", "cannot read")):
+    os.mkfifo(tmp_path / "pipe")
+    kinds = {"": "folder", "empty.onnx": "empty file", "no": "cannot read", "pipe": "pipe or device"}
+    for path, says in [(tmp_path / name, says) for name, says in kinds.items()] + [(Path("/dev/zero"), "or device")]:
         with pytest.raises(ModelError, match=says):
             read_bytes(path)
 
