@@ -9,6 +9,7 @@ from pathlib import Path, PurePath
 import yaml
 import zstandard
 
+from sac_ae_ros import bounded_yaml
 from sac_ae_ros.bag import salvage_mcap, salvage_ros1, sqlite_pages
 from sac_ae_ros.bag.inflate import ZSTD_MAGIC
 from sac_ae_ros.core.errors import BagError
@@ -20,7 +21,7 @@ _KINDS = {
     ZSTD_MAGIC: "zstd",
 }
 _SUFFIXES = {".mcap": "mcap", ".db3": "sqlite3", ".bag": "ros1"}
-_MOST_METADATA = 64 << 20  # bytes
+_MOST_METADATA, _MOST_VALUES = 64 << 20, 500_000  # bytes; values, of which each of its files has some ten
 _LEAST_COPY, _MOST_RATIO = 4 << 30, 1000  # a copy may have so many bytes, or be so many times larger, no more
 _KEEP_FREE = 1 << 30  # bytes of the temporary folder's disk that a decompressed copy leaves
 
@@ -69,7 +70,7 @@ def find_files(path: Path) -> tuple[list[Path], list[str], list[str]]:
     problems = [f"{name} is empty" for name in empty]
     try:
         listed = _listed(path / "metadata.yaml")
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError, RecursionError, ValueError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError, ValueError) as error:
         if any(kind_of(p) != "ros1" for p in here):
             if isinstance(error, FileNotFoundError):
                 return here, problems, ["no metadata.yaml"]
@@ -93,7 +94,7 @@ def _in_order(here: list[Path], listed: list[str], problems: list[str]) -> tuple
 def _listed(path: Path) -> list[str]:
     with path.open("rb") as file:
         text = file.read(_MOST_METADATA)
-    names = yaml.safe_load(text)["rosbag2_bagfile_information"]["relative_file_paths"]
+    names = bounded_yaml.load(text, _MOST_VALUES)["rosbag2_bagfile_information"]["relative_file_paths"]
     return [PurePath(name).name for name in names]
 
 

@@ -7,10 +7,12 @@ import itertools
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 from rclpy.node import Node
 from rclpy.parameter import Parameter
+from yaml.composer import ComposerError
 
 from sac_ae_ros.core.errors import ConfigError
 from sac_ae_ros.nodes.parameter_types import mismatch
@@ -119,13 +121,24 @@ def _values(arguments: Sequence[str], flags: Collection[str]) -> Iterator[str]:
             yield value
 
 
+class _Loader(yaml.BaseLoader):
+    """Refuses aliases, as rcl does: a tree with them may have billions of leaves."""
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            event = self.peek_event()
+            problem = f"the alias *{event.anchor} stands, which ROS does not take; write out what it stands for"
+            raise ComposerError(None, None, problem, event.start_mark)
+        return super().compose_node(parent, index)
+
+
 def _read(file: str) -> yaml.Node | None:
     """The tree of a parameter file; tags count for nothing, as to rcl: launch_ros writes lists as `!!python/tuple`."""
     lines: list[str] = []
     try:
         text = Path(file).read_text()
         lines = text.splitlines()
-        tree = yaml.compose(text, Loader=yaml.BaseLoader)
+        tree = yaml.compose(text, Loader=_Loader)
         _check_once(file, tree)
         return tree
     except yaml.MarkedYAMLError as error:

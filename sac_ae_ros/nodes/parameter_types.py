@@ -11,6 +11,7 @@ import yaml
 from rclpy.exceptions import InvalidParameterTypeException
 from rclpy.parameter import Parameter
 
+from sac_ae_ros import bounded_yaml
 from sac_ae_ros.core.errors import LONGEST_QUOTE, printable
 
 Type = Parameter.Type
@@ -106,8 +107,8 @@ def _meant(wanted: Parameter.Type, value: Any) -> Any:
 def _list_in(text: str) -> list[Any] | None:
     """The list in a text such as "[1.0, 2.0]" or "1.0, 2.0"; None if there is none."""
     try:
-        found = yaml.safe_load(text if text.startswith("[") else f"[{text}]" if "," in text else "")
-    except (yaml.YAMLError, ValueError, RecursionError):
+        found = bounded_yaml.load(text if text.startswith("[") else f"[{text}]" if "," in text else "")
+    except (yaml.YAMLError, ValueError):
         return None
     return found if isinstance(found, list) else None
 

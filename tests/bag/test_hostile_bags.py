@@ -194,3 +194,11 @@ def test_an_empty_file_is_called_empty(name, tmp_path):
     for path in (tmp_path, tmp_path / name):
         with pytest.raises(BagError, match=re.escape("is empty (0 bytes)")):
             Bag.open(path)
+
+
+@pytest.mark.parametrize("link", ["{{<<: [*{0}, *{0}]}}", "[*{0}, *{0}]"], ids=["merge keys", "aliases"])
+def test_a_metadata_file_whose_aliases_stand_for_billions_of_values_is_damaged(link, tmp_path):
+    folder = bags.write(tmp_path / "drive", "mcap").parent
+    lines = ["a0: &a0 {x: 1}"] + [f"a{i}: &a{i} {link.format(f'a{i - 1}')}" for i in range(1, 40)]
+    (folder / "metadata.yaml").write_text("\n".join([*lines, "rosbag2_bagfile_information: *a39"]))
+    assert "damaged metadata.yaml" in told(folder)

@@ -1,5 +1,6 @@
 """What no parameter takes ends a node's start; the shipped files reach a node under any name."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +21,7 @@ OF_POLICY_NODE = [
     CONFIG / "policy.yaml",
     CONFIG / "policy_sim.yaml",
 ]
+MOST_BYTES = 3 << 30  # of addresses: what a file makes a node take beyond ends it
 OTHERS = "twist_mux:\n  ros__parameters:\n    use_stamped: true\n"
 
 
@@ -30,8 +32,9 @@ def command(module: str, *arguments: object) -> list[str]:
 def start(network, module: str, *arguments: object) -> subprocess.CompletedProcess[str]:
     """A start that ends by itself."""
     return subprocess.run(
-        command(module, *arguments), env=network.env, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
-    )
+        ["prlimit", f"--as={MOST_BYTES}", *command(module, *arguments)],
+        env=network.env, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
 
 
 def refusal(network, module: str, *arguments: object) -> str:
@@ -99,6 +102,31 @@ def test_a_file_of_thousands_of_levels_is_refused_in_one_line(shared_network, tm
     file = tmp_path / "deep.yaml"
     file.write_text("/**:\n  ros__parameters:\n    " + "{a: " * 5000 + "1" + "}" * 5000 + "\n")
     assert "got more levels than any node has" in refusal(shared_network, "policy_node", "--params-file", file)
+
+
+def laughs(levels: int) -> str:
+    """A params file with 2 to the power of `levels` leaves."""
+    lines = ["a0: &a0 {x: 1}"] + [f"a{i}: &a{i} {{x: *a{i - 1}, y: *a{i - 1}}}" for i in range(1, levels)]
+    return "\n    ".join(["/**:\n  ros__parameters:", *lines]) + "\n"
+
+
+@pytest.mark.parametrize(
+    "text", [laughs(28), "/**: &a\n  ros__parameters:\n    a: 1\n    b: {x: *a}\n"], ids=["laughs", "of itself"]
+)
+@pytest.mark.parametrize("module", ["policy_node", "record_node"])
+def test_aliases_are_refused_before_they_are_followed(shared_network, tmp_path, module, text):
+    file = tmp_path / "laughs.yaml"
+    file.write_text(text)
+    line = refusal(shared_network, module, "--params-file", file)
+    assert f"{file}, line 4: expected parameters as YAML, got one where the alias *a" in line
+
+
+def test_a_parameter_that_is_yaml_itself_is_bounded(shared_network):
+    laughs = ", ".join(["&a0 {x: 1}"] + [f"&a{i} {{<<: [*a{i - 1}, *a{i - 1}]}}" for i in range(1, 40)])
+    for name in ("command.constants", "limits.low"):
+        given = json.dumps(f"linear.y=[{laughs}]" if name == "command.constants" else f"[{laughs}]")
+        arguments = ("-p", f"{name}:={given}", "-p", f"policy:={ROOT}/models/rover_chase_ball.onnx")
+        assert f"{name}: expected" in refusal(shared_network, "policy_node", *arguments)
 
 
 @pytest.mark.parametrize(
