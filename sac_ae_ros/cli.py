@@ -116,7 +116,8 @@ def _train(args: argparse.Namespace, overrides: list[str]) -> int:
         config = configs.parse(overrides, path=args.config)
         run_dir = args.run_dir or default_run_dir(config.env.task.replace("/", "_"))
     train(config, run_dir, resume=args.resume is not None)
-    print(f"run folder: {run_dir}\nnext: sac-ae export {run_dir}", file=sys.stderr)
+    complain(f"run folder: {run_dir}")
+    complain(f"next: sac-ae export {run_dir}")
     return 0
 
 
@@ -133,7 +134,8 @@ def train(config: Any, run_dir: Path, *, resume: bool = False) -> None:
         else:
             trainer.run()
     except KeyboardInterrupt:
-        print(f"\ninterrupted; go on with: sac-ae train --resume {run_dir}", file=sys.stderr)
+        print(file=sys.stderr)
+        complain(f"interrupted; go on with: sac-ae train --resume {run_dir}")
         raise
     finally:
         trainer.close()
