@@ -97,7 +97,7 @@ def read_facts(folder: Path) -> dict[str, Any]:
     path = folder / ROW_FILE
     try:
         facts = dict(json.loads(path.read_text()))
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, RecursionError):
         facts = {}
     if not set(ROW_FACTS) <= set(facts):
         raise RunError(
