@@ -1,6 +1,7 @@
 """What no parameter takes ends a node's start; the shipped files reach a node under any name."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -161,10 +162,9 @@ def test_a_word_that_yaml_takes_for_a_bool_is_asked_for_in_quotes(shared_network
 
 
 def test_a_list_of_several_types_ends_the_start(shared_network):
-    done = start(shared_network, "policy_node", "-p", "limits.low:=[1, 2.5]")
-    assert done.returncode == 2
-    last = done.stderr.splitlines()[-1]  # rcl writes a line of its own before
-    assert "expected a list with items of one type, such as [1.0, 2.5] instead of [1, 2.5]" in last
+    line = refusal(shared_network, "policy_node", "-p", "limits.low:=[1, 2.5]")
+    assert "expected a list with items of one type, such as [1.0, 2.5] instead of [1, 2.5]" in line
+    assert ".c:" not in line
 
 
 @pytest.mark.parametrize(
@@ -179,8 +179,38 @@ def test_a_list_of_several_types_ends_the_start(shared_network):
             "/**:\n  ros__parameters:\n    limits:\n      low: [1, 0.8]\n",
             ", line 4: low: expected items of one type, got integers beside floats; write 1.0 for 1",
         ),
+        ("/**:\n  ros__parameters:\n    threads:\n", ", line 3: threads: expected a value, got none"),
+        (
+            "/**:\n  ros__parameters:\n    limits.low:\n    - 1.0\n    -\n",
+            ", line 3: limits.low: expected a value, got",
+        ),
+        ("/**:\n  ros__parameters:\n", ", line 2: ros__parameters: expected a value, got none"),
+        (
+            '/**:\n  ros__parameters:\n    hardware_id: "\\uD800"\n',
+            ", line 3: hardware_id: expected text, got the half",
+        ),
+        ("/policy_*:\n  ros__parameters: {threads: 1}\n", ", line 1: expected a node's name, of which * or ** may"),
+        ("//policy_node:\n  ros__parameters: {threads: 1}\n", ", line 1: expected a node's name, of which"),
+        (
+            "/**: &a\n  ros__parameters: {threads: 1}\n/b: *a\n",
+            ", line 3: expected parameters as YAML, got one where the",
+        ),
     ],
-    ids=["no level", "flat", "another section", "tab", "brace", "mixed"],
+    ids=[
+        "no level",
+        "flat",
+        "another section",
+        "tab",
+        "brace",
+        "mixed",
+        "no value",
+        "no item",
+        "no parameters",
+        "surrogate",
+        "part of a name",
+        "slashes",
+        "alias",
+    ],
 )
 def test_a_file_that_rcl_cannot_read_is_refused_in_words_of_ours(shared_network, tmp_path, text, told):
     file = tmp_path / "robot.yaml"
@@ -190,9 +220,21 @@ def test_a_file_that_rcl_cannot_read_is_refused_in_words_of_ours(shared_network,
     assert told in line
 
 
+def test_a_pipe_is_no_parameter_file(shared_network, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    assert "pipe: expected a file, got a folder, a pipe" in refusal(
+        shared_network, "policy_node", "--params-file", tmp_path / "pipe"
+    )
+
+
+def test_an_integer_too_large_for_ros_is_not_proposed(shared_network):
+    line = refusal(shared_network, "policy_node", "-p", "threads:=99999999999999999999999")
+    assert line.endswith("threads: expected an integer, got a float, 1e+23; write one such as 1")
+
+
 def test_what_looks_mixed_but_is_not_is_left_to_ros(shared_network, tmp_path):
     file = tmp_path / "robot.yaml"
-    file.write_text("other:\n/**:\n  ros__parameters:\n    limits: {low: [1e0, 0.5]}\n")
+    file.write_text("/**:\n  ros__parameters:\n    limits: {low: [1e0, 0.5]}\n")
     process = start(shared_network, "policy_node", "--params-file", file, "-p", "no_such:=1")
     assert "expected items of one type" not in process.stderr
 
