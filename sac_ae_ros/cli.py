@@ -115,7 +115,8 @@ def _train(args: argparse.Namespace, overrides: list[str]) -> int:
         run_dir = args.run_dir or default_run_dir(config.env.task.replace("/", "_"))
     train(config, run_dir, resume=args.resume is not None)
     verb = "export" if config.env.obs == "pixels" else "report"  # states are nothing that a robot sees
-    print(f"run folder: {run_dir}\nnext: sac-ae {verb} {run_dir}", file=sys.stderr)
+    complain(f"run folder: {run_dir}")
+    complain(f"next: sac-ae {verb} {run_dir}")
     return 0
 
 
@@ -132,7 +133,8 @@ def train(config: Any, run_dir: Path, *, resume: bool = False) -> None:
         else:
             trainer.run()
     except KeyboardInterrupt:
-        print(f"\ninterrupted; go on with: sac-ae train --resume {run_dir}", file=sys.stderr)
+        print(file=sys.stderr)
+        complain(f"interrupted; go on with: sac-ae train --resume {run_dir}")
         raise
     finally:
         trainer.close()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -211,7 +210,7 @@ def _bag_to_replay(args: argparse.Namespace, _: list[str]) -> int:
         print_json(facts)
     else:
         show_lines(render(facts))
-        print(f"next: sac-ae train --learn.replay_from={args.out}", file=sys.stderr)
+        complain(f"next: sac-ae train --learn.replay_from={args.out}")
     return 0
 
 

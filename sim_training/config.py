@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 import yaml
 
+from sac_ae_ros import bounded_yaml
 from sac_ae_ros.core.errors import ConfigError, RunError
 from sac_ae_ros.core.spec import MAX_FRAME_STACK, MAX_SIDE_PX, MAX_SOURCE_PX
 
@@ -50,7 +51,7 @@ RANGES = {  # what float32 and Adam have room for; beyond it losses overflow, or
     "network.log_std_min": (-50.0, 20.0),
     "network.log_std_max": (-50.0, 20.0),
 }
-MAX_YAML_BYTES, MAX_YAML_VALUES = 1 << 20, 10_000
+MAX_YAML_BYTES = 1 << 20
 SHIFT_SHARE = 4 / 84  # DrQ's shift, as a share of the image
 
 
@@ -308,7 +309,7 @@ def _parse(arguments: Sequence[str], path: str | Path | None, defaults: dict[str
     parser.set_defaults(defaults)
     groups = [group.name for group in fields(TrainConfig)]
     try:
-        unknown = set(_read_yaml(Path(path)) or {}) - set(groups) if path is not None else set()
+        unknown = set(read_yaml(Path(path)) or {}) - set(groups) if path is not None else set()
         if unknown:  # jsonargparse lets an empty group of an unknown name pass
             raise ValueError(f"expected only {groups}, got also {sorted(map(str, unknown))}")
         namespace = parser.parse_path(str(path), defaults=True) if path is not None else parser.get_defaults()
@@ -320,28 +321,16 @@ def _parse(arguments: Sequence[str], path: str | Path | None, defaults: dict[str
     return TrainConfig(**{group: getattr(config, group) for group in groups})
 
 
-def _read_yaml(path: Path) -> Any:
-    """What a YAML file says; it may come from anywhere, so neither its size, nor its depth, nor what its aliases expand
-    to is taken on trust.
+def read_yaml(path: Path) -> Any:
+    """What a configuration file says, which may come from anywhere.
 
     Raises:
-        ValueError: it is larger, deeper or has more values than a configuration.
+        ValueError: it is larger than a configuration.
+        yaml.YAMLError: it is no YAML, or has more values or levels than a configuration.
     """
     if path.stat().st_size > MAX_YAML_BYTES:
         raise ValueError(f"expected at most {MAX_YAML_BYTES} bytes, got {path.stat().st_size}")
-    try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except RecursionError:
-        raise ValueError("expected a mapping of mappings, got one of thousands of levels") from None
-    left, values = MAX_YAML_VALUES, [found]
-    while values:
-        value = values.pop()
-        left -= 1
-        if left < 0:
-            raise ValueError(f"expected at most {MAX_YAML_VALUES} values, got more")
-        if isinstance(value, dict | list):
-            values += [*value.values(), *value] if isinstance(value, dict) else value
-    return found
+    return bounded_yaml.load(path.read_text(encoding="utf-8"))
 
 
 def help_text() -> str:
@@ -386,7 +375,7 @@ def load_to_resume(path: Path, arguments: Sequence[str]) -> TrainConfig:
         ConfigError: as in `parse`, or a key that the run depends on would change.
     """
     saved = load(path)
-    written = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    written = read_yaml(path) or {}
     for group, keys in _plain(asdict(saved)).items():  # type: ignore[attr-defined]
         missing = (
             [f"{group}.{key}" for key in keys if key not in written.get(group, {})] if isinstance(keys, dict) else []

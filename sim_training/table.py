@@ -16,7 +16,7 @@ import yaml
 
 from sac_ae_ros.core.errors import RunError
 from sim_training import metrics, statistics
-from sim_training.config import PROFILES, write_text
+from sim_training.config import PROFILES, read_yaml, write_text
 from sim_training.statistics import Score, Summary
 
 ROW_FILE = "row.json"
@@ -97,7 +97,7 @@ def read_facts(folder: Path) -> dict[str, Any]:
     path = folder / ROW_FILE
     try:
         facts = dict(json.loads(path.read_text()))
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, RecursionError):
         facts = {}
     if not set(ROW_FACTS) <= set(facts):
         raise RunError(
@@ -127,8 +127,8 @@ def evaluations(run_dir: Path) -> list[dict[str, float]]:
 def budget(run_dir: Path) -> int:
     """A run's env steps; read without the typed config, so that runs of earlier versions stay readable."""
     try:
-        return int(yaml.safe_load((run_dir / "config.yaml").read_text())["run"]["env_steps"])
-    except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError, OverflowError, RecursionError):
+        return int(read_yaml(run_dir / "config.yaml")["run"]["env_steps"])
+    except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError, OverflowError):
         raise RunError(f"sweep: expected a training config with run.env_steps, got {run_dir / 'config.yaml'}") from None
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sac_ae_ros.core.errors import RunError, SimError
+from sac_ae_ros.core.errors import RunError, SimError, printable
 from sim_training import checkpoint, machine, offline
 from sim_training import config as configs
 from sim_training.agent import make_agent
@@ -87,7 +87,8 @@ class Trainer:
             _warn_of_memory(self.replay)
         if recorded is not None:
             recorded.fill(self.replay, config.run.envs)
-            print(f"replay: begins with {recorded.transitions} transitions of {recorded.folder}", file=sys.stderr)
+            folder = printable(str(recorded.folder))
+            print(f"replay: begins with {recorded.transitions} transitions of {folder}", file=sys.stderr)
         self.learner = Learner(config, self.agent, self.replay, self.rng, run_dir)
         self.collector: Collector = (
             Lockstep(config.env) if config.run.collect == "lockstep" else Async(config.env, config.run.envs)

@@ -70,7 +70,7 @@ def find_files(path: Path) -> tuple[list[Path], list[str], list[str]]:
     problems = [f"{name} is empty" for name in empty]
     try:
         listed = _listed(path / "metadata.yaml")
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError, RecursionError, ValueError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError, ValueError) as error:
         if any(kind_of(p) != "ros1" for p in here):
             if isinstance(error, FileNotFoundError):
                 return here, problems, ["no metadata.yaml"]

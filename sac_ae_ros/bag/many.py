@@ -77,7 +77,7 @@ def finished(job: Job, options: Options, force: bool) -> dict[str, Any] | None:
             raise ValueError("a pipe, device or folder")
         facts = json.loads((job.out / METRICS).read_text())
         same = facts["inputs"] == inputs(job, options)
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         same = False
     if not same:
         raise RunError(

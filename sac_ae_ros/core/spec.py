@@ -21,6 +21,7 @@ MAX_ACTIONS = 64
 MIN_PERIOD_S, MAX_PERIOD_S = 1e-6, 10.0
 MAX_TEXT_CHARS = 200  # of every name, version, unit and the like
 MAX_JSON_CHARS = 256 * 1024
+MAX_DIGITS = 1000  # of a whole number in JSON; int64 has 19
 CROPS = ("center", "none")
 
 
@@ -144,7 +145,7 @@ class PolicySpec:
         """
         _require(len(text) <= MAX_JSON_CHARS, "spec", f"at most {MAX_JSON_CHARS} characters", len(text))
         try:
-            value = json.loads(text, parse_constant=_refuse_constant)
+            value = parse_json(text)
         except (ValueError, RecursionError) as error:
             raise SpecError(f"policy spec: expected a JSON object, got text that does not parse ({error})") from None
         version = value.get("spec_version") if isinstance(value, dict) else None
@@ -256,8 +257,25 @@ def _is_required(item: dataclasses.Field[Any]) -> bool:
     return item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING
 
 
+def parse_json(text: str) -> Any:
+    """Reads JSON of somebody else.
+
+    Raises:
+        json.JSONDecodeError: it is none.
+        ValueError: it has NaN, an infinity, or a whole number of more digits than any has here.
+        RecursionError: it is nested too deeply.
+    """
+    return json.loads(text, parse_constant=_refuse_constant, parse_int=_parse_int)
+
+
+def _parse_int(text: str) -> int:
+    if len(text) > MAX_DIGITS:
+        raise ValueError(f"a number of {len(text.lstrip('-'))} digits")
+    return int(text)
+
+
 def _refuse_constant(name: str) -> float:
-    raise ValueError(f"{name} is no JSON number")
+    raise ValueError(f"the number {name}")
 
 
 def _kind(value: Any) -> str:

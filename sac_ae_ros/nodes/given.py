@@ -7,12 +7,14 @@ import itertools
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 from rclpy.node import Node
 from rclpy.parameter import Parameter
+from yaml.composer import ComposerError
 
-from sac_ae_ros.core.errors import ConfigError
+from sac_ae_ros.core.errors import ConfigError, printable, quote
 from sac_ae_ros.nodes.parameter_types import mismatch
 
 PARAMETERS = "ros__parameters"
@@ -38,6 +40,8 @@ _NO_PARAMETERS = {
     "use_respawn": "a launch argument",
 }
 _INTEGER, _FLOAT = re.compile(r"[-+]?\d+"), re.compile(r"[-+]?\d+\.\d*")
+_SECTION = re.compile(r"/?(\*\*?|\w+)(/(\*\*?|\w+))*/?", re.ASCII)
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _WILDCARDS = {"**": r"(/\w+)*", "*": r"/\w+"}
 
 
@@ -119,13 +123,27 @@ def _values(arguments: Sequence[str], flags: Collection[str]) -> Iterator[str]:
             yield value
 
 
+class _Loader(yaml.BaseLoader):
+    """Refuses aliases, as rcl does: a tree with them may have billions of leaves."""
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            event = self.peek_event()
+            problem = f"the alias *{event.anchor} stands, which ROS does not take; write out what it stands for"
+            raise ComposerError(None, None, problem, event.start_mark)
+        return super().compose_node(parent, index)
+
+
 def _read(file: str) -> yaml.Node | None:
     """The tree of a parameter file; tags count for nothing, as to rcl: launch_ros writes lists as `!!python/tuple`."""
     lines: list[str] = []
+    path = Path(file)
+    if path.exists() and not path.is_file():
+        raise ConfigError(f"{file}: expected a file, got a folder, a pipe or a device; ROS reads it more than once")
     try:
-        text = Path(file).read_text()
+        text = path.read_text()
         lines = text.splitlines()
-        tree = yaml.compose(text, Loader=yaml.BaseLoader)
+        tree = yaml.compose(text, Loader=_Loader)
         _check_once(file, tree)
         return tree
     except yaml.MarkedYAMLError as error:
@@ -142,9 +160,17 @@ def _read(file: str) -> yaml.Node | None:
 
 
 def _check_levels(file: str, tree: yaml.Node | None, *, inside: bool = False) -> None:
-    """Raises ConfigError where values stand outside of `ros__parameters`, and for lists of integers and floats."""
+    """Raises ConfigError for what rcl refuses in words of its own: names, no values, values of several types."""
     for key, value in _entries(tree):
         line = f"{file}, line {key.start_mark.line + 1}"
+        if not inside and key.value != PARAMETERS and not _SECTION.fullmatch(key.value):
+            raise ConfigError(
+                f"{line}: expected a node's name, of which * or ** may stand for whole parts, got {quote(key.value)};"
+                " '/**' fits every node"
+            )
+        for item in (key, value, *(value.value if isinstance(value, yaml.SequenceNode) else ())):
+            if isinstance(item, yaml.ScalarNode):
+                _check_text(f"{line}: {printable(key.value)}", item)
         if isinstance(value, yaml.MappingNode):
             _check_levels(file, value, inside=inside or key.value == PARAMETERS)
         elif not inside and value.value:
@@ -160,6 +186,13 @@ def _check_levels(file: str, tree: yaml.Node | None, *, inside: bool = False) ->
                     f"{line}: {key.value}: expected items of one type, got integers beside floats;"
                     f" write {integers[0]}.0 for {integers[0]}"
                 )
+
+
+def _check_text(title: str, node: yaml.ScalarNode) -> None:
+    if not node.value and node.style is None:
+        raise ConfigError(f"{title}: expected a value, got none; write one, or leave the key out")
+    if _SURROGATE.search(node.value):
+        raise ConfigError(f"{title}: expected text, got the half of a character, {quote(node.value)}; write it whole")
 
 
 def _check_once(file: str, tree: yaml.Node | None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -23,7 +24,7 @@ class _Joint:
 
     position: the newest that counts, nan before one came. number, advance: the last message's, and by how much it had
     gone up. interval_s: between messages. settles_s: from then on positions count. contradicted: a second publisher
-    told of it, and no position has counted since.
+    told of it, or a message twice, and no position has counted since.
     """
 
     position: float = np.nan
@@ -58,7 +59,7 @@ class HeldJoints:
 
     Several publishers may tell of them, each joint by one. A publisher numbers its messages, so a number that does not
     go up for a joint is a second publisher's, or one's that was restarted: from the last message before it until none
-    has come for CONTRADICTED_S, the positions stay as they were.
+    has come for CONTRADICTED_S, the positions stay as they were. So they do after a message that has a joint twice.
     """
 
     def __init__(self, joints: Sequence[str], timeout_s: float) -> None:
@@ -66,7 +67,7 @@ class HeldJoints:
         self._joints = {joint: _Joint() for joint in joints}
         self._timeout_s = timeout_s
         self._lock = threading.Lock()
-        self._told_twice = ""  # the joint that two publishers told of last
+        self._doubt = ""  # what was expected, and what came, when joints were contradicted last
 
     def heard(self, message: JointState, number: int | None = None) -> None:
         """Takes the finite positions of the joints that count; the message may have others, or only some.
@@ -74,11 +75,17 @@ class HeldJoints:
         `number`: the publisher's own of this message (publication_sequence_number); None: the middleware gives none.
         """
         now_s = time.monotonic()
-        named = dict(zip(message.name, message.position, strict=False))
+        known = [(name, at) for name, at in zip(message.name, message.position, strict=False) if name in self._joints]
+        counts = Counter(name for name, _ in known)
+        twice = [name for name, count in counts.items() if count > 1]
+        told = {name: at for name, at in known if np.isfinite(at)}
         with self._lock:
-            told = {name: at for name, at in named.items() if name in self._joints and np.isfinite(at)}
             if number is not None:
                 self._compare(told, number, now_s)
+            if twice:
+                self._contradict(
+                    counts, f"every joint once in a message, got {quote(twice[0])} twice; mend its publisher", now_s
+                )
             for name, position in told.items():
                 self._joints[name].take(position, now_s)
 
@@ -95,27 +102,30 @@ class HeldJoints:
             return any(self._is_silent(joint, now_s) for joint in self._joints.values())
 
     def contradiction(self, now_s: float) -> str:
-        """That two publishers tell of the same joint; empty if none do, or they are silent."""
+        """That two publishers, or one message twice, tell of the same joint; empty if none do, or they are silent."""
         with self._lock:
             lasts = any(each.contradicted and not self._is_silent(each, now_s) for each in self._joints.values())
             if not lasts:
                 return ""
-            return (
-                f"joint_states: expected one publisher of joint {quote(self._told_twice)}, got two that take turns, or"
-                " one that was restarted; end one, or give it other joints"
-            )
+            return f"joint_states: expected {self._doubt}"
 
     def _compare(self, told: Iterable[str], number: int, now_s: float) -> None:
         """Compares a message's number with those before, for each of the joints that it tells of."""
         joints = {name: self._joints[name] for name in told}
         for name, joint in joints.items():
             if number <= joint.number and not self._is_silent(joint, now_s):
-                self._told_twice = name
-                for each in joints.values():
-                    each.settles_s, each.contradicted = now_s + CONTRADICTED_S, True
+                doubt = f"one publisher of joint {quote(name)}, got two that take turns, or one that was restarted"
+                self._contradict(joints, f"{doubt}; end one, or give it other joints", now_s)
                 break
         for joint in joints.values():
             joint.follow(number, now_s, self._timeout_s)
+
+    def _contradict(self, names: Iterable[str], doubt: str, now_s: float) -> None:
+        """Believes no position of these joints for a while."""
+        self._doubt = doubt
+        for name in names:
+            joint = self._joints[name]
+            joint.settles_s, joint.contradicted = now_s + CONTRADICTED_S, True
 
     def _is_silent(self, joint: _Joint, now_s: float) -> bool:
         return now_s - joint.heard_s > self._timeout_s

@@ -11,6 +11,7 @@ import yaml
 from rclpy.exceptions import InvalidParameterTypeException
 from rclpy.parameter import Parameter
 
+from sac_ae_ros import bounded_yaml
 from sac_ae_ros.core.errors import LONGEST_QUOTE, printable
 
 Type = Parameter.Type
@@ -28,6 +29,8 @@ _ITEMS = {
     Type.DOUBLE_ARRAY: Type.DOUBLE,
     Type.STRING_ARRAY: Type.STRING,
 }
+MAX_INTEGER = 2**63  # the least that is too large for an integer parameter
+_INTEGER = re.compile(r"[-+]?\d{1,19}")
 _TRUTH = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 _PLAIN = re.compile(r"[A-Za-z_/][\w./-]*")  # a text that needs no quotes, unless YAML takes it for something else
 # rclpy's exception keeps nothing but its text
@@ -60,7 +63,10 @@ def mismatch_of(error: InvalidParameterTypeException) -> str:
     if not found:
         return str(error)
     name, text, came, wanted = found.groups()
-    value = text if came == Type.STRING.name else yaml.safe_load(text)
+    try:
+        value = text if came == Type.STRING.name else yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError):
+        return str(error)
     return mismatch(Type.__members__[wanted], Parameter(name, Type.__members__[came], value))
 
 
@@ -106,8 +112,8 @@ def _meant(wanted: Parameter.Type, value: Any) -> Any:
 def _list_in(text: str) -> list[Any] | None:
     """The list in a text such as "[1.0, 2.0]" or "1.0, 2.0"; None if there is none."""
     try:
-        found = yaml.safe_load(text if text.startswith("[") else f"[{text}]" if "," in text else "")
-    except (yaml.YAMLError, ValueError, RecursionError):
+        found = bounded_yaml.load(text if text.startswith("[") else f"[{text}]" if "," in text else "")
+    except (yaml.YAMLError, ValueError):
         return None
     return found if isinstance(found, list) else None
 
@@ -121,14 +127,14 @@ def _one(wanted: Parameter.Type, value: Any) -> Any:
     if wanted == Type.BOOL:
         return _TRUTH.get(text.lower())
     try:
-        number = float(text)
+        number = int(text) if wanted == Type.INTEGER and _INTEGER.fullmatch(text) else float(text)
     except ValueError:
         return None
     if not math.isfinite(number):
         return None
     if wanted == Type.DOUBLE:
         return number
-    return int(number) if number == int(number) else None
+    return int(number) if number == int(number) and -MAX_INTEGER <= number < MAX_INTEGER else None
 
 
 def _written(value: Any) -> str:

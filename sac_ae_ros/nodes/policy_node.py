@@ -21,7 +21,7 @@ from std_msgs.msg import Bool
 from std_srvs.srv import Trigger
 
 from sac_ae_ros.core.command import Stop
-from sac_ae_ros.core.errors import RunError, SacAeError
+from sac_ae_ros.core.errors import RunError, SacAeError, quote
 from sac_ae_ros.core.image import ENCODINGS
 from sac_ae_ros.nodes import process
 from sac_ae_ros.nodes.bridge import CvBridge
@@ -348,7 +348,7 @@ class PolicyNode(LifecycleNode):
         asked = request.transition
         if asked.label in possible.values() if asked.label else asked.id in possible:
             return change(request, response)
-        name, state = asked.label or asked.id, self._state_machine.current_state[1]
+        name, state = quote(asked.label) if asked.label else asked.id, self._state_machine.current_state[1]
         expected = ", ".join(f"{label} ({number})" for number, label in possible.items())
         self.get_logger().warning(f"transition {name} refused: from {state} expected one of {expected}")
         response.success = False

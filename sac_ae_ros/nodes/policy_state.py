@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection
-from typing import Any, NoReturn
+from typing import Any
 
 from sac_ae_ros.core.errors import RunError, quote
+from sac_ae_ros.core.spec import parse_json
 
 # how a refusal of ~/arm goes on that is over by itself; then comes the number of seconds
 LISTENS = "listens for other publishers and the emergency stop for"
@@ -41,7 +42,7 @@ def _load(text: str) -> dict[str, Any]:
     if len(text) > MAX_STATE_CHARS:
         raise ValueError(f"{len(text)} characters")
     try:
-        facts = json.loads(text, parse_constant=_refuse_constant)
+        facts = parse_json(text)
     except json.JSONDecodeError as error:  # before ValueError, its base
         raise ValueError(f"{quote(text)}, which is no JSON") from error
     except RecursionError as error:
@@ -49,10 +50,6 @@ def _load(text: str) -> dict[str, Any]:
     if not isinstance(facts, dict):
         raise ValueError(f"{quote(json.dumps(facts))}, which is no object")
     return facts
-
-
-def _refuse_constant(text: str) -> NoReturn:
-    raise ValueError(f"the number {text}")
 
 
 def _is_text(value: Any) -> bool:

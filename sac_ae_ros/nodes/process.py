@@ -18,7 +18,7 @@ from typing import TypeVar
 import rclpy
 from rclpy.exceptions import InvalidParameterTypeException, ParameterException
 from rclpy.executors import Executor, ExternalShutdownException
-from rclpy.logging import get_logger
+from rclpy.logging import LoggingSeverity, get_logger, get_logger_level, set_logger_level
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
@@ -36,6 +36,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 # rcl's words where a read-only home keeps it from ~/.ros/log
 _NO_LOG = re.compile(r"initialize logging|log directory|\.log for writing")
+_SOURCE = re.compile(r",? at /\S+:\d+|^failed to initialize rcl: ")  # where in rcl's sources it was
 _MIXED = "Sequence should be of same type"
 ONE_TYPE = "; expected a list with items of one type, such as [1.0, 2.5] instead of [1, 2.5]"
 NO_LOG = "; expected a folder for logs that can be written to: set ROS_LOG_DIR to one"
@@ -147,12 +148,15 @@ def _run(
     try:
         _check_domain()
         given.check_files(args)
+        set_logger_level("rcl", LoggingSeverity.FATAL)  # it says in a line of its own that init failed
         rclpy.init(args=list(args), signal_handler_options=SignalHandlerOptions.NO)
+        if get_logger_level("rcl") == LoggingSeverity.FATAL:  # --log-level has not set it
+            set_logger_level("rcl", LoggingSeverity.UNSET)
     except ConfigError as error:
         return _refuse(error)
     except RuntimeError as error:  # the base of what rclpy raises for ROS arguments that it cannot read
         hint = NO_LOG if _NO_LOG.search(str(error)) else ONE_TYPE if _MIXED in str(error) else ""
-        return _refuse(RuntimeError(f"{error}{hint}"))
+        return _refuse(RuntimeError(f"{_SOURCE.sub('', str(error))}{hint}"))
     try:
         node = make(args)
     except InvalidParameterTypeException as error:  # of a parameter that rclpy declares

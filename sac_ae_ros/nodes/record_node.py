@@ -88,7 +88,9 @@ class RecordNode(Node):
         self._warned: set[str] = set()
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(LOOK_EVERY_S, self._look, clock=steady)
-        self.get_logger().info(f"recording to {self.folder}: {', '.join(self._names)}, as soon as they appear")
+        self.get_logger().info(
+            f"recording to {printable(str(self.folder))}: {', '.join(self._names)}, as soon as they appear"
+        )
 
     @property
     def error(self) -> RunError | None:
@@ -238,8 +240,15 @@ class RecordNode(Node):
         rows = [f"  {name:<{width}}  {count:>8}  {self._missing(name):>5}" for name, count in counts.items()]
         head = f"  {'topic':<{width}}  {'messages':>8}  {'lost':>5}"
         size_mb = sum(path.stat().st_size for path in self.folder.iterdir()) / 1e6
-        title = f"recorded {seconds:.1f} s, {size_mb:.1f} MB, in {self.folder}"
-        return "\n".join([title, head, *rows, f"  next: sac-ae bag-eval {self.folder} --policy POLICY.onnx --out DIR"])
+        title = f"recorded {seconds:.1f} s, {size_mb:.1f} MB, in {printable(str(self.folder))}"
+        return "\n".join(
+            [
+                title,
+                head,
+                *rows,
+                f"  next: sac-ae bag-eval {printable(str(self.folder))} --policy POLICY.onnx --out DIR",
+            ]
+        )
 
 
 def _open(

@@ -186,7 +186,8 @@ class ReplayNode(Node):
         log, playback = self.get_logger(), self._playback
         length_s = (playback.end_ns - playback.start_ns) * 1e-9
         log.info(
-            f"{self._params.bag}: {length_s:.1f} s at rate {self._params.rate:g}: {', '.join(self._outputs.names)}"
+            f"{printable(self._params.bag)}: {length_s:.1f} s at rate {self._params.rate:g}:"
+            f" {', '.join(self._outputs.names)}"
         )
         for reason in refused:
             log.warning(f"not played: {reason}")
@@ -243,7 +244,7 @@ def _use(node: ReplayNode, end: process.EndRequest, keys: bool) -> int:
         with Keys(node.toggle if keys else None):
             node.play(end)
     except SacAeError as error:
-        node.get_logger().error(" ".join(str(error).split()))
+        node.get_logger().error(str(error))
         end.give(1)
     finally:
         node.close()

@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from sac_ae_ros import bounded_yaml
 from sac_ae_ros.core.errors import ConfigError
 from sac_ae_ros.nodes.command_params import CommandParams
 from sac_ae_ros.nodes.fields import Field, Steps, converted, find, initial, message_class, path
@@ -32,8 +33,8 @@ def parse_constants(kind: Any, texts: Sequence[str], title: str = "command.const
             raise ConfigError(f"{title}: expected field=value, got {text!r}")
         field = find(kind, name, title)
         try:
-            parsed = yaml.safe_load(value)
-        except (yaml.YAMLError, ValueError, RecursionError):
+            parsed = bounded_yaml.load(value)
+        except (yaml.YAMLError, ValueError):
             raise ConfigError(f"{title} '{name}': expected a value in YAML, got {value[:80]!r}") from None
         constants.append((field, converted(field.type, parsed, f"{title} '{name}'")))
     return constants

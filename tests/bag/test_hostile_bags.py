@@ -204,3 +204,11 @@ def test_a_metadata_file_that_is_huge_or_deep_is_damaged_and_costs_nothing(text,
         assert sum(1 for _ in bag.records()) == 6
         assert bag.salvage is not None
         assert bag.salvage.reason == "damaged metadata.yaml"
+
+
+@pytest.mark.parametrize("link", ["{{<<: [*{0}, *{0}]}}", "[*{0}, *{0}]"], ids=["merge keys", "aliases"])
+def test_a_metadata_file_whose_aliases_stand_for_billions_of_values_is_damaged(link, tmp_path):
+    folder = bags.write(tmp_path / "drive", "mcap").parent
+    lines = ["a0: &a0 {x: 1}"] + [f"a{i}: &a{i} {link.format(f'a{i - 1}')}" for i in range(1, 40)]
+    (folder / "metadata.yaml").write_text("\n".join([*lines, "rosbag2_bagfile_information: *a39"]))
+    assert "damaged metadata.yaml" in told(folder)

@@ -1,5 +1,7 @@
 """What no parameter takes ends a node's start; the shipped files reach a node under any name."""
 
+import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +22,7 @@ OF_POLICY_NODE = [
     CONFIG / "policy.yaml",
     CONFIG / "policy_sim.yaml",
 ]
+MOST_BYTES = 3 << 30  # of addresses: what a file makes a node take beyond ends it
 OTHERS = "twist_mux:\n  ros__parameters:\n    use_stamped: true\n"
 
 
@@ -30,8 +33,9 @@ def command(module: str, *arguments: object) -> list[str]:
 def start(network, module: str, *arguments: object) -> subprocess.CompletedProcess[str]:
     """A start that ends by itself."""
     return subprocess.run(
-        command(module, *arguments), env=network.env, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
-    )
+        ["prlimit", f"--as={MOST_BYTES}", *command(module, *arguments)],
+        env=network.env, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
 
 
 def refusal(network, module: str, *arguments: object) -> str:
@@ -114,6 +118,31 @@ def test_a_file_of_thousands_of_levels_is_refused_in_one_line(shared_network, tm
     assert "got more levels than any node has" in refusal(shared_network, "policy_node", "--params-file", file)
 
 
+def laughs(levels: int) -> str:
+    """A params file with 2 to the power of `levels` leaves."""
+    lines = ["a0: &a0 {x: 1}"] + [f"a{i}: &a{i} {{x: *a{i - 1}, y: *a{i - 1}}}" for i in range(1, levels)]
+    return "\n    ".join(["/**:\n  ros__parameters:", *lines]) + "\n"
+
+
+@pytest.mark.parametrize(
+    "text", [laughs(28), "/**: &a\n  ros__parameters:\n    a: 1\n    b: {x: *a}\n"], ids=["laughs", "of itself"]
+)
+@pytest.mark.parametrize("module", ["policy_node", "record_node"])
+def test_aliases_are_refused_before_they_are_followed(shared_network, tmp_path, module, text):
+    file = tmp_path / "laughs.yaml"
+    file.write_text(text)
+    line = refusal(shared_network, module, "--params-file", file)
+    assert f"{file}, line 4: expected parameters as YAML, got one where the alias *a" in line
+
+
+def test_a_parameter_that_is_yaml_itself_is_bounded(shared_network):
+    laughs = ", ".join(["&a0 {x: 1}"] + [f"&a{i} {{<<: [*a{i - 1}, *a{i - 1}]}}" for i in range(1, 40)])
+    for name in ("command.constants", "limits.low"):
+        given = json.dumps(f"linear.y=[{laughs}]" if name == "command.constants" else f"[{laughs}]")
+        arguments = ("-p", f"{name}:={given}", "-p", f"policy:={ROOT}/models/rover_chase_ball.onnx")
+        assert f"{name}: expected" in refusal(shared_network, "policy_node", *arguments)
+
+
 @pytest.mark.parametrize(
     ("module", "given", "told"),
     [
@@ -146,10 +175,9 @@ def test_a_word_that_yaml_takes_for_a_bool_is_asked_for_in_quotes(shared_network
 
 
 def test_a_list_of_several_types_ends_the_start(shared_network):
-    done = start(shared_network, "policy_node", "-p", "limits.low:=[1, 2.5]")
-    assert done.returncode == 2
-    last = done.stderr.splitlines()[-1]  # rcl writes a line of its own before
-    assert "expected a list with items of one type, such as [1.0, 2.5] instead of [1, 2.5]" in last
+    line = refusal(shared_network, "policy_node", "-p", "limits.low:=[1, 2.5]")
+    assert "expected a list with items of one type, such as [1.0, 2.5] instead of [1, 2.5]" in line
+    assert ".c:" not in line
 
 
 @pytest.mark.parametrize(
@@ -164,8 +192,38 @@ def test_a_list_of_several_types_ends_the_start(shared_network):
             "/**:\n  ros__parameters:\n    limits:\n      low: [1, 0.8]\n",
             ", line 4: low: expected items of one type, got integers beside floats; write 1.0 for 1",
         ),
+        ("/**:\n  ros__parameters:\n    threads:\n", ", line 3: threads: expected a value, got none"),
+        (
+            "/**:\n  ros__parameters:\n    limits.low:\n    - 1.0\n    -\n",
+            ", line 3: limits.low: expected a value, got",
+        ),
+        ("/**:\n  ros__parameters:\n", ", line 2: ros__parameters: expected a value, got none"),
+        (
+            '/**:\n  ros__parameters:\n    hardware_id: "\\uD800"\n',
+            ", line 3: hardware_id: expected text, got the half",
+        ),
+        ("/policy_*:\n  ros__parameters: {threads: 1}\n", ", line 1: expected a node's name, of which * or ** may"),
+        ("//policy_node:\n  ros__parameters: {threads: 1}\n", ", line 1: expected a node's name, of which"),
+        (
+            "/**: &a\n  ros__parameters: {threads: 1}\n/b: *a\n",
+            ", line 3: expected parameters as YAML, got one where the",
+        ),
     ],
-    ids=["no level", "flat", "another section", "tab", "brace", "mixed"],
+    ids=[
+        "no level",
+        "flat",
+        "another section",
+        "tab",
+        "brace",
+        "mixed",
+        "no value",
+        "no item",
+        "no parameters",
+        "surrogate",
+        "part of a name",
+        "slashes",
+        "alias",
+    ],
 )
 def test_a_file_that_rcl_cannot_read_is_refused_in_words_of_ours(shared_network, tmp_path, text, told):
     file = tmp_path / "robot.yaml"
@@ -175,9 +233,21 @@ def test_a_file_that_rcl_cannot_read_is_refused_in_words_of_ours(shared_network,
     assert told in line
 
 
+def test_a_pipe_is_no_parameter_file(shared_network, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    assert "pipe: expected a file, got a folder, a pipe" in refusal(
+        shared_network, "policy_node", "--params-file", tmp_path / "pipe"
+    )
+
+
+def test_an_integer_too_large_for_ros_is_not_proposed(shared_network):
+    line = refusal(shared_network, "policy_node", "-p", "threads:=99999999999999999999999")
+    assert line.endswith("threads: expected an integer, got a float, 1e+23; write one such as 1")
+
+
 def test_what_looks_mixed_but_is_not_is_left_to_ros(shared_network, tmp_path):
     file = tmp_path / "robot.yaml"
-    file.write_text("other:\n/**:\n  ros__parameters:\n    limits: {low: [1e0, 0.5]}\n")
+    file.write_text("/**:\n  ros__parameters:\n    limits: {low: [1e0, 0.5]}\n")
     process = start(shared_network, "policy_node", "--params-file", file, "-p", "no_such:=1")
     assert "expected items of one type" not in process.stderr
 

@@ -91,6 +91,28 @@ def test_two_publishers_of_a_joint_leave_the_last_position_of_the_first(number):
     assert held.positions.tolist() == [0.1, 0.2]
 
 
+@pytest.mark.parametrize("second", [5.0, 0.1, np.nan])
+@pytest.mark.parametrize("numbered", [True, False])
+def test_a_message_with_a_joint_twice_leaves_the_last_position_of_all_in_it(second, numbered):
+    held = HeldJoints(("x", "y"), 1.0)
+    held.heard(joints(x=0.1, y=0.2), 1 if numbered else None)
+    message = JointState(name=["x", "wheel", "x", "y", "wheel"], position=[0.1, 0.0, second, 9.0, 0.0])
+    held.heard(message, 2 if numbered else None)
+    assert held.contradiction(time.monotonic()) == (
+        "joint_states: expected every joint once in a message, got 'x' twice; mend its publisher"
+    )
+    assert held.positions.tolist() == [0.1, 0.2]
+    held.heard(joints(x=0.3, y=0.4), 3 if numbered else None)
+    assert held.positions.tolist() == [0.1, 0.2], "not believed yet"
+
+
+def test_joints_that_do_not_count_may_stand_twice():
+    held = HeldJoints(("x",), 1.0)
+    held.heard(JointState(name=["wheel", "wheel", "x", "x"], position=[1.0, 2.0, 3.0]), 1)
+    assert not held.contradiction(time.monotonic())
+    assert held.positions.tolist() == [3.0]
+
+
 def test_lost_messages_are_no_contradiction():
     held = HeldJoints(("x",), 1.0)
     for number in (1, 2, 3, 4, 9, 10, 15, 16, 40):

@@ -16,6 +16,8 @@ import pytest
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import Twist, TwistStamped
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.signals import SignalHandlerOptions
 from ros_network import ACTIVATE, CONFIGURE, OWN, ROOT, Camera, domain_id
@@ -156,6 +158,10 @@ def test_a_transition_that_the_state_does_not_allow_is_refused_and_kills_nothing
     process = network.start("policy_node", {"policy": str(policy)})
     assert not network.change(ACTIVATE)
     assert "transition 3 refused: from unconfigured expected one of" in process.log
+    forged = ChangeState.Request(transition=Transition(label="\x1b[31mx\n[FATAL] forged"))
+    assert not network.call(ChangeState, "policy_node/change_state", forged).success
+    network.until(lambda: r"transition '\x1b[31mx\n[FATAL] forged' refused" in process.log, 10, "the refusal")
+    assert "\x1b[31mx" not in process.log
     assert not network.change(99)
     assert network.change(CONFIGURE, ACTIVATE)
     assert network.state() == "active"

@@ -40,7 +40,8 @@ def test_only_the_keys_that_are_asked_for_need_be_there():
         ("null", "'null', which is no object"),
         ("[" * 50_000, "JSON that is nested too deeply"),
         ('{"armed": NaN}', "the number NaN"),
-        ("9" * 6000, "Exceeds the limit"),
+        ("9" * 6000, "a number of 6000 digits"),
+        ('{"disarms": -' + "9" * 5000 + "}", "a number of 5000 digits"),
         (" " * (MAX_STATE_CHARS + 1), "100001 characters"),
     ],
 )

@@ -116,14 +116,21 @@ def bomb(levels: int) -> str:
     return "\n".join(f"    {line}" for line in lines)
 
 
+def merges(levels: int) -> str:
+    """Merge keys of merge keys: what PyYAML itself makes longer and longer."""
+    lines = ["a0: &a0 {x: 1, y: 2}"] + [f"a{i}: &a{i} {{<<: [*a{i - 1}, *a{i - 1}]}}" for i in range(1, levels)]
+    return "\n".join(f"    {line}" for line in lines)
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("x: " + "[" * 5000 + "]" * 5000, "got one of thousands of levels"),
-        ("[" * 3000, "got one of thousands of levels"),
+        ("x: " + "[" * 5000 + "]" * 5000, "expected a few levels, got hundreds"),
+        ("[" * 3000, "expected a few levels, got hundreds"),
         ("env: {task: " + "[" * 200 + "]" * 200 + "}", "env.task"),
         ("env:\n  task:\n" + bomb(12), "expected at most 10000 values"),
-        ("env: {task: &a [*a]}", "expected at most 10000 values"),
+        ("env:\n  task:\n" + merges(40), "expected at most 10000 values"),
+        ("env: {task: &a [*a]}", r"expected no alias of what it stands in, got \*a"),
         ("# " + "x" * 2**20, "expected at most 1048576 bytes"),
         (f"env: {{width: {'9' * 6000}}}", "digits"),
         ("env: {width: .inf}", "env.width"),
