@@ -63,6 +63,11 @@ def save(run_dir: Path, env_step: int, state: dict[str, Any], arrays: Mapping[st
     return final
 
 
+def exists(run_dir: Path) -> bool:
+    """Return whether the run folder holds a checkpoint to resume from."""
+    return bool(_complete(run_dir)) or (run_dir / "checkpoints" / "replaced").is_dir()
+
+
 def load(run_dir: Path, device: str) -> tuple[dict[str, Any], dict[str, dict[str, NDArray[Any]]]]:
     """Reads the newest checkpoint: what `save` was given.
 

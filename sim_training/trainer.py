@@ -52,7 +52,9 @@ class Trainer:
             ConfigError: there is no such device, or no room for the replay buffer.
         """
         if not resume and not is_free(run_dir):
-            raise RunError(f"run folder: {run_dir} exists already; resume it (--resume {run_dir}) or choose another")
+            can_go_on = checkpoint.exists(run_dir)
+            way = f"; resume it (--resume {run_dir}) or" if can_go_on else ", without a checkpoint to resume from;"
+            raise RunError(f"run folder: {run_dir} exists already{way} choose another")
         require_device(config.run.device)
         if resume and not run_dir.is_dir():
             raise RunError(

@@ -104,7 +104,7 @@ def test_info_prints_the_contract(run_dir):
 def test_nothing_is_overwritten_unasked(run_dir, refused):
     before = (run_dir / "policy.onnx").read_bytes()
     refused("export", run_dir, says="exists already")
-    refused("train", "--run-dir", run_dir, *TINY_KEYS, says="exists already")
+    refused("train", "--run-dir", run_dir, *TINY_KEYS, says="exists already; resume it (--resume")
     refused("demo", "--run-dir", run_dir, says="exists already")
     assert (run_dir / "policy.onnx").read_bytes() == before
     assert sac_ae("export", run_dir, "--force", "--episodes", "1").returncode == 0
@@ -475,7 +475,7 @@ def test_bad_arguments_leave_nothing_behind(tmp_path, monkeypatch, refused, argu
 def test_a_run_folder_that_is_a_file(tmp_path, refused):
     path = tmp_path / "file"
     path.write_text("mine")
-    refused("train", "--run-dir", path, *TINY_KEYS, says="exists already")
+    refused("train", "--run-dir", path, *TINY_KEYS, says="exists already, without a checkpoint to resume from; choose another")
     refused("demo", "--run-dir", path, says="exists already")
     assert path.read_text() == "mine"
 

@@ -235,7 +235,7 @@ def _by_joint(type_: str, actions: Sequence[str]) -> Read:
         if any(action not in positions for action in actions):
             raise ConfigError(
                 f"recorded {kind}: expected positions of joints called like the actions, {', '.join(actions)}, got"
-                f" {', '.join(positions) or 'none'}; say where each action is with --command-field"
+                f" {', '.join(positions) or 'none'}; with bag-eval, say where each action is (--command-field)"
             )
         return [float(positions[action]) for action in actions]
 
