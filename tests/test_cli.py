@@ -475,7 +475,7 @@ def test_bad_arguments_leave_nothing_behind(tmp_path, monkeypatch, refused, argu
 def test_a_run_folder_that_is_a_file(tmp_path, refused):
     path = tmp_path / "file"
     path.write_text("mine")
-    refused("train", "--run-dir", path, *TINY_KEYS, says="exists already, without a checkpoint to resume from; choose another")
+    refused("train", "--run-dir", path, *TINY_KEYS, says="exists already, without a checkpoint to resume from;")
     refused("demo", "--run-dir", path, says="exists already")
     assert path.read_text() == "mine"
 
