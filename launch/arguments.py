@@ -1,7 +1,6 @@
 """Refuses arguments that a launch file does not declare: launch itself takes any name and says nothing."""
 
 import difflib
-import itertools
 import os
 import sys
 from collections.abc import Sequence
@@ -39,12 +38,10 @@ def declared_only(file: str, entities: Sequence[LaunchDescriptionEntity]) -> Lau
 
 
 def _is_launched(file: str) -> bool:
-    """Whether the command line names the file: after its package, or as a path."""
-    return any(
-        (before == PACKAGE and word == os.path.basename(file))
-        or (os.path.isfile(word) and os.path.samefile(word, file))
-        for before, word in itertools.pairwise(["", *sys.argv])
-    )
+    """Whether the command line names the file: after its package, with options between them or not, or as a path."""
+    words = iter(sys.argv)
+    after_package = os.path.basename(file) in words if PACKAGE in words else False
+    return after_package or any(os.path.isfile(word) and os.path.samefile(word, file) for word in sys.argv)
 
 
 def _nearest(name: str, declared: Sequence[str]) -> str:

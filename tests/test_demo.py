@@ -44,6 +44,7 @@ def test_it_leaves_what_a_user_would_look_at(demo):
     assert details["rows"]["ros"]["returns"]
 
 
+@pytest.mark.slow
 def test_a_policy_file_skips_the_learning(tmp_path):
     camera = dataclasses.replace(SPEC.camera, source_height=48, source_width=64)
     policy = write_policy(tmp_path / "tiny.onnx", spec={"task": "rover/chase_ball", "cameras": (camera,)})

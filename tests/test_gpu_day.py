@@ -180,6 +180,7 @@ def test_best_comes_before_plain_and_the_first_seed_before_the_second():
     assert [run.profile for run in runs[12:18]] == ["best"] * 6
 
 
+@pytest.mark.slow
 def test_runs_that_fail_are_named_and_after_three_none_is_started(tmp_path):
     with open(tmp_path / "log.txt", "w") as log:
         day = scores.Scores(tmp_path, tmp_path / "scores.json", 1, ["--no-such-option"], {}, 1.0, log)

@@ -223,6 +223,7 @@ def test_a_publisher_killed_anywhere_leaves_whole_versions(store, files, tmp_pat
     assert ".publishing" not in os.listdir(store.folder)
 
 
+@pytest.mark.slow
 def test_several_processes_publish_at_once_while_others_read(store, files, tmp_path):
     store.publish(files[0], "it")
     for i, data in enumerate(files):

@@ -295,6 +295,25 @@ def test_a_misspelt_argument_ends_the_launch_before_any_node(
 
 
 @needs_launch
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("-d", "sac_ae_ros", "policy.launch.py"),
+        ("sac_ae_ros", "-d", "policy.launch.py"),
+        ("sac_ae_ros", "--launch-prefix", "env", "policy.launch.py"),
+        ("sac_ae_ros", "policy.launch.py", "-d"),
+    ],
+)
+def test_options_of_ros2_launch_hide_no_misspelt_argument(launch, words: tuple[str, ...]) -> None:
+    run = launch(words[0], *words[1:], "ouput:=shadow", package=False, **own())
+    assert run.process.wait(UNTIL_S) != 0
+    run.end()
+    printed = "".join(run.printed)
+    assert "'ouput' (did you mean 'output'?)" in printed or "unrecognized arguments" in printed, printed[-2000:]
+    assert "process started" not in printed
+
+
+@needs_launch
 def test_what_launch_itself_reads_is_no_unknown_argument(launch, tmp_path: Path) -> None:
     policy = write_policy(tmp_path / "tiny.onnx")
     run = launch("policy.launch.py", f"policy:={policy}", "launch-prefix:=env", "sigterm_timeout:=9", **own())

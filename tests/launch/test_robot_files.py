@@ -104,6 +104,7 @@ def test_the_base_drives_by_the_deadman(network, tmp_path):
     commands = network.hear(TwistStamped, "cmd_vel")
     enable = network.node.create_publisher(Bool, "enable", 10)
     assert network.change(CONFIGURE, ACTIVATE), node.log
+    network.listened(node)
     refused = network.trigger("policy_node/arm")
     assert not refused.success
     assert "enable" in refused.message
@@ -145,6 +146,7 @@ def test_the_arm_starts_where_it_is_and_holds_there(network, tmp_path):
         return True
 
     assert network.change(CONFIGURE, ACTIVATE), node.log
+    network.listened(node)
     refused = network.trigger("policy_node/arm").message
     assert all(cause in refused for cause in ("enable", "e_stop", "joints"))
     camera = Camera(network)

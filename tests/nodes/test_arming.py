@@ -100,7 +100,7 @@ def test_where_no_policy_node_is_one_line_says_so(network, words):
 
 
 def test_a_node_is_armed_looked_at_and_disarmed(network, tmp_path):
-    started(network, tmp_path, CONFIGURE, ACTIVATE)
+    started(network, tmp_path, CONFIGURE, ACTIVATE, watchdog_timeout_s=5.0)  # the machine is busy with verbs
     commands = network.hear(Twist, "cmd_vel")
 
     code, out, err = sac_ae(network, "arm", NAME)

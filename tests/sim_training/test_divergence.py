@@ -223,6 +223,7 @@ def side_by_side(own, monkeypatch):
     return start
 
 
+@pytest.mark.slow
 def test_side_by_side_a_lane_that_diverges_starts_anew(side_by_side, tmp_path):
     trainer = side_by_side(Exploding, tmp_path / "run")
     assert trainer.diverged > 2

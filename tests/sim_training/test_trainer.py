@@ -166,6 +166,7 @@ def test_where_frames_are_kept_does_not_change_the_run(config, tmp_path, whole, 
     assert differences(run, whole[1]) == []
 
 
+@pytest.mark.slow
 def test_where_frames_are_kept_may_change_on_a_resume_and_changes_nothing(config, tmp_path, whole):
     """Checkpoints stand in the middle of episodes, and the ring of 200 frames has wrapped by the last one."""
     run_dir = tmp_path / "run"

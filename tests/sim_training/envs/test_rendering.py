@@ -19,10 +19,14 @@ from sim_training.envs.state_env import StateEnv
     ("variables", "says"),
     [
         ({"MUJOCO_GL": "bogus"}, "expected MUJOCO_GL to be egl, osmesa or glfw, got 'bogus'; unset MUJOCO_GL"),
-        ({"MUJOCO_GL": "EGL"}, "got 'EGL'; unset MUJOCO_GL"),
+        pytest.param({"MUJOCO_GL": "EGL"}, "got 'EGL'; unset MUJOCO_GL", marks=pytest.mark.slow),
         ({"MUJOCO_GL": "glfw"}, "MUJOCO_GL=glfw expects a display, DISPLAY is not set; unset MUJOCO_GL"),
-        ({"MUJOCO_GL": "on"}, "MUJOCO_GL=on expects a display, DISPLAY is not set; unset MUJOCO_GL"),
-        ({"MUJOCO_GL": "off"}, "MUJOCO_GL=off turns it off; unset MUJOCO_GL"),
+        pytest.param(
+            {"MUJOCO_GL": "on"},
+            "MUJOCO_GL=on expects a display, DISPLAY is not set; unset MUJOCO_GL",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param({"MUJOCO_GL": "off"}, "MUJOCO_GL=off turns it off; unset MUJOCO_GL", marks=pytest.mark.slow),
         (
             {"MUJOCO_GL": "egl", "PYOPENGL_PLATFORM": "glx"},
             "expected PYOPENGL_PLATFORM to be egl as MUJOCO_GL, got 'glx'",
