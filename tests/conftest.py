@@ -22,3 +22,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.relative_to(Path(__file__).parent).parts[0] in REAL_TIME:
             item.add_marker("real_time")
+
+
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Give a long text a short id: pytest would send all of it to its workers with the name of the test."""
+    return f"{argname}_of_{len(val)}" if isinstance(val, str | bytes) and len(val) > 200 else None
