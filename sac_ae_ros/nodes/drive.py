@@ -358,8 +358,10 @@ class Drive:
         if cause is Stop.CLOCK and self._clock:
             return self._clock
         if cause in (Stop.STALE, Stop.CLOCK):
-            late = self.input.why_late(now_s, self._watchdog.late_s)
-            return self.input.why_unused(now_s, self.timeout_s) or self._lateness(late)
+            late = self._lateness(self.input.why_late(now_s, self._watchdog.late_s))
+            if self._watchdog.paused:  # known before the frame that comes late has been used
+                return late
+            return self.input.why_unused(now_s, self.timeout_s) or late
         return ""
 
     def _blame_clock(self, why: str) -> None:
