@@ -33,7 +33,6 @@ from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import Image
 from std_srvs.srv import Trigger
 
-from sac_ae_ros.nodes.graph_watch import DISCOVERY_S
 from sac_ae_ros.nodes.policy_state import LISTENS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -242,7 +241,7 @@ class Network:
             answers.append(self.trigger("policy_node/arm"))
             return LISTENS not in answers[-1].message
 
-        self.until(listened, DISCOVERY_S + 1.0, "the end of listening")
+        self.until(listened, 30, "the end of listening")
         return answers[-1]
 
     def listened(self, policy_node: Process) -> None:
@@ -253,7 +252,7 @@ class Network:
 
     def arm(self) -> None:
         """Arms policy_node as soon as it has used the frames that this asks for."""
-        self.until(lambda: self.trigger("policy_node/arm").success, 10, "arming")
+        self.until(lambda: self.trigger("policy_node/arm").success, 30, "arming")  # a pause begins the listening anew
 
     def barred_as_diagnosed(self, diagnostics: Heard, words: str) -> None:
         """Waits until `~/arm` is refused with these words, and `safety` in /diagnostics warns of the same reason."""
