@@ -68,7 +68,7 @@ def leaps(stamps_ns: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def describe_leaps(topic: str, stamps_ns: NDArray[np.int64]) -> Iterator[str]:
-    """What to say of stamps, int64 [N] in the order of recording, that leap or go back; zeros are none."""
+    """Yield a remark for each way in which stamps, int64 [N] as recorded, leap or go back; zeros are no stamps."""
     there = stamps_ns[stamps_ns != 0]
     steps_ns, places = np.diff(there), leaps(there)
     if len(places):

@@ -190,7 +190,7 @@ def find_episode_ends(bag: Bag, image: str) -> set[str]:
 
 
 def remark_on_ends(ends: int, ticks: int) -> list[str]:
-    """What to say of so many messages on episode_end for so many ticks; nothing where episodes are long."""
+    """Return a remark if episodes average fewer than SHORT_EPISODE_TICKS ticks, as if published on every tick."""
     if ends < LEAST_ENDS or ticks >= SHORT_EPISODE_TICKS * ends:
         return []
     return [
@@ -200,7 +200,7 @@ def remark_on_ends(ends: int, ticks: int) -> list[str]:
 
 
 def remark_on_namespaces(image: str, found: Mapping[str, str]) -> list[str]:
-    """What to say of topics that were found by type or name in namespaces apart from the images'.
+    """Return a remark for each topic that was found by type or name in another namespace than the images'.
 
     Args:
         image: the topic of the images.

@@ -114,7 +114,7 @@ class _Column:
             self._image = _picture(message, record.type == FFMPEG_PACKET)
 
     def leaps(self) -> list[str]:
-        """What there is to say of stamps that leap or go back."""
+        """Return the remarks on stamps that leap or go back."""
         return list(describe_leaps(self._topic.name, np.array(self._stamps_ns, np.int64)))
 
     def facts(self, start_ns: int) -> dict[str, Any]:

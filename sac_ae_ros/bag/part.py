@@ -95,7 +95,7 @@ class Part:
 
     @property
     def remarks(self) -> list[str]:
-        """What else there is to say of what was read, although nothing is damaged."""
+        """Remarks on log times that go back in the file, which is no damage."""
         if not self._backward:
             return []
         by, topics = duration(max(self._backward.values())), few(sorted(self._backward))

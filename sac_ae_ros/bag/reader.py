@@ -128,7 +128,7 @@ class Bag:
         )
 
     def _mixed(self) -> list[str]:
-        """What to say of topics of several types."""
+        """Return a remark that names the topics with messages of several types."""
         types: dict[str, dict[str, None]] = {}
         for part in self._parts:
             for channel in part.channels:

@@ -37,7 +37,10 @@ class Rig:
         self.stamp_ns = 0  # of the newest frame, by which time passes for the frame budget
         stop, obstacle = lambda _: self.sent.append(None), lambda: self.obstacle()
         self.listen_until_s = time.monotonic() + listen_s
-        listening_s = lambda: max(self.listen_until_s - time.monotonic(), 0.0)  # noqa: E731
+
+        def listening_s() -> float:
+            return max(self.listen_until_s - time.monotonic(), 0.0)
+
         links = Links(self.sent.append, stop, self.e_stop, obstacle, None, lambda: self.stamp_ns, listening_s)
         self.drive = Drive(policy, params, make_gate(policy, params, rest), links)
         self.seen = 0
